@@ -1,0 +1,31 @@
+"""Implicit bias of self-attention over the whole initialisation space.
+
+    >>> import jax, jaxsim
+    >>> problem = jaxsim.data.unit_sphere(jax.random.key(0), n=3, T=4, d=5)
+    >>> jaxsim.max_margin(problem).status
+    'optimal'
+"""
+
+from jaxsim import data, init, rules
+from jaxsim.analysis import Thresholds
+from jaxsim.driver import compilations
+from jaxsim.margin import MarginSolver, MaxMargin, max_margin
+from jaxsim.problem import Problem
+from jaxsim.results import Run
+from jaxsim.simulation import simulate
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "MarginSolver",
+    "MaxMargin",
+    "Problem",
+    "Run",
+    "Thresholds",
+    "compilations",
+    "data",
+    "init",
+    "max_margin",
+    "rules",
+    "simulate",
+]

@@ -1,0 +1,68 @@
+"""Checks of user input, each with a message that says what was expected and what came."""
+
+import math
+import operator
+from typing import Any
+
+import numpy as np
+
+
+def finite_array(name: str, value: Any, shape: tuple[int | None, ...], expected: str) -> np.ndarray:
+    """Copy `value` to float64 if it has the given shape (None: any length) and only finite entries."""
+    try:
+        array = np.array(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}: expected real numbers of shape {expected}; got {type(value).__name__}") from error
+    fits = array.ndim == len(shape) and all(b is None or a == b for a, b in zip(array.shape, shape, strict=True))
+    if not fits:
+        wanted = "" if None in shape else f" = {shape}"
+        raise ValueError(f"{name}: expected shape {expected}{wanted}; got {array.shape}")
+    if not np.isfinite(array).all():
+        where = tuple(int(v) for v in np.argwhere(~np.isfinite(array))[0])
+        raise ValueError(f"{name}: expected finite numbers; got {array[where]} at index {where}")
+    return array
+
+
+def positive_number(name: str, value: Any) -> float:
+    """A finite number above zero."""
+    number = finite_number(name, value)
+    if number <= 0:
+        raise ValueError(f"{name}: expected a number above 0; got {value}")
+    return number
+
+
+def finite_number(name: str, value: Any) -> float:
+    """A finite real number."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}: expected a number; got {value!r}") from error
+    if not math.isfinite(number):
+        raise ValueError(f"{name}: expected a finite number; got {value}")
+    return number
+
+
+def whole_number(name: str, value: Any, at_least: int = 1) -> int:
+    """An integer no smaller than `at_least`."""
+    try:
+        number = operator.index(value)
+    except TypeError as error:
+        raise ValueError(f"{name}: expected a whole number; got {value!r}") from error
+    if number < at_least:
+        raise ValueError(f"{name}: expected at least {at_least}; got {number}")
+    return number
+
+
+def ties_in_top_score(scores: np.ndarray, visible: np.ndarray | None) -> None:
+    """Refuse a sequence whose two best token scores agree to rounding."""
+    s = scores if visible is None else np.where(visible, scores, -np.inf)
+    best = np.sort(s, axis=1)[:, -2:]
+    tied = best[:, 1] - best[:, 0] <= 8 * np.finfo(np.float64).eps * np.abs(scores).max()
+    if tied.any():
+        i = int(np.argmax(tied))
+        first, second = np.argsort(s[i])[::-1][:2]
+        raise ValueError(
+            f"decoder: tokens {first} and {second} of sequence {i} tie for the top score y uᵀx = {best[i, 1]:.6g}, "
+            "so its optimal token is not defined. Leave the sequence out, hide one of the tokens with the "
+            "mask, or use a decoder that tells them apart."
+        )

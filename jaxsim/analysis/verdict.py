@@ -1,0 +1,50 @@
+"""The verdict on a run: one of six names, none dropped from a denominator."""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+VERDICTS = ("global", "local", "transient", "unresolved", "infeasible", "nonfinite")
+
+MEANING = {
+    "global": "saturated on the optimal token of every sequence",
+    "local": "saturated on another selection that is locally optimal",
+    "transient": "saturated on a selection that is not locally optimal: predicted to leave, given more steps",
+    "unresolved": "not saturated within the horizon",
+    "infeasible": "the att-SVM of the selection has no solution",
+    "nonfinite": "arithmetic failed",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Thresholds:
+    """When a run counts as decided (conventions of this project).
+
+    Args:
+        saturation: a run is saturated when max_i (1 - φ_{i,α_i}) is at most this.
+        alignment: a run is aligned when 1 - ⟨W, W^α⟩/(‖W‖‖W^α‖), half the squared direction error, is at most this.
+    """
+
+    saturation: float = 0.05
+    alignment: float = 0.01
+
+
+def by_selection(
+    finite: Bool[np.ndarray, " lanes"],
+    feasible: Bool[np.ndarray, " lanes"],
+    saturated: Bool[np.ndarray, " lanes"],
+    optimal: Bool[np.ndarray, " lanes"],
+    locally_optimal: Bool[np.ndarray, " lanes"],
+) -> np.ndarray:
+    """The verdict of each lane; the first name that applies, read from the bottom of the table up."""
+    conditions = [~finite, ~feasible, ~saturated, optimal, locally_optimal]
+    return np.select(conditions, ["nonfinite", "infeasible", "unresolved", "global", "local"], "transient")
+
+
+def by_direction(verdict: np.ndarray, direction_error: Float[np.ndarray, " lanes"], limits: Thresholds) -> np.ndarray:
+    """The same verdicts for lanes whose W is also aligned with its W^α; unresolved where it is not yet."""
+    decided = np.isin(verdict, ("global", "local", "transient"))
+    with np.errstate(invalid="ignore"):
+        aligned = direction_error**2 / 2 <= limits.alignment
+    return np.where(decided & ~aligned, "unresolved", verdict)

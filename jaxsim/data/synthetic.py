@@ -1,0 +1,110 @@
+"""Random problem families. A family is a function of a key and sizes; equal keys give equal problems."""
+
+import jax
+import numpy as np
+
+from jaxsim._check import positive_number, whole_number
+from jaxsim.problem import Problem
+
+
+def _generator(key: jax.Array) -> np.random.Generator:
+    """A NumPy stream seeded by a JAX key, so that draws do not depend on the device or on x64."""
+    data = jax.random.key_data(key) if jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key) else key
+    return np.random.default_rng(np.asarray(data).ravel().tolist())
+
+
+def _unit(v: np.ndarray) -> np.ndarray:
+    return v / np.linalg.norm(v, axis=-1, keepdims=True)
+
+
+def _sizes(n: int, T: int, d: int) -> None:
+    whole_number("n", n)
+    whole_number("T", T, at_least=2)
+    whole_number("d", d)
+
+
+def unit_sphere(key: jax.Array, n: int = 6, T: int = 8, d: int = 10, self_attention: bool = False) -> Problem:
+    """Tokens, queries and decoder uniform on the unit sphere, labels fair coins.
+
+    The setting of the local-convergence experiment of arXiv 2308.16898 (n=6, T=8, d=10).
+
+    Args:
+        key: the JAX key that the draws depend on.
+        n: sequences.
+        T: tokens per sequence.
+        d: embedding dimension.
+        self_attention: use the first token of each sequence as its query, instead of a fresh draw.
+
+    Example:
+        >>> import jax, jaxsim
+        >>> jaxsim.data.unit_sphere(jax.random.key(0), n=3, T=4, d=5).shape
+        (3, 4, 5)
+    """
+    _sizes(n, T, d)
+    rng = _generator(key)
+    tokens = _unit(rng.standard_normal((n, T, d)))
+    queries = 0 if self_attention else _unit(rng.standard_normal((n, d)))
+    labels = rng.choice([-1.0, 1.0], n)
+    return Problem(tokens, queries, labels, _unit(rng.standard_normal(d)))
+
+
+def signal_noise(
+    key: jax.Array, n: int = 10, T: int = 5, d: int = 64, signal: float = 2.0, noise: float = 0.3
+) -> Problem:
+    """One token of each sequence carries its class direction; the others are Gaussian noise.
+
+    With orthonormal class directions μ₊ and μ₋, sequence i has the token `signal`·μ_{y_i} at a random place, T - 1
+    tokens with N(0, noise²) entries, the signal token as its query, and the decoder (μ₊ - μ₋)/√2.
+    Convention of this project; the family follows the data model of arXiv 2402.05738.
+
+    Args:
+        key: the JAX key that the draws depend on.
+        n: sequences, labels alternating.
+        T: tokens per sequence.
+        d: embedding dimension, at least 2.
+        signal: norm of the signal token.
+        noise: standard deviation of each entry of a noise token.
+
+    Example:
+        >>> import jax, jaxsim
+        >>> problem = jaxsim.data.signal_noise(jax.random.key(0), n=4, T=3, d=16)
+        >>> problem.labels.tolist()
+        [1.0, -1.0, 1.0, -1.0]
+    """
+    _sizes(n, T, d)
+    whole_number("d", d, at_least=2)
+    positive_number("signal", signal)
+    positive_number("noise", noise)
+    rng = _generator(key)
+    directions = np.linalg.qr(rng.standard_normal((d, 2)))[0].T
+    labels = np.where(np.arange(n) % 2 == 0, 1.0, -1.0)
+    tokens = noise * rng.standard_normal((n, T, d))
+    place = rng.integers(0, T, n)
+    tokens[np.arange(n), place] = signal * directions[(labels < 0).astype(int)]
+    return Problem(tokens, place, labels, (directions[0] - directions[1]) / np.sqrt(2))
+
+
+def orthonormal(key: jax.Array, n: int = 4, T: int = 4, d: int = 16) -> Problem:
+    """All n·T tokens orthonormal, the first of each sequence its query, a random unit decoder.
+
+    The vectors x_it ⊗ z_i are then orthonormal too, the Gram matrix is the identity, and the
+    dynamics of the sequences decouple.
+
+    Args:
+        key: the JAX key that the draws depend on.
+        n: sequences.
+        T: tokens per sequence.
+        d: embedding dimension, at least n·T.
+
+    Example:
+        >>> import jax, jaxsim
+        >>> jaxsim.data.orthonormal(jax.random.key(0), n=2, T=3, d=6).shape
+        (2, 3, 6)
+    """
+    _sizes(n, T, d)
+    if d < n * T:
+        raise ValueError(f"d: expected at least n·T = {n * T} for {n * T} orthonormal tokens; got {d}")
+    rng = _generator(key)
+    basis = np.linalg.qr(rng.standard_normal((d, n * T)))[0].T
+    labels = rng.choice([-1.0, 1.0], n)
+    return Problem(basis.reshape(n, T, d), 0, labels, _unit(rng.standard_normal(d)))

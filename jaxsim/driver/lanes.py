@@ -1,0 +1,119 @@
+"""Many runs at once: the one place that knows about layout, blocks, chunks and devices.
+
+Lanes are the last, contiguous axis of every array, because small trailing axes do not vectorise. On a CPU a
+block of lanes stays in cache for the whole run; blocks are sharded over all local devices by one program.
+The block is the unit of computation, so results do not depend on how many blocks make a chunk, nor on how
+many devices share them.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float, Int
+
+from jaxsim.driver.advance import Model, trajectory
+from jaxsim.rules.base import Rule
+
+CACHE_BYTES = 2**17  # per array of a block; a few such arrays fit the second-level cache of a core
+CPU_BLOCKS = (16, 512)  # narrowest and widest block on a CPU
+CPU_SPREAD = 8  # few lanes still make this many blocks, so that all cores have work
+ACCELERATOR_BLOCK = 2**14
+WORKING_COPIES = 3  # recorded arrays exist on the device, on the host and once more while analysed
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How lanes are grouped: `width` lanes a block, `blocks` blocks a chunk, `chunks` chunks."""
+
+    width: int
+    blocks: int
+    chunks: int
+
+    def chunk(self, k: int) -> Int[np.ndarray, "blocks width"]:
+        """Lane indices of chunk k; the last chunks may run past the number of lanes."""
+        size = self.blocks * self.width
+        return np.arange(k * size, (k + 1) * size).reshape(self.blocks, self.width)
+
+
+def plan(lanes: int, size: int, records: int, itemsize: int, chunk_bytes: int, chunk_lanes: int | None) -> Plan:
+    """Group `lanes` runs of `size` numbers each so that a chunk's records stay below `chunk_bytes`.
+
+    On a CPU the width depends on the problem and on `lanes` alone, never on the chunk or the devices.
+    """
+    devices = jax.local_device_count()
+    if jax.default_backend() == "cpu":
+        narrow, wide = CPU_BLOCKS
+        width = min(wide, max(narrow, _power_of_two(CACHE_BYTES // (size * itemsize))))
+        width = min(width, _power_of_two(-(-lanes // CPU_SPREAD), up=True))
+    else:
+        width = min(ACCELERATOR_BLOCK, _power_of_two(-(-lanes // devices), up=True))
+    per_lane = WORKING_COPIES * (records + 8) * size * itemsize
+    limit = max(1, chunk_bytes // per_lane)
+    if chunk_lanes is not None:
+        limit = min(limit, chunk_lanes)
+    total = -(-lanes // width)
+    most = max(1, limit // (width * devices)) * devices
+    chunks = -(-total // most)
+    blocks = -(-(-(-total // chunks)) // devices) * devices
+    return Plan(width, blocks, -(-total // blocks))
+
+
+def _power_of_two(x: int, up: bool = False) -> int:
+    return 1 << (max(1, x) - 1).bit_length() if up else 1 << (max(1, x).bit_length() - 1)
+
+
+def run_chunks(
+    model: Model, rule: Rule, starts: Iterator[Float[Array, "lanes p"]], gaps: Int[np.ndarray, " R"], how: Plan, logits: bool
+) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray, dict[str, np.ndarray]]]:
+    """Records (lanes, R, …), final logits (lanes, n, T) and reports (lanes,) of each chunk, on the host."""
+    mesh = _mesh()
+    sharded = NamedSharding(mesh, PartitionSpec("lanes"))
+    for start in starts:
+        blocks = jnp.swapaxes(jnp.asarray(start).reshape(how.blocks, how.width, -1), 1, 2)
+        records, final, report = _run_blocks(
+            model, rule, jax.device_put(blocks, sharded), jnp.asarray(gaps, jnp.int32), mesh, logits
+        )
+        yield (
+            {name: _lanes_first(value, 2) for name, value in records.items()},
+            _lanes_first(final, 1),
+            {name: _lanes_first(value, 1) for name, value in report.items()},
+        )
+
+
+def _lanes_first(x: Array, axes: int) -> np.ndarray:
+    """(blocks, [R,] …, width) on the devices to (lanes, [R,] …) on the host."""
+    host = np.moveaxis(np.asarray(x), -1, 1)
+    return host.reshape(host.shape[0] * host.shape[1], *host.shape[2:])
+
+
+@functools.cache
+def _mesh() -> Mesh:
+    return Mesh(np.array(jax.local_devices()), ("lanes",))
+
+
+@functools.partial(jax.jit, static_argnames=("mesh", "logits"), donate_argnames=("starts",))
+def _run_blocks(model, rule, starts: Float[Array, "blocks p width"], gaps, mesh: Mesh, logits: bool):
+    """All blocks of a chunk: sharded over devices, and on each device one after the other."""
+
+    def local(model, rule, starts, gaps):
+        return lax.map(lambda start: trajectory(model, rule, start, gaps, logits), starts)
+
+    everywhere, split = PartitionSpec(), PartitionSpec("lanes")
+    return jax.shard_map(
+        local,
+        mesh=mesh,
+        in_specs=(everywhere, everywhere, split, everywhere),
+        out_specs=split,
+        check_vma=False,
+    )(model, rule, starts, gaps)
+
+
+def compilations() -> int:
+    """How many programs of the driver have been compiled in this process."""
+    return _run_blocks._cache_size()

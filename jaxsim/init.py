@@ -1,0 +1,118 @@
+"""Initialisation laws of W_0, drawn in reduced coordinates.
+
+A law on the whole d × d space reduces to its coordinates ξ on an orthonormal basis of the row space of Φ (r
+numbers) and the squared norm of the rest, so a start at d = 4096 costs what one at d = 64 does.
+"""
+
+import dataclasses
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from jaxsim._check import finite_array, positive_number
+
+
+class Law(Protocol):
+    """How W_0 is distributed, given the coordinates of a standard Gaussian matrix."""
+
+    def place(self, xi: Float[Array, " size"], rest: Float[Array, ""]) -> tuple[Array, Array]:
+        """ξ_0 and ‖W_0 outside‖² from standard Gaussian coordinates and a χ² draw for the rest."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Gaussian:
+    """W_0 with independent N(0, scale²) entries.
+
+    Args:
+        scale: standard deviation of an entry, above 0.
+
+    Example:
+        >>> import jaxsim
+        >>> jaxsim.init.Gaussian(0.5)
+        Gaussian(scale=0.5)
+    """
+
+    scale: float = 1.0
+
+    def __post_init__(self):
+        positive_number("scale", self.scale)
+
+    def place(self, xi, rest):
+        """See Law."""
+        return self.scale * xi, self.scale**2 * rest
+
+
+@dataclasses.dataclass(frozen=True)
+class Sphere:
+    """W_0 uniform on the sphere ‖W_0‖_F = radius of the whole d × d space.
+
+    Args:
+        radius: Frobenius norm of every start, above 0.
+    """
+
+    radius: float = 1.0
+
+    def __post_init__(self):
+        positive_number("radius", self.radius)
+
+    def place(self, xi, rest):
+        """See Law."""
+        squared = self.radius**2 / (jnp.sum(xi * xi) + rest)
+        return jnp.sqrt(squared) * xi, squared * rest
+
+
+@dataclasses.dataclass(frozen=True)
+class Zero:
+    """W_0 = 0 in every lane."""
+
+    def place(self, xi, rest):
+        """See Law."""
+        return jnp.zeros_like(xi), jnp.zeros_like(rest)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Given:
+    """Starts given as arrays.
+
+    Args:
+        W0: one matrix (d, d) for every lane, or one per lane (lanes, d, d); finite.
+    """
+
+    W0: Any
+
+    def __post_init__(self):
+        W = np.asarray(self.W0)
+        if W.ndim not in (2, 3) or W.shape[-1] != W.shape[-2]:
+            raise ValueError(f"W0: expected shape (d, d) or (lanes, d, d); got {W.shape}")
+        object.__setattr__(self, "W0", finite_array("W0", W, (None,) * W.ndim, "(d, d) or (lanes, d, d)"))
+
+    def matrices(self, lanes: np.ndarray, total: int, d: int) -> Float[np.ndarray, "lanes d d"]:
+        """The starts of the lanes with these indices, out of `total`."""
+        if self.W0.shape[-1] != d:
+            raise ValueError(f"W0: expected matrices {(d, d)}; got {self.W0.shape[-2:]}")
+        if self.W0.ndim == 2:
+            return np.broadcast_to(self.W0, (len(lanes), d, d))
+        if len(self.W0) != total:
+            raise ValueError(f"W0: expected one matrix per lane, {total}; got {len(self.W0)}")
+        return self.W0[lanes]
+
+
+def draw(law: Law, key: jax.Array, lanes: Float[Array, " lanes"], size: int, rest: int, clean: Any, dtype: Any):
+    """ξ_0, start vectors and ‖W_0 outside‖² of the lanes with these indices.
+
+    Lane i draws from fold_in(key, i) alone: a draw does not depend on how lanes are chunked or extended.
+    `clean` removes what lies outside the span and gives start vectors (Frame.starts).
+    """
+    def one(i):
+        inside, outside = jax.random.split(jax.random.fold_in(key, i))
+        chi2 = jax.random.chisquare(outside, rest, dtype=dtype) if rest else jnp.zeros((), dtype)
+        return jax.random.normal(inside, (size,), dtype), chi2
+
+    xi, chi2 = jax.vmap(one)(lanes)
+    xi, _ = clean(xi)
+    xi, outside = jax.vmap(law.place)(xi, chi2)
+    return xi, clean(xi)[1], outside

@@ -1,0 +1,278 @@
+r"""Exact coordinates for W: the dynamics need n·T or r_x·r_z numbers per run, never d × d.
+
+With Φ the N × d² matrix of rows vec(x_it z_iᵀ), N = n·T, every rule that moves W by combinations of gradients
+stays in W_0 + span(Φᵀ). Two isometric descriptions of that span, the cheaper one chosen per problem:
+
+    dual    W = W_0 + Φᵀ c, carried as logits a and coefficients c; one product with K = ΦΦᵀ a step
+    primal  the core U_xᵀ W U_z (r_x × r_z) on orthonormal bases of the tokens and of the queries
+
+`DualFrame` and `PrimalFrame` hold the float64 host side: bases, projections, lifts. Their `space(dtype)` is what
+runs on the device. Both describe W by Euclidean coordinates ξ: |ξ| is the Frobenius norm of the part of W inside.
+"""
+
+from typing import Any, Literal, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float
+
+from jaxsim._tree import pytree, static
+from jaxsim.problem import Problem
+
+PRIMAL_OVERHEAD = 2.0  # small batched products cost about twice the flops of one large one
+Params = dict[str, Array]
+
+
+def _product(matrix: Float[Array, "p q"], x: Float[Array, "q lanes"]) -> Float[Array, "p lanes"]:
+    """A shared matrix times one column per lane, at full precision on every device."""
+    return lax.dot(matrix, x, precision=lax.Precision.HIGHEST)
+
+
+class Space(Protocol):
+    """The device side of a frame. The last axis of every array runs over lanes."""
+
+    def enter(self, start: Float[Array, "p lanes"]) -> Params:
+        """Parameters at step 0 from the frame's start vector."""
+        ...
+
+    def logits(self, params: Params) -> Float[Array, "n T lanes"]:
+        """a_it = x_itᵀ W z_i."""
+        ...
+
+    def pull(self, g: Float[Array, "n T lanes"]) -> tuple[Params, Float[Array, " lanes"]]:
+        """The direction Σ g_it x_it z_iᵀ as an increment of the parameters, and its Frobenius norm."""
+        ...
+
+    def position(self, params: Params) -> Float[Array, "p lanes"]:
+        """The vector from which the frame recovers ξ."""
+        ...
+
+
+@pytree
+class Dual:
+    """Logits and coefficients, with the Gram matrix K."""
+
+    gram: Float[Array, "N N"]
+    shape: tuple[int, int] = static()
+
+    def enter(self, start):
+        """`start` holds the logits."""
+        logits = start.reshape(*self.shape, -1)
+        return {"logits": logits, "coeffs": jnp.zeros_like(logits)}
+
+    def logits(self, params):
+        """Carried, not computed."""
+        return params["logits"]
+
+    def pull(self, g):
+        """(K g, g), and the norm √(gᵀ K g)."""
+        Kg = _product(self.gram, g.reshape(len(self.gram), -1)).reshape(g.shape)
+        return {"logits": Kg, "coeffs": g}, jnp.sqrt((g * Kg).sum((0, 1)))
+
+    def position(self, params):
+        """c, flattened."""
+        return params["coeffs"].reshape(len(self.gram), -1)
+
+
+@pytree
+class Primal:
+    """The r_x × r_z core of W, with tokens and queries in their own bases."""
+
+    tokens: Float[Array, "n T r_x"]
+    queries: Float[Array, "n r_z"]
+
+    def enter(self, start):
+        """`start` holds the core, flattened."""
+        return {"core": start.reshape(self.queries.shape[1], self.tokens.shape[2], -1)}
+
+    def logits(self, params):
+        """x̃_itᵀ C z̃_i, queries first: n (r_x r_z + T r_x) multiply-adds."""
+        core = params["core"]
+        r_z, r_x, lanes = core.shape
+        keys = _product(self.queries, core.reshape(r_z, r_x * lanes)).reshape(-1, r_x, lanes)
+        return lax.dot_general(self.tokens, keys, (((2,), (1,)), ((0,), (0,))), precision=lax.Precision.HIGHEST)
+
+    def pull(self, g):
+        """Σ g_it z̃_i x̃_itᵀ."""
+        values = lax.dot_general(self.tokens, g, (((1,), (1,)), ((0,), (0,))), precision=lax.Precision.HIGHEST)
+        n, r_x, lanes = values.shape
+        core = _product(self.queries.T, values.reshape(n, r_x * lanes)).reshape(-1, r_x, lanes)
+        return {"core": core}, jnp.sqrt((core * core).sum((0, 1)))
+
+    def position(self, params):
+        """The core, flattened."""
+        return params["core"].reshape(-1, params["core"].shape[-1])
+
+
+class Frame(Protocol):
+    """The float64 host side: how W and the Euclidean coordinates ξ of a space translate."""
+
+    kind: Literal["dual", "primal"]
+    size: int  # length of ξ
+    rank: int  # dimension of the span that ξ describes
+    ambient: int  # d², the dimension of the whole of W
+
+    def space(self, dtype: Any) -> Space:
+        """The device side, in the run's dtype."""
+        ...
+
+    def project(self, W: Float[np.ndarray, "lanes d d"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """ξ, the start vector and ‖W outside‖² of given matrices, each with lanes first."""
+        ...
+
+    def starts(self, xi: Float[Array, "lanes size"]) -> tuple[Array, Array]:
+        """Random ξ cleaned of parts outside the span, and the start vectors; on the device."""
+        ...
+
+    def locate(self, start: np.ndarray, position: np.ndarray) -> np.ndarray:
+        """ξ (…, size) from ξ_0 (…, size) and a position (…, p)."""
+        ...
+
+    def combine(self, coeffs: Float[np.ndarray, "k n T"]) -> Float[np.ndarray, "k size"]:
+        """ξ of the matrices Σ_it μ_it x_it z_iᵀ."""
+        ...
+
+    def logits(self, xi: Float[np.ndarray, "... size"]) -> Float[np.ndarray, "... n T"]:
+        """a_it of the part of W inside the span, which is all that logits see."""
+        ...
+
+    def lift(self, xi: Float[np.ndarray, " size"]) -> Float[np.ndarray, "d d"]:
+        """The matrix that ξ describes."""
+        ...
+
+
+class DualFrame:
+    """ξ = K^{1/2} c: the symmetric root, so draws do not depend on a library's choice of eigenvectors."""
+
+    kind: Literal["dual"] = "dual"
+
+    def __init__(self, problem: Problem):
+        n, T, d = problem.shape
+        self._tokens, self._queries = problem.tokens, problem.queries
+        flat, queries = problem.tokens.reshape(n * T, d), np.repeat(problem.queries, T, axis=0)
+        self.gram = (flat @ flat.T) * (queries @ queries.T)
+        values, vectors = np.linalg.eigh(self.gram)
+        keep = values > values[-1] * len(values) * np.finfo(float).eps
+        root, vectors = np.sqrt(values[keep]), vectors[:, keep]
+        self._root = (vectors * root) @ vectors.T
+        self._inverse_root = (vectors / root) @ vectors.T
+        self._projector = vectors @ vectors.T
+        self.shape = (n, T)
+        self.size, self.rank, self.ambient = n * T, int(keep.sum()), d * d
+
+    def space(self, dtype):
+        """See Frame."""
+        return Dual(jnp.asarray(self.gram, dtype), self.shape)
+
+    def project(self, W):
+        """See Frame."""
+        logits = np.einsum("itd,lde,ie->lit", self._tokens, W, self._queries, optimize=True)
+        start = logits.reshape(len(W), -1)
+        xi = start @ self._inverse_root
+        return xi, start, _outside(W, xi, self)
+
+    def starts(self, xi):
+        """See Frame."""
+        full = jnp.asarray(self._projector, xi.dtype), jnp.asarray(self._root, xi.dtype)
+        inside, start = (jnp.dot(xi, matrix, precision=lax.Precision.HIGHEST) for matrix in full)
+        return (xi if self.rank == self.size else inside), start
+
+    def locate(self, start, position):
+        """See Frame."""
+        return start + position @ self._root
+
+    def combine(self, coeffs):
+        """See Frame."""
+        return coeffs.reshape(len(coeffs), -1) @ self._root
+
+    def logits(self, xi):
+        """See Frame."""
+        return (xi @ self._root).reshape(*xi.shape[:-1], *self.shape)
+
+    def lift(self, xi):
+        """See Frame."""
+        coeffs = (self._inverse_root @ xi).reshape(self.shape)
+        return np.einsum("it,itd,ie->de", coeffs, self._tokens, self._queries, optimize=True)
+
+
+class PrimalFrame:
+    """ξ = the core U_xᵀ W U_z, flattened queries first; a basis is the identity where it spans everything."""
+
+    kind: Literal["primal"] = "primal"
+
+    def __init__(self, problem: Problem):
+        n, T, d = problem.shape
+        self._token_basis = _basis(problem.tokens.reshape(n * T, d))
+        self._query_basis = _basis(problem.queries)
+        self._tokens, self._queries = problem.tokens @ self._token_basis, problem.queries @ self._query_basis
+        self.size = self._tokens.shape[2] * self._queries.shape[1]
+        self.rank, self.ambient = self.size, d * d
+
+    def space(self, dtype):
+        """See Frame."""
+        return Primal(jnp.asarray(self._tokens, dtype), jnp.asarray(self._queries, dtype))
+
+    def project(self, W):
+        """See Frame."""
+        core = np.einsum("dx,lde,ez->lzx", self._token_basis, W, self._query_basis, optimize=True)
+        xi = core.reshape(len(W), -1)
+        return xi, xi, _outside(W, xi, self)
+
+    def starts(self, xi):
+        """See Frame."""
+        return xi, xi
+
+    def locate(self, start, position):
+        """See Frame."""
+        return np.broadcast_to(position, np.broadcast_shapes(start.shape, position.shape))
+
+    def combine(self, coeffs):
+        """See Frame."""
+        core = np.einsum("kit,itx,iz->kzx", coeffs, self._tokens, self._queries, optimize=True)
+        return core.reshape(len(coeffs), -1)
+
+    def logits(self, xi):
+        """See Frame."""
+        core = xi.reshape(*xi.shape[:-1], self._queries.shape[1], -1)
+        return np.einsum("itx,...zx,iz->...it", self._tokens, core, self._queries, optimize=True)
+
+    def lift(self, xi):
+        """See Frame."""
+        core = xi.reshape(self._queries.shape[1], -1)
+        return self._token_basis @ core.T @ self._query_basis.T
+
+
+def frame_of(problem: Problem, kind: Literal["dual", "primal"] | None = None) -> Frame:
+    """The frame of a problem; by default the one with fewer multiply-adds per step."""
+    if kind not in (None, "dual", "primal"):
+        raise ValueError(f"coordinates: expected 'dual', 'primal' or None for the cheaper one; got {kind!r}")
+    if kind is None:
+        n, T, d = problem.shape
+        r_x, r_z = min(d, n * T), min(d, n)
+        primal = PRIMAL_OVERHEAD * 2 * n * r_x * (r_z + T)
+        kind = "dual" if (n * T) ** 2 <= primal else "primal"
+    return DualFrame(problem) if kind == "dual" else PrimalFrame(problem)
+
+
+def _outside(W: np.ndarray, xi: np.ndarray, frame: Frame) -> np.ndarray:
+    """‖W‖² - |ξ|², by projection and not by subtraction, so that it cannot be negative."""
+    if frame.rank == frame.ambient:
+        return np.zeros(len(W))
+    return np.array([np.sum((w - frame.lift(x)) ** 2) for w, x in zip(W, xi, strict=True)])
+
+
+def _basis(vectors: Float[np.ndarray, "N d"]) -> Float[np.ndarray, "d r"]:
+    """An orthonormal basis of the row span; signs fixed by making each column's largest entry positive."""
+    _, singular, rows = np.linalg.svd(vectors, full_matrices=False)
+    rows = rows[singular > singular[0] * max(vectors.shape) * np.finfo(float).eps]
+    if len(rows) == vectors.shape[1]:
+        return np.eye(len(rows))
+    largest = rows[np.arange(len(rows)), np.abs(rows).argmax(1)]
+    return (rows * np.sign(largest)[:, None]).T
+
+
+def as_device(tree: Any, dtype: Any) -> Any:
+    """Every leaf as a device array of the run's dtype."""
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), tree)

@@ -1,0 +1,159 @@
+"""The data of one attention head: what every other part of the package starts from."""
+
+import dataclasses
+import hashlib
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from jaxsim._check import finite_array, ties_in_top_score
+
+
+@jax.tree_util.register_pytree_node_class
+@dataclasses.dataclass(frozen=True, eq=False)
+class Problem:
+    r"""n labelled sequences of T tokens, one query each, and a linear decoder.
+
+    The model computes the attention logits and margins
+
+        a_it = x_itᵀ W z_i,   φ_i = softmax(a_i),   m_i = Σ_t φ_it s_it,   s_it = y_i uᵀ x_it.
+
+    All arrays are kept on the host in float64, whatever precision the simulation runs in.
+
+    Args:
+        tokens: x, shape (n, T, d).
+        queries: z, shape (n, d); or, for self-attention, the index of the query token, one integer for
+            all sequences or one for each, shape (n,).
+        labels: y, shape (n,), each +1 or -1.
+        decoder: u, shape (d,), not zero.
+        mask: True where a token exists, shape (n, T); None when all sequences have T tokens.
+
+    Raises:
+        ValueError: where an argument has the wrong shape or value; the message names the argument, what
+            was expected and what came. Duplicate tokens within a sequence, and ties for its top score,
+            are refused because the limit of the dynamics would not be defined.
+
+    Reference:
+        Vasudeva, Deora, Thrampoulidis, arXiv 2402.05738; symbols as in the README.
+
+    Example:
+        >>> import numpy as np, jaxsim
+        >>> x = np.array([[[1.0, 0.0], [0.0, 1.0]]])
+        >>> problem = jaxsim.Problem(tokens=x, queries=0, labels=[1], decoder=[1.0, 0.0])
+        >>> problem.shape, problem.optimal.tolist()
+        ((1, 2, 2), [0])
+    """
+
+    tokens: Float[np.ndarray, "n T d"]
+    queries: Float[np.ndarray, "n d"]
+    labels: Float[np.ndarray, " n"]
+    decoder: Float[np.ndarray, " d"]
+    mask: Bool[np.ndarray, "n T"] | None = None
+
+    def __init__(self, tokens: Any, queries: Any, labels: Any, decoder: Any, mask: Any = None):
+        x = finite_array("tokens", tokens, (None, None, None), "(n, T, d)")
+        n, T, d = x.shape
+        if n < 1 or T < 2 or d < 1:
+            raise ValueError(
+                "tokens: expected at least n = 1 sequence, T = 2 tokens and d = 1 dimension; "
+                f"got shape (n, T, d) = {x.shape}. With one token there is nothing to attend to."
+            )
+        y = finite_array("labels", labels, (n,), "(n,)")
+        if not np.all(np.abs(y) == 1):
+            raise ValueError(f"labels: expected +1 or -1; got {sorted(set(y[np.abs(y) != 1].tolist()))[:5]}")
+        u = finite_array("decoder", decoder, (d,), "(d,)")
+        if not np.any(u):
+            raise ValueError("decoder: expected a non-zero vector; got all zeros, so every score would be 0")
+        visible = _visible(mask, n, T)
+        z = _queries(queries, x, visible)
+        put = object.__setattr__
+        for name, value in dict(tokens=x, queries=z, labels=y, decoder=u, mask=visible).items():
+            if value is not None:
+                value.flags.writeable = False
+            put(self, name, value)
+        _refuse_duplicates(x, visible)
+        ties_in_top_score(self.scores, visible)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(n, T, d)."""
+        n, T, d = self.tokens.shape
+        return n, T, d
+
+    @property
+    def scores(self) -> Float[np.ndarray, "n T"]:
+        """Token scores s_it = y_i uᵀ x_it."""
+        return self.labels[:, None] * (self.tokens @ self.decoder)
+
+    @property
+    def visible(self) -> Bool[np.ndarray, "n T"]:
+        """The mask, all True where none was given."""
+        return np.ones(self.tokens.shape[:2], bool) if self.mask is None else self.mask
+
+    @property
+    def optimal(self) -> Int[np.ndarray, " n"]:
+        """opt_i = argmax_t s_it, over the visible tokens."""
+        return np.where(self.visible, self.scores, -np.inf).argmax(1)
+
+    def fingerprint(self) -> str:
+        """A hash of the content: equal for equal problems on every machine."""
+        digest = hashlib.sha256()
+        for leaf in (self.tokens, self.queries, self.labels, self.decoder, self.visible):
+            digest.update(repr((leaf.shape, leaf.dtype.str)).encode())
+            digest.update(np.ascontiguousarray(leaf).tobytes())
+        return digest.hexdigest()
+
+    def tree_flatten(self):
+        """Leaves for jax.tree_util; unflattening does not validate, so leaves may be tracers."""
+        return (self.tokens, self.queries, self.labels, self.decoder, self.mask), None
+
+    @classmethod
+    def tree_unflatten(cls, _, leaves):
+        """Rebuild from leaves without validation."""
+        problem = object.__new__(cls)
+        for field, leaf in zip(dataclasses.fields(cls), leaves, strict=True):
+            object.__setattr__(problem, field.name, leaf)
+        return problem
+
+
+def _visible(mask: Any, n: int, T: int) -> Bool[np.ndarray, "n T"] | None:
+    if mask is None:
+        return None
+    m = np.array(mask)
+    if m.shape != (n, T) or m.dtype != bool:
+        raise ValueError(f"mask: expected booleans of shape (n, T) = {(n, T)}; got {m.dtype} of shape {m.shape}")
+    if not m.any(1).all():
+        raise ValueError(f"mask: expected a visible token in every sequence; sequence {int(np.argmin(m.any(1)))} has none")
+    if not (m.sum(1) > 1).any():
+        raise ValueError("mask: expected a sequence with at least two visible tokens; every sequence has one")
+    return None if m.all() else m
+
+
+def _queries(queries: Any, x: np.ndarray, visible: np.ndarray | None) -> np.ndarray:
+    n, T, d = x.shape
+    q = np.asarray(queries)
+    if q.ndim == 2 or not np.issubdtype(q.dtype, np.integer):
+        return finite_array("queries", queries, (n, d), "(n, d), or integers: an index into the tokens")
+    if q.shape not in ((), (n,)):
+        raise ValueError(f"queries: expected one index, n = {n} indices or shape {(n, d)}; got shape {q.shape}")
+    index = np.broadcast_to(q, (n,))
+    if index.min() < 0 or index.max() >= T:
+        raise ValueError(f"queries: expected token indices from 0 to T - 1 = {T - 1}; got {index.min()} to {index.max()}")
+    if visible is not None and not visible[np.arange(n), index].all():
+        hidden = int(np.argmin(visible[np.arange(n), index]))
+        raise ValueError(f"mask: hides the query token {index[hidden]} of sequence {hidden}; expected it visible")
+    return x[np.arange(n), index].copy()
+
+
+def _refuse_duplicates(x: np.ndarray, visible: np.ndarray | None) -> None:
+    same = (x[:, :, None, :] == x[:, None, :, :]).all(-1) & ~np.eye(x.shape[1], dtype=bool)
+    if visible is not None:
+        same &= visible[:, :, None] & visible[:, None, :]
+    if same.any():
+        i, t, other = (int(v) for v in np.argwhere(same)[0])
+        raise ValueError(
+            f"tokens: expected distinct tokens within a sequence; tokens {t} and {other} of sequence {i} are equal. "
+            "Hide one of them with the mask, or append positions to the tokens."
+        )

@@ -1,0 +1,250 @@
+"""The result of one simulation: what was recorded, the verdicts, and the table of selections."""
+
+import dataclasses
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from jaxsim.analysis import Proportion, Rate, Thresholds, by_direction, by_selection, fit_rate, fractions
+from jaxsim.analysis.limits import same
+from jaxsim.analysis.rates import Law
+from jaxsim.model.coordinates import Frame, frame_of
+from jaxsim.problem import Problem
+
+if TYPE_CHECKING:
+    import matplotlib.axes
+    import pandas
+
+FORMAT = 1
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Run:
+    """Everything that `simulate` returns. Arrays have lanes first; R is the number of recorded steps.
+
+    Attributes:
+        problem: the data.
+        settings: how the run was made: rule, init, lanes, steps, loss, dtype, coordinates, key.
+        steps: recorded steps, (R,); step k means after k updates.
+        norm: ‖W_k‖_F, (lanes, R).
+        direction_error: ‖W_k/‖W_k‖ - W^α/‖W^α‖‖ with α the lane's own final selection, (lanes, R); NaN where
+            W_k = 0 or α is infeasible.
+        log10_grad_norm: log10 ‖∇L‖, (lanes, R).
+        log10_gap: log10 (L - L*), L* the infimum of the loss, (lanes, R).
+        log10_attention_gap: log10 max_i (1 - φ) of the largest weight, (lanes, R).
+        final_logits: (lanes, n, T).
+        selection: argmax_t of the final logits, (lanes, n).
+        selection_number: which row of the table of selections, (lanes,).
+        selections: the distinct final selections, (U, n), with `limit_norm` ‖W^α‖ (inf where infeasible),
+            `limit_status`, `locally_optimal` and `support` (U, n, T).
+        report: the rule's per-lane diagnostics, such as Polyak's capped_steps.
+        start, position, outside: ξ_0, final ξ and ‖W_0 outside the span‖² (reduced coordinates).
+        logits: (lanes, R, n, T), only where asked for.
+        coeffs: c in W_k = W_0 + Σ c_it x_it z_iᵀ, (lanes, R, n, T), only where asked for.
+        thresholds: when a run counts as saturated and aligned.
+    """
+
+    problem: Problem
+    settings: dict[str, Any]
+    steps: Int[np.ndarray, " R"]
+    norm: Float[np.ndarray, "lanes R"]
+    direction_error: Float[np.ndarray, "lanes R"]
+    log10_grad_norm: Float[np.ndarray, "lanes R"]
+    log10_gap: Float[np.ndarray, "lanes R"]
+    log10_attention_gap: Float[np.ndarray, "lanes R"]
+    final_logits: Float[np.ndarray, "lanes n T"]
+    selection_number: Int[np.ndarray, " lanes"]
+    selections: Int[np.ndarray, "U n"]
+    limit_norm: Float[np.ndarray, " U"]
+    limit_status: np.ndarray
+    locally_optimal: Bool[np.ndarray, " U"]
+    support: Bool[np.ndarray, "U n T"]
+    start: Float[np.ndarray, "lanes size"]
+    position: Float[np.ndarray, "lanes size"]
+    outside: Float[np.ndarray, " lanes"]
+    report: dict[str, np.ndarray]
+    logits: Float[np.ndarray, "lanes R n T"] | None = None
+    coeffs: Float[np.ndarray, "lanes R n T"] | None = None
+    thresholds: Thresholds = Thresholds()
+
+    @property
+    def lanes(self) -> int:
+        """Number of runs."""
+        return len(self.final_logits)
+
+    @property
+    def selection(self) -> Int[np.ndarray, "lanes n"]:
+        """α_i = argmax_t of the final logits."""
+        return self.selections[self.selection_number]
+
+    @property
+    def finite(self) -> Bool[np.ndarray, " lanes"]:
+        """Lanes whose arithmetic never failed."""
+        return self.nonfinite_step < 0
+
+    @property
+    def nonfinite_step(self) -> Int[np.ndarray, " lanes"]:
+        """The first recorded step at which a lane was not finite; -1 for sound lanes."""
+        bad = ~(np.isfinite(self.log10_grad_norm) & np.isfinite(self.norm))
+        bad[:, -1] |= ~np.isfinite(self.final_logits).all((1, 2))
+        return np.where(bad.any(1), self.steps[bad.argmax(1)], -1)
+
+    @property
+    def verdict(self) -> np.ndarray:
+        """The verdict on each lane by selection, (lanes,) of names."""
+        number = self.selection_number
+        return by_selection(
+            finite=self.finite,
+            feasible=(self.limit_status != "infeasible")[number],
+            saturated=self.log10_attention_gap[:, -1] <= np.log10(self.thresholds.saturation),
+            optimal=same(self.selection, self.problem.optimal),
+            locally_optimal=self.locally_optimal[number],
+        )
+
+    @property
+    def verdict_by_direction(self) -> np.ndarray:
+        """The verdict where W is also aligned with its W^α; unresolved where it is not."""
+        return by_direction(self.verdict, self.direction_error[:, -1], self.thresholds)
+
+    def fractions(self, level: float = 0.95) -> dict[str, Proportion]:
+        """The proportion of lanes with each verdict, with Wilson intervals; denominators are all lanes."""
+        return fractions(self.verdict, level)
+
+    def rate(self, law: Law = "power", window: tuple[int, int] | None = None) -> Rate:
+        """The rate of the direction error over lanes that ended global or local; see `fit_rate`."""
+        decided = np.isin(self.verdict, ("global", "local"))
+        return fit_rate(self.steps, self.direction_error[decided], law, window)
+
+    @property
+    def frame(self) -> Frame:
+        """The reduced coordinates that the run used."""
+        return frame_of(self.problem, self.settings["coordinates"])
+
+    @property
+    def final_coeffs(self) -> Float[np.ndarray, "lanes n T"]:
+        """c with W = W_0 + Σ_it c_it x_it z_iᵀ at the last step; the least-norm c where several exist."""
+        if self.coeffs is not None:
+            return self.coeffs[:, -1]
+        n, T, _ = self.problem.shape
+        rows = self.frame.combine(np.eye(n * T).reshape(n * T, n, T))
+        return np.linalg.lstsq(rows.T, (self.position - self.start).T, rcond=None)[0].T.reshape(-1, n, T)
+
+    def W(self, lane: int) -> Float[np.ndarray, "d d"]:
+        """The final W of a lane, lifted to d × d.
+
+        The part of W_0 outside the span never moves. Of random starts only its norm is drawn during the run; here a
+        matrix with that norm is drawn for the lane, always the same. Of given starts it is the given part.
+        """
+        if not 0 <= lane < self.lanes:
+            raise ValueError(f"lane: expected 0 to {self.lanes - 1}; got {lane}")
+        frame, d = self.frame, self.problem.shape[2]
+        inside = frame.lift(self.position[lane])
+        if self.outside[lane] == 0:
+            return inside
+        if self.settings["init"].startswith("Given"):
+            return inside + self.settings["given"][lane if len(self.settings["given"]) > 1 else 0]
+        other = np.random.default_rng([*self.settings["key"], lane]).standard_normal((d, d))
+        other -= frame.lift(frame.project(other[None])[0][0])
+        return inside + other * np.sqrt(self.outside[lane] / np.sum(other**2))
+
+    def summary(self) -> dict[str, Any]:
+        """The figures of the printed table, as plain numbers."""
+        verdicts = {name: dataclasses.asdict(p) for name, p in self.fractions().items()}
+        law: Law = "inverse-log" if self.settings["rule_name"] == "gd" else "power"
+        decided = np.isin(self.verdict, ("global", "local"))
+        error = self.direction_error[decided, -1]
+        bad = np.flatnonzero(~self.finite)
+        return {
+            "rule": self.settings["rule"],
+            "lanes": self.lanes,
+            "steps": int(self.steps[-1]),
+            "verdicts": verdicts,
+            "verdicts_by_direction": {
+                name: dataclasses.asdict(p) for name, p in fractions(self.verdict_by_direction).items()
+            },
+            "median_direction_error": float(np.median(error)) if len(error) else None,
+            "median_log10_attention_gap": _median(self.log10_attention_gap[:, -1]),
+            "median_norm": _median(self.norm[:, -1]),
+            "rate": dataclasses.asdict(self.rate(law)),
+            "distinct_selections": len(self.selections),
+            "report": {name: float(np.nansum(values)) for name, values in self.report.items()},
+            "nonfinite": [{"lane": int(i), "first_recorded_step": int(self.nonfinite_step[i])} for i in bad[:20]],
+            "seconds": self.settings.get("seconds"),
+        }
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """One row per lane: verdicts, selection, and the final values of everything recorded."""
+        import pandas as pd
+
+        columns: dict[str, Any] = {
+            "lane": np.arange(self.lanes),
+            "verdict": self.verdict,
+            "verdict_by_direction": self.verdict_by_direction,
+            "selection_number": self.selection_number,
+            "limit_norm": self.limit_norm[self.selection_number],
+        }
+        for name in ("direction_error", "log10_attention_gap", "log10_grad_norm", "log10_gap", "norm"):
+            columns[name] = getattr(self, name)[:, -1]
+        columns["start_norm"] = np.sqrt((self.start**2).sum(1) + self.outside)
+        columns["nonfinite_step"] = self.nonfinite_step
+        return pd.DataFrame(columns | self.report)
+
+    def plot(self, ax: "matplotlib.axes.Axes | None" = None) -> "matplotlib.axes.Axes":
+        """Direction error against steps: median and quantile bands over the lanes that ended global or local."""
+        from jaxsim import plot
+
+        return plot.direction_error(self, ax=ax)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write everything to one .npz file; `Run.load` reads it back equal."""
+        arrays: dict[str, np.ndarray] = {}
+        given = self.settings.get("given")
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, np.ndarray):
+                arrays[field.name] = value
+        for name in ("tokens", "queries", "labels", "decoder"):
+            arrays[f"problem.{name}"] = getattr(self.problem, name)
+        arrays["problem.mask"] = self.problem.visible
+        arrays |= {f"report.{name}": value for name, value in self.report.items()}
+        if given is not None:
+            arrays["given"] = given
+        settings = {k: v for k, v in self.settings.items() if k != "given"}
+        meta = {"format": FORMAT, "settings": settings, "thresholds": dataclasses.asdict(self.thresholds)}
+        arrays["meta"] = np.array(json.dumps(meta))
+        np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> "Run":
+        """Read a run that `save` wrote. The file is data: nothing in it is executed.
+
+        Raises:
+            ValueError: where the file cannot be read, is not a run, or comes from a newer format.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in archive.files}
+            meta = json.loads(str(arrays.pop("meta")))
+            version = meta["format"]
+        except Exception as error:
+            raise ValueError(f"path: expected a saved run at {os.fspath(path)!r}; {error}") from error
+        if version > FORMAT:
+            raise ValueError(f"path: {os.fspath(path)!r} has format {version}; this version reads up to {FORMAT}")
+        parts: dict[str, dict[str, np.ndarray]] = {"problem": {}, "report": {}}
+        for name in [k for k in arrays if "." in k]:
+            group, _, rest = name.partition(".")
+            parts[group][rest] = arrays.pop(name)
+        settings = meta["settings"]
+        if "given" in arrays:
+            settings["given"] = arrays.pop("given")
+        problem = Problem(**parts["problem"])
+        thresholds = Thresholds(**meta["thresholds"])
+        return cls(problem=problem, settings=settings, report=parts["report"], thresholds=thresholds, **arrays)  # type: ignore[arg-type]
+
+
+def _median(values: np.ndarray) -> float | None:
+    sound = values[np.isfinite(values)]
+    return float(np.median(sound)) if len(sound) else None

@@ -1,0 +1,10 @@
+"""Step-size rules. A rule is one file and one line of the registry."""
+
+from jaxsim.rules.base import Rule
+from jaxsim.rules.gd import GD
+from jaxsim.rules.ngd import NGD
+from jaxsim.rules.polyak import Polyak
+
+RULES: dict[str, type] = {rule.name: rule for rule in (GD, NGD, Polyak)}
+
+__all__ = ["GD", "NGD", "RULES", "Polyak", "Rule"]

@@ -1,0 +1,40 @@
+"""Normalised gradient descent."""
+
+from typing import Any
+
+from jaxsim._tree import pytree
+from jaxsim.rules.base import Stateless, step_size, times
+
+
+@pytree
+class NGD(Stateless):
+    """Normalised gradient descent.
+
+        W ← W - η ∇L(W) / ‖∇L(W)‖_F
+
+    The log scale of the gradient cancels, so the step is exact at any depth; there is no eps in the norm. With
+    several blocks of parameters each is normalised on its own.
+
+    Args:
+        eta: step length η above 0 (Frobenius norm of the step), or a schedule.
+
+    Reference:
+        arXiv 2402.05738 and 2308.16898.
+
+    Example:
+        >>> import jaxsim
+        >>> jaxsim.rules.NGD(0.1)
+        NGD(eta=0.1)
+    """
+
+    eta: Any
+
+    name = "ngd"
+
+    def __post_init__(self):
+        object.__setattr__(self, "eta", step_size("eta", self.eta))
+
+    def update(self, gradient, state, step):
+        """-(η / ‖direction‖) · direction."""
+        eta = self.eta(step)
+        return tuple(times(-eta / b.norm, b.direction) for b in gradient.blocks), state

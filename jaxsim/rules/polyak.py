@@ -1,0 +1,68 @@
+"""Polyak's step size."""
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from jaxsim._check import finite_number
+from jaxsim._tree import pytree
+from jaxsim.rules.base import step_size, times, zeros_per_lane
+
+
+@pytree
+class Polyak:
+    r"""Polyak's step size, with a bound on the step length.
+
+        W ← W - scale · (L(W) - L*) / ‖∇L(W)‖_F² · ∇L(W),   ‖step‖_F ≤ max_step
+
+    Where every sequence attends to its optimal token, gap and gradient vanish together and the step length
+    settles. In a local basin L - L* stays positive while ∇L vanishes, and the uncapped step explodes: the rule
+    throws the run out of the basin. The cap keeps that finite; each step that it shortens is counted.
+
+    Args:
+        scale: factor on the step, above 0, or a schedule.
+        optimal_loss: L*. None: the infimum of the model's loss, for a fixed decoder (1/n) Σ_i ℓ(s_{i,opt}).
+        max_step: bound on the Frobenius norm of one step (convention of this project).
+
+    Reference:
+        Polyak's step as used in arXiv 2402.05738.
+
+    Example:
+        >>> import jaxsim
+        >>> jaxsim.rules.Polyak()
+        Polyak(scale=1, optimal_loss=None, max_step=1000)
+    """
+
+    scale: Any = 1.0
+    optimal_loss: Any = None
+    max_step: Any = 1000.0
+
+    name = "polyak"
+
+    def __post_init__(self):
+        object.__setattr__(self, "scale", step_size("scale", self.scale))
+        object.__setattr__(self, "max_step", step_size("max_step", self.max_step))
+        if isinstance(self.optimal_loss, int | float | str):
+            object.__setattr__(self, "optimal_loss", finite_number("optimal_loss", self.optimal_loss))
+
+    def init(self, params):
+        """The number of shortened steps so far."""
+        return zeros_per_lane(params)
+
+    def update(self, gradient, state, step):
+        """The scales of gap and gradient enter as their difference, which is 0 on an optimal run."""
+        norm, log_scale = gradient.scaled_norm
+        gap, gap_log_scale = gradient.gap, gradient.gap_log_scale
+        if self.optimal_loss is not None:
+            gap = jnp.maximum(jnp.exp(gap_log_scale) * gap + (gradient.infimum - self.optimal_loss), 0.0)
+            gap_log_scale = jnp.zeros_like(gap_log_scale)
+        wanted = self.scale(step) * gap / norm * jnp.exp(gap_log_scale - log_scale)
+        length = jnp.minimum(wanted, self.max_step(step))
+        increments = tuple(
+            times(-length / norm * jnp.exp(b.log_scale - log_scale), b.direction) for b in gradient.blocks
+        )
+        return increments, state + (wanted > length)
+
+    def report(self, state):
+        """How many steps were shortened to max_step."""
+        return {"capped_steps": state}

@@ -1,0 +1,225 @@
+"""`simulate`: from a problem, a rule and an initialisation law to a verdict on every lane."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsim import driver
+from jaxsim._check import whole_number
+from jaxsim.analysis import Limits, Thresholds, follow
+from jaxsim.init import Given, Law, draw
+from jaxsim.model import Frame, attention, frame_of, named
+from jaxsim.model.coordinates import as_device
+from jaxsim.problem import Problem
+from jaxsim.results import Run
+from jaxsim.rules import Rule
+
+LOG10 = np.log(10.0)
+
+
+def simulate(
+    problem: Problem,
+    rule: Rule,
+    init: Law | Given,
+    *,
+    key: jax.Array,
+    lanes: int,
+    steps: int,
+    record: Sequence[int] | None = None,
+    loss: Literal["logistic", "exponential", "linear"] = "logistic",
+    dtype: Any = None,
+    coordinates: Literal["dual", "primal"] | None = None,
+    keep: Iterable[Literal["logits", "coeffs"]] = (),
+    thresholds: Thresholds | None = None,
+    chunk_bytes: int = 2**28,
+    chunk_lanes: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Run:
+    """Train one attention head from many initialisations at once and say where each run went.
+
+    Args:
+        problem: the data.
+        rule: a step-size rule, such as jaxsim.rules.NGD(0.1).
+        init: the law of W_0, such as jaxsim.init.Gaussian(1.0).
+        key: the JAX key; lane i draws from fold_in(key, i).
+        lanes: number of runs.
+        steps: number of updates S.
+        record: the recorded steps; by default 0 and about ten per decade. The horizon is always recorded.
+        loss: ℓ: "logistic", "exponential" or "linear".
+        dtype: float32 or float64; by default float64 where JAX has it switched on, else float32. Float32 is
+            accumulated with compensation and right at any depth.
+        coordinates: "dual" or "primal"; by default the cheaper one. Both give the same trajectories.
+        keep: "logits" and "coeffs" to keep them at every recorded step (lanes · R · n · T numbers each).
+        thresholds: when a run counts as saturated and aligned.
+        chunk_bytes: bound on the memory for the records of one chunk of lanes, in bytes.
+        chunk_lanes: bound on the lanes of one chunk, rounded up to whole blocks. Results are the same for
+            any chunk size.
+        progress: called as progress(lanes done, lanes) after each chunk.
+
+    Returns:
+        A `Run`. A lane whose arithmetic fails has the verdict "nonfinite" and does not touch the others.
+
+    Raises:
+        ValueError: where an argument has the wrong type, shape or range; or float64 is asked for while JAX has it
+            switched off.
+
+    Example:
+        >>> import jax, jaxsim
+        >>> problem = jaxsim.data.unit_sphere(jax.random.key(0), n=3, T=4, d=5)
+        >>> run = jaxsim.simulate(
+        ...     problem, jaxsim.rules.NGD(0.1), jaxsim.init.Gaussian(0.1), key=jax.random.key(1), lanes=8, steps=1000
+        ... )
+        >>> run.verdict.shape, run.direction_error.shape == (8, len(run.steps))
+        ((8,), True)
+    """
+    began = time.perf_counter()
+    real = _dtype(dtype)
+    recorded = driver.record_steps(steps, record)
+    whole_number("lanes", lanes)
+    if chunk_lanes is not None:
+        whole_number("chunk_lanes", chunk_lanes)
+    kept = _kept(keep)
+    frame = frame_of(problem, coordinates)
+    model = attention(problem, frame, named(loss), real)
+    n, T, _ = problem.shape
+    how = driver.plan(lanes, max(frame.size, n * T), len(recorded), real.itemsize, chunk_bytes, chunk_lanes)
+    starts = _Starts(init, key, frame, lanes, problem.shape[2], real)
+    gaps = np.diff(recorded, prepend=0)
+    limits = Limits(problem, frame)
+    parts: list[dict[str, np.ndarray]] = []
+    chunks = driver.run_chunks(model, as_device(rule, real), starts.over(how), gaps, how, "logits" in kept)
+    for k, (records, final, report) in enumerate(chunks):
+        valid = min(lanes - k * how.blocks * how.width, how.blocks * how.width)
+        xi0, outside = (np.asarray(v, np.float64) for v in starts.taken.pop(0))
+        parts.append(_analyse(limits, records, final, report, xi0, outside, valid, kept))
+        if progress is not None:
+            progress(min(lanes, (k + 1) * how.blocks * how.width), lanes)
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    settings = {
+        "rule": repr(rule),
+        "rule_name": rule.name,
+        "init": repr(init) if not isinstance(init, Given) else f"Given{init.W0.shape}",
+        "key": np.asarray(jax.random.key_data(key)).ravel().tolist(),
+        "lanes": lanes,
+        "steps": steps,
+        "loss": loss,
+        "dtype": real.name,
+        "coordinates": frame.kind,
+        "rank": frame.rank,
+        "seconds": time.perf_counter() - began,
+    }
+    if isinstance(init, Given):
+        settings["given"] = starts.beyond()
+    return _assemble(problem, settings, recorded, columns, limits, thresholds or Thresholds())
+
+
+class _Starts:
+    """Start vectors chunk by chunk; what the analysis needs of each chunk waits in `taken`."""
+
+    def __init__(self, init: Law | Given, key: jax.Array, frame: Frame, lanes: int, d: int, dtype: np.dtype):
+        self.init, self.key, self.frame, self.lanes, self.d, self.dtype = init, key, frame, lanes, d, dtype
+        self.taken: list[tuple[Any, Any]] = []
+        if isinstance(init, Given):
+            init.matrices(np.arange(0), lanes, d)
+        self._draw = jax.jit(
+            lambda key, index: draw(init, key, index, frame.size, frame.ambient - frame.rank, frame.starts, dtype)
+        )
+
+    def over(self, how: driver.Plan) -> Iterator[jax.Array]:
+        for k in range(how.chunks):
+            index = how.chunk(k).ravel()
+            if isinstance(self.init, Given):
+                # Lanes past the end repeat the last one and are dropped afterwards.
+                W0 = self.init.matrices(np.minimum(index, self.lanes - 1), self.lanes, self.d)
+                xi, start, outside = self.frame.project(W0)
+                start = jnp.asarray(start, self.dtype)
+            else:
+                xi, start, outside = self._draw(self.key, jnp.asarray(index, jnp.uint32))
+            self.taken.append((xi, outside))
+            yield start
+
+    def beyond(self) -> np.ndarray:
+        """The part of the given matrices outside the span."""
+        W0 = self.init.W0 if self.init.W0.ndim == 3 else self.init.W0[None]
+        xi, _, _ = self.frame.project(W0)
+        return W0 - np.stack([self.frame.lift(x) for x in xi])
+
+
+def _analyse(limits: Limits, records, final, report, xi0, outside, valid: int, kept: set[str]) -> dict[str, np.ndarray]:
+    """Recorded numbers of one chunk to the columns of a Run, for its first `valid` lanes."""
+    records = {name: np.asarray(value[:valid], np.float64) for name, value in records.items()}
+    final, xi0, outside = np.asarray(final[:valid], np.float64), xi0[:valid], outside[:valid]
+    visible = limits.problem.visible
+    selection = np.where(visible, np.nan_to_num(final, nan=-np.inf), -np.inf).argmax(-1)
+    number = limits.number(selection)
+    position = records.pop("position")
+    with np.errstate(invalid="ignore", over="ignore"):
+        xi = limits.frame.locate(xi0[:, None], position)
+        norm, error = follow(xi, outside, np.stack([limits.units[k] for k in number]))
+    columns = {
+        "norm": norm,
+        "direction_error": error,
+        "final_logits": final,
+        "selection_number": number,
+        "start": xi0,
+        "position": np.array(xi[:, -1]),
+        "outside": outside,
+    }
+    columns |= {f"log10_{name[4:]}": records[name] / LOG10 for name in records if name.startswith("log_")}
+    columns |= {f"report.{name}": np.asarray(value[:valid], np.float64) for name, value in report.items()}
+    if "logits" in kept:
+        columns["logits"] = records["logits"]
+    if "coeffs" in kept:
+        columns["coeffs"] = _coefficients(limits, position, xi, xi0)
+    return columns
+
+
+def _coefficients(limits: Limits, position, xi, xi0) -> np.ndarray:
+    n, T, _ = limits.problem.shape
+    if limits.frame.kind == "dual":
+        return position.reshape(*position.shape[:-1], n, T)
+    rows = limits.frame.combine(np.eye(n * T).reshape(n * T, n, T))
+    moved = (xi - xi0[:, None]).reshape(-1, limits.frame.size)
+    return np.linalg.lstsq(rows.T, moved.T, rcond=None)[0].T.reshape(*xi.shape[:-1], n, T)
+
+
+def _assemble(problem: Problem, settings, recorded, columns, limits: Limits, thresholds: Thresholds) -> Run:
+    report = {name[7:]: columns.pop(name) for name in list(columns) if name.startswith("report.")}
+    solutions = limits.solutions
+    return Run(
+        problem=problem,
+        settings=settings,
+        steps=recorded,
+        selections=np.stack([mm.selection for mm in solutions]),
+        limit_norm=np.array([mm.norm for mm in solutions]),
+        limit_status=np.array([mm.status for mm in solutions]),
+        locally_optimal=np.array([mm.locally_optimal for mm in solutions]),
+        support=np.stack([mm.support for mm in solutions]),
+        report=report,
+        thresholds=thresholds,
+        **columns,
+    )
+
+
+def _dtype(dtype: Any) -> np.dtype:
+    enabled = jax.config.jax_enable_x64  # type: ignore[attr-defined]
+    real = np.dtype(dtype if dtype is not None else (np.float64 if enabled else np.float32))
+    if real not in (np.dtype(np.float32), np.dtype(np.float64)):
+        raise ValueError(f"dtype: expected float32 or float64; got {real}")
+    if real == np.float64 and not enabled:
+        raise ValueError(
+            "dtype: expected float32, because JAX has float64 switched off in this process; got float64. "
+            'Switch it on before the first computation: jax.config.update("jax_enable_x64", True).'
+        )
+    return real
+
+
+def _kept(keep: Iterable[str]) -> set[str]:
+    kept = {keep} if isinstance(keep, str) else set(keep)
+    if not kept <= {"logits", "coeffs"}:
+        raise ValueError(f"keep: expected 'logits' and 'coeffs'; got {sorted(kept - {'logits', 'coeffs'})}")
+    return kept
