@@ -5,14 +5,17 @@ numbers) and the squared norm of the rest, so a start at d = 4096 costs what one
 """
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from jaxsim._check import finite_array, positive_number
+from jaxsim._tree import pytree
 
 
 class Law(Protocol):
@@ -23,7 +26,7 @@ class Law(Protocol):
         ...
 
 
-@dataclasses.dataclass(frozen=True)
+@pytree
 class Gaussian:
     """W_0 with independent N(0, scale²) entries.
 
@@ -36,17 +39,17 @@ class Gaussian:
         Gaussian(scale=0.5)
     """
 
-    scale: float = 1.0
+    scale: Any = 1.0
 
     def __post_init__(self):
-        positive_number("scale", self.scale)
+        _check_number("scale", self.scale)
 
     def place(self, xi, rest):
         """See Law."""
         return self.scale * xi, self.scale**2 * rest
 
 
-@dataclasses.dataclass(frozen=True)
+@pytree
 class Sphere:
     """W_0 uniform on the sphere ‖W_0‖_F = radius of the whole d × d space.
 
@@ -54,10 +57,10 @@ class Sphere:
         radius: Frobenius norm of every start, above 0.
     """
 
-    radius: float = 1.0
+    radius: Any = 1.0
 
     def __post_init__(self):
-        positive_number("radius", self.radius)
+        _check_number("radius", self.radius)
 
     def place(self, xi, rest):
         """See Law."""
@@ -65,7 +68,7 @@ class Sphere:
         return jnp.sqrt(squared) * xi, squared * rest
 
 
-@dataclasses.dataclass(frozen=True)
+@pytree
 class Zero:
     """W_0 = 0 in every lane."""
 
@@ -101,18 +104,46 @@ class Given:
         return self.W0[lanes]
 
 
-def draw(law: Law, key: jax.Array, lanes: Float[Array, " lanes"], size: int, rest: int, clean: Any, dtype: Any):
+def _check_number(name: str, value: Any) -> None:
+    """Check what a user gives; let pass what JAX rebuilds."""
+    if isinstance(value, bool | int | float | str | np.ndarray | np.generic):
+        positive_number(name, value)
+
+
+@functools.partial(jax.jit, static_argnames=("size", "rest", "dtype"))
+def draw(
+    law: Law,
+    key: jax.Array,
+    lanes: Int[Array, "blocks width"],
+    entry: Callable[[Array], tuple[Array, Array]],
+    size: int,
+    rest: int,
+    dtype: Any,
+) -> tuple[Float[Array, "blocks width size"], Float[Array, "blocks width p"], Float[Array, "blocks width"]]:
     """ξ_0, start vectors and ‖W_0 outside‖² of the lanes with these indices.
 
-    Lane i draws from fold_in(key, i) alone: a draw does not depend on how lanes are chunked or extended.
-    `clean` removes what lies outside the span and gives start vectors (Frame.starts).
+    Lane i draws from fold_in(key, i) alone: a draw does not depend on how lanes are chunked or extended. Each block
+    is computed on its own, because a matrix product rounds differently for another number of rows.
+
+    Args:
+        law: the law of W_0.
+        key: the JAX key.
+        lanes: indices of the lanes, by blocks.
+        entry: removes what lies outside the span and gives start vectors (`Frame.entry`).
+        size: numbers in ξ.
+        rest: dimension of the space outside the span.
+        dtype: the run's dtype.
     """
+
     def one(i):
         inside, outside = jax.random.split(jax.random.fold_in(key, i))
         chi2 = jax.random.chisquare(outside, rest, dtype=dtype) if rest else jnp.zeros((), dtype)
         return jax.random.normal(inside, (size,), dtype), chi2
 
-    xi, chi2 = jax.vmap(one)(lanes)
-    xi, _ = clean(xi)
-    xi, outside = jax.vmap(law.place)(xi, chi2)
-    return xi, clean(xi)[1], outside
+    def block(indices):
+        xi, chi2 = jax.vmap(one)(indices)
+        xi, _ = entry(xi)
+        xi, outside = jax.vmap(law.place)(xi, chi2)
+        return xi, entry(xi)[1], outside
+
+    return jax.lax.map(block, lanes)

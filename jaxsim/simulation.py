@@ -94,7 +94,7 @@ def simulate(
     chunks = driver.run_chunks(model, as_device(rule, real), starts.over(how), gaps, how, "logits" in kept)
     for k, (records, final, report) in enumerate(chunks):
         valid = min(lanes - k * how.blocks * how.width, how.blocks * how.width)
-        xi0, outside = (np.asarray(v, np.float64) for v in starts.taken.pop(0))
+        xi0, outside = starts.taken.pop(0)
         parts.append(_analyse(limits, records, final, report, xi0, outside, valid, kept))
         if progress is not None:
             progress(min(lanes, (k + 1) * how.blocks * how.width), lanes)
@@ -125,28 +125,31 @@ class _Starts:
         self.taken: list[tuple[Any, Any]] = []
         if isinstance(init, Given):
             init.matrices(np.arange(0), lanes, d)
-        self._draw = jax.jit(
-            lambda key, index: draw(init, key, index, frame.size, frame.ambient - frame.rank, frame.starts, dtype)
-        )
 
     def over(self, how: driver.Plan) -> Iterator[jax.Array]:
         for k in range(how.chunks):
-            index = how.chunk(k).ravel()
+            index = how.chunk(k)
             if isinstance(self.init, Given):
                 # Lanes past the end repeat the last one and are dropped afterwards.
-                W0 = self.init.matrices(np.minimum(index, self.lanes - 1), self.lanes, self.d)
-                xi, start, outside = self.frame.project(W0)
-                start = jnp.asarray(start, self.dtype)
+                W0 = self.init.matrices(np.minimum(index.ravel(), self.lanes - 1), self.lanes, self.d)
+                with np.errstate(over="ignore", invalid="ignore"):  # becomes the verdict of that lane
+                    xi, start, outside = self.frame.project(W0)
+                    start = jnp.asarray(start.astype(self.dtype))
             else:
-                xi, start, outside = self._draw(self.key, jnp.asarray(index, jnp.uint32))
-            self.taken.append((xi, outside))
+                law, entry = as_device(self.init, self.dtype), self.frame.entry(self.dtype)
+                rest = self.frame.ambient - self.frame.rank
+                index = jnp.asarray(index, jnp.uint32)
+                xi, start, outside = draw(law, self.key, index, entry, self.frame.size, rest, self.dtype)
+            xi, outside = np.asarray(xi, np.float64), np.asarray(outside, np.float64)
+            self.taken.append((xi.reshape(index.size, -1), outside.ravel()))
             yield start
 
     def beyond(self) -> np.ndarray:
         """The part of the given matrices outside the span."""
         W0 = self.init.W0 if self.init.W0.ndim == 3 else self.init.W0[None]
-        xi, _, _ = self.frame.project(W0)
-        return W0 - np.stack([self.frame.lift(x) for x in xi])
+        with np.errstate(over="ignore", invalid="ignore"):
+            xi, _, _ = self.frame.project(W0)
+            return W0 - np.stack([self.frame.lift(x) for x in xi])
 
 
 def _analyse(limits: Limits, records, final, report, xi0, outside, valid: int, kept: set[str]) -> dict[str, np.ndarray]:

@@ -11,11 +11,10 @@ PIXEL_MAX = 16.0  # the bundled images have integer pixels from 0 to 16
 def digits(
     classes: tuple[int, int] = (3, 8),
     images: int = 20,
-    patch: int = 4,
     positions: bool = False,
     ridge: float = 1.0,
 ) -> Problem:
-    """Two classes of handwritten digits, each 8×8 image cut into square patches.
+    """Two classes of handwritten digits, each 8×8 image cut into four 4×4 patches.
 
     Pixels are divided by 16 and the mean patch is subtracted; the query of an image is its mean token;
     the decoder solves the ridge regression min_u Σ_i (y_i - uᵀ x̄_i)² + ridge·‖u‖² on the mean tokens x̄_i.
@@ -23,7 +22,6 @@ def digits(
     Args:
         classes: the digits labelled -1 and +1.
         images: number of images n, half of each class, the first ones of the data set.
-        patch: side of a patch in pixels: 1, 2 or 4 (T = 64, 16 or 4 tokens of d = patch² entries).
         positions: append the one-hot position of the patch to each token.
         ridge: the regression's penalty, above 0.
 
@@ -37,8 +35,6 @@ def digits(
     """
     from sklearn.datasets import load_digits
 
-    if patch not in (1, 2, 4):
-        raise ValueError(f"patch: expected 1, 2 or 4 pixels; got {patch}")
     if whole_number("images", images, at_least=2) % 2:
         raise ValueError(f"images: expected an even number, half of each class; got {images}")
     positive_number("ridge", ridge)
@@ -53,11 +49,10 @@ def digits(
             raise ValueError(f"images: the data set has {len(members)} images of a {digit}; got {images} // 2")
         chosen.append(members[: images // 2])
     pixels = bundle["images"][np.concatenate(chosen)] / PIXEL_MAX
-    side = 8 // patch
-    tokens = pixels.reshape(images, side, patch, side, patch).transpose(0, 1, 3, 2, 4).reshape(images, side**2, patch**2)
+    tokens = pixels.reshape(images, 2, 4, 2, 4).transpose(0, 1, 3, 2, 4).reshape(images, 4, 16)
     tokens = tokens - tokens.mean((0, 1))
     if positions:
-        place = np.broadcast_to(np.eye(side**2), (images, side**2, side**2))
+        place = np.broadcast_to(np.eye(4), (images, 4, 4))
         tokens = np.concatenate([tokens, place], axis=-1)
     mean = tokens.mean(1)
     labels = np.repeat([-1.0, 1.0], images // 2)

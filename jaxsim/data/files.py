@@ -21,9 +21,10 @@ def load(path: str | os.PathLike) -> Problem:
         ValueError: where the file cannot be read, or names are missing (the message lists them).
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError("it holds a single array")
+        content = np.load(path, allow_pickle=False)
+        if not isinstance(content, np.lib.npyio.NpzFile):
+            raise ValueError("it holds a single array")
+        with content as archive:
             names = [name for name in (*REQUIRED, "mask") if name in archive.files]
             arrays = {name: archive[name] for name in names}
     except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:

@@ -106,6 +106,29 @@ class Primal:
         return params["core"].reshape(-1, params["core"].shape[-1])
 
 
+@pytree
+class DualEntry:
+    """Random ξ to their part inside the span and the logits at step 0; on the device."""
+
+    root: Float[Array, "N N"]
+    projector: Float[Array, "N N"] | None
+
+    def __call__(self, xi: Float[Array, "lanes N"]) -> tuple[Array, Array]:
+        """(ξ inside, K^{1/2} ξ)."""
+        precision = lax.Precision.HIGHEST
+        inside = xi if self.projector is None else jnp.dot(xi, self.projector, precision=precision)
+        return inside, jnp.dot(xi, self.root, precision=precision)
+
+
+@pytree
+class PrimalEntry:
+    """The core is its own start vector."""
+
+    def __call__(self, xi: Float[Array, "lanes size"]) -> tuple[Array, Array]:
+        """(ξ, ξ)."""
+        return xi, xi
+
+
 class Frame(Protocol):
     """The float64 host side: how W and the Euclidean coordinates ξ of a space translate."""
 
@@ -122,8 +145,8 @@ class Frame(Protocol):
         """ξ, the start vector and ‖W outside‖² of given matrices, each with lanes first."""
         ...
 
-    def starts(self, xi: Float[Array, "lanes size"]) -> tuple[Array, Array]:
-        """Random ξ cleaned of parts outside the span, and the start vectors; on the device."""
+    def entry(self, dtype: Any) -> DualEntry | PrimalEntry:
+        """From random ξ to their part inside the span and start vectors; on the device."""
         ...
 
     def locate(self, start: np.ndarray, position: np.ndarray) -> np.ndarray:
@@ -173,11 +196,10 @@ class DualFrame:
         xi = start @ self._inverse_root
         return xi, start, _outside(W, xi, self)
 
-    def starts(self, xi):
+    def entry(self, dtype):
         """See Frame."""
-        full = jnp.asarray(self._projector, xi.dtype), jnp.asarray(self._root, xi.dtype)
-        inside, start = (jnp.dot(xi, matrix, precision=lax.Precision.HIGHEST) for matrix in full)
-        return (xi if self.rank == self.size else inside), start
+        projector = None if self.rank == self.size else jnp.asarray(self._projector, dtype)
+        return DualEntry(jnp.asarray(self._root, dtype), projector)
 
     def locate(self, start, position):
         """See Frame."""
@@ -220,9 +242,9 @@ class PrimalFrame:
         xi = core.reshape(len(W), -1)
         return xi, xi, _outside(W, xi, self)
 
-    def starts(self, xi):
+    def entry(self, dtype):
         """See Frame."""
-        return xi, xi
+        return PrimalEntry()
 
     def locate(self, start, position):
         """See Frame."""

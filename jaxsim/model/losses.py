@@ -10,8 +10,8 @@ from jaxtyping import Array, Float
 from jaxsim._tree import pytree
 
 _SERIES_BELOW = 0.25  # where library expm1 and log1p may be rounded worse than a few ulp, series take over
-_EXPM1_SERIES = tuple(1.0 / np.cumprod(np.arange(1, 15, dtype=float)))
-_ATANH_SERIES = tuple(1.0 / np.arange(1, 24, 2))
+_EXPM1_SERIES = tuple((1.0 / np.cumprod(np.arange(1, 15, dtype=float))).tolist())  # plain floats take any dtype
+_ATANH_SERIES = tuple((1.0 / np.arange(1, 24, 2)).tolist())
 
 
 class Loss(Protocol):

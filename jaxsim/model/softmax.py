@@ -48,8 +48,8 @@ class ScaledMap:
     @property
     def log_attention_gap(self) -> Float[Array, " lanes"]:
         """log max_i (1 - φ_ik)."""
-        tie = 1.0 - self.largest.any(1, keepdims=True)
-        outside = self.others.sum(1, keepdims=True) - tie
+        shared = self.others.sum(1, keepdims=True)
+        outside = jnp.where(self.largest.any(1, keepdims=True), shared, shared - 1.0)
         return self.log_scale + jnp.log((outside / self.denominator).max((0, 1)))
 
 

@@ -44,7 +44,7 @@ class Constant:
 
     value: Any
 
-    def __call__(self, step: Step):
+    def __call__(self, step: Step, dtype: Any):
         """The value."""
         return self.value
 
@@ -58,9 +58,9 @@ class Scheduled:
 
     schedule: Callable[[Step], Any] = static()
 
-    def __call__(self, step: Step):
-        """The schedule at `step`."""
-        return self.schedule(step)
+    def __call__(self, step: Step, dtype: Any):
+        """The schedule at `step`, in the run's dtype."""
+        return jnp.asarray(self.schedule(step)).astype(dtype)
 
     def __repr__(self):
         return getattr(self.schedule, "__qualname__", "schedule")

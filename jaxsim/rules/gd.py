@@ -35,5 +35,5 @@ class GD(Stateless):
 
     def update(self, gradient, state, step):
         """-η e^c · direction."""
-        eta = self.eta(step)
+        eta = self.eta(step, gradient.gap.dtype)
         return tuple(times(-eta * jnp.exp(b.log_scale), b.direction) for b in gradient.blocks), state

@@ -36,5 +36,5 @@ class NGD(Stateless):
 
     def update(self, gradient, state, step):
         """-(η / ‖direction‖) · direction."""
-        eta = self.eta(step)
+        eta = self.eta(step, gradient.gap.dtype)
         return tuple(times(-eta / b.norm, b.direction) for b in gradient.blocks), state

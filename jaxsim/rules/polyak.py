@@ -56,12 +56,12 @@ class Polyak:
         if self.optimal_loss is not None:
             gap = jnp.maximum(jnp.exp(gap_log_scale) * gap + (gradient.infimum - self.optimal_loss), 0.0)
             gap_log_scale = jnp.zeros_like(gap_log_scale)
-        wanted = self.scale(step) * gap / norm * jnp.exp(gap_log_scale - log_scale)
-        length = jnp.minimum(wanted, self.max_step(step))
+        wanted = self.scale(step, gap.dtype) * gap / norm * jnp.exp(gap_log_scale - log_scale)
+        length = jnp.minimum(wanted, self.max_step(step, gap.dtype))
         increments = tuple(
             times(-length / norm * jnp.exp(b.log_scale - log_scale), b.direction) for b in gradient.blocks
         )
-        return increments, state + (wanted > length)
+        return increments, jnp.where(wanted > length, state + 1, state)
 
     def report(self, state):
         """How many steps were shortened to max_step."""

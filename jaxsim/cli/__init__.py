@@ -1,0 +1,54 @@
+"""The command line: `jaxsim run`."""
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from jaxsim.cli.run import run
+
+EXIT_BAD_INPUT = 2
+
+app = typer.Typer(
+    name="jaxsim",
+    help="Implicit bias of self-attention over the whole initialisation space.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+app.command()(run)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        import jaxsim
+
+        print(f"jaxsim {jaxsim.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """Implicit bias of self-attention over the whole initialisation space."""
+
+
+def main() -> None:
+    """Run the command line. Exit codes: 0 done, 2 bad input (nothing written), 130 interrupted."""
+    try:
+        app()
+    except ValueError as error:
+        Console(stderr=True).print(f"[bold red]error[/] {_escape(str(error))}", highlight=False, soft_wrap=True)
+        sys.exit(EXIT_BAD_INPUT)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("interrupted; nothing written")
+        sys.exit(130)
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

@@ -1,0 +1,138 @@
+"""Figures drawn from results alone. Every function draws on the Axes it is given and returns them."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from jaxsim.analysis import VERDICTS
+from jaxsim.results import Run
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's colour-blind safe palette; a rule has one colour everywhere.
+RULE_COLOURS = {"gd": "#0072B2", "ngd": "#D55E00", "polyak": "#009E73"}
+RULE_LABELS = {"gd": "GD", "ngd": "NGD", "polyak": "Polyak"}
+OTHER_COLOURS = ("#CC79A7", "#56B4E9", "#E69F00", "#000000")
+VERDICT_COLOURS = {
+    "global": "#117733",
+    "local": "#DDCC77",
+    "transient": "#CC6677",
+    "unresolved": "#DDDDDD",
+    "infeasible": "#999999",
+    "nonfinite": "#222222",
+}
+BAND = (5, 95)
+
+
+def colour(rule_name: str) -> str:
+    """The colour of a rule, the same in every figure."""
+    return RULE_COLOURS.get(rule_name, OTHER_COLOURS[sum(map(ord, rule_name)) % len(OTHER_COLOURS)])
+
+
+def label(rule_name: str) -> str:
+    """How a rule is called in figures."""
+    return RULE_LABELS.get(rule_name, rule_name)
+
+
+def direction_error(run: Run, ax: "Axes | None" = None) -> "Axes":
+    """Direction error ‖W/‖W‖ - W^α/‖W^α‖‖ against steps: median and 5–95% band over lanes, log-log."""
+    ax = _band(run, run.direction_error, _axes(ax))
+    ax.set(xscale="log", ylabel="direction error")
+    if ax.lines:
+        ax.set_yscale("log")
+    return ax
+
+
+def attention_gap(run: Run, ax: "Axes | None" = None) -> "Axes":
+    """-log10(1 - φ), the number of nines in the attention map, against steps: median and 5–95% band."""
+    ax = _band(run, -run.log10_attention_gap, _axes(ax))
+    ax.set(xscale="log", ylabel="$-\\log_{10}(1-\\varphi)$")
+    if ax.lines:
+        ax.set_yscale("symlog", linthresh=1)
+        ax.set_ylim(0, None, auto=True)
+    return ax
+
+
+def verdict_bars(runs: Sequence[Run], ax: "Axes | None" = None) -> "Axes":
+    """One stacked bar per run: the share of lanes with each verdict, large shares printed."""
+    ax = _axes(ax)
+    left = np.zeros(len(runs))
+    for verdict in VERDICTS:
+        share = np.array([100 * np.mean(run.verdict == verdict) for run in runs])
+        if not share.any():
+            continue
+        bars = ax.barh(range(len(runs)), share, left=left, color=VERDICT_COLOURS[verdict], label=verdict, height=0.7)
+        dark = verdict in ("global", "nonfinite")
+        texts = [f"{s:.0f}%" if s >= 8 else "" for s in share]
+        ax.bar_label(bars, texts, label_type="center", color="white" if dark else "black", fontsize=9)
+        left += share
+    ax.set_yticks(range(len(runs)), [label(run.settings["rule_name"]) for run in runs])
+    ax.invert_yaxis()
+    ax.set(xlim=(0, 100), xlabel="share of lanes (%)")
+    ax.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False, fontsize=9, handlelength=1)
+    return ax
+
+
+def overview(groups: Mapping[str, Sequence[Run]]) -> "Figure":
+    """One row per problem: verdicts, direction error, attention gap, a colour per rule."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 0.6 + 3.0 * len(groups)), layout="constrained")
+    grid = figure.subplots(len(groups), 3, squeeze=False, width_ratios=(1.15, 1, 1))
+    shown = {}
+    for row, (title, runs) in zip(grid, groups.items(), strict=True):
+        verdict_bars(runs, row[0])
+        shown |= dict(zip(*row[0].get_legend_handles_labels()[::-1], strict=True))
+        row[0].get_legend().remove()
+        for run in runs:
+            direction_error(run, row[1])
+            attention_gap(run, row[2])
+        _guide(runs, row[1])
+        if row[2].lines:
+            row[2].legend(frameon=False, fontsize=9, loc="upper left")
+        row[0].set_title(f"{title}: {runs[0].lanes:,} initialisations", fontsize=11, loc="left")
+        row[1].set_title("median and 5–95% of lanes, each to its own limit", fontsize=9, loc="left")
+        row[2].set_title("digits of saturation of the attention map", fontsize=9, loc="left")
+    ordered = [name for name in VERDICTS if name in shown]
+    figure.legend([shown[name] for name in ordered], ordered, loc="outside lower left", ncols=6, frameon=False)
+    return figure
+
+
+def _axes(ax: "Axes | None") -> "Axes":
+    if ax is not None:
+        return ax
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(layout="constrained")[1]
+
+
+def _band(run: Run, values: np.ndarray, ax: "Axes") -> "Axes":
+    """Median and band over the lanes that are finite at every step past 0; words where there are none."""
+    after = run.steps > 0
+    chosen = values[:, after]
+    chosen = chosen[np.isfinite(chosen).all(1)]
+    ax.set_xlabel("step")
+    ax.grid(alpha=0.25, linewidth=0.6)
+    if len(chosen) == 0:
+        ax.text(0.5, 0.5, "no finite lanes to draw", ha="center", va="center", transform=ax.transAxes)
+        return ax
+    name = run.settings["rule_name"]
+    low, middle, high = np.percentile(chosen, (BAND[0], 50, BAND[1]), axis=0)
+    ax.fill_between(run.steps[after], low, high, color=colour(name), alpha=0.18, linewidth=0)
+    ax.plot(run.steps[after], middle, color=colour(name), label=label(name), linewidth=1.8)
+    return ax
+
+
+def _guide(runs: Sequence[Run], ax: "Axes") -> None:
+    """The predicted slope of NGD and Polyak, 1/t, drawn over the last decade beside the curves."""
+    for run in runs:
+        error = np.nanmedian(run.direction_error[:, -1]) if np.isfinite(run.direction_error[:, -1]).any() else np.nan
+        if run.settings["rule_name"] != "ngd" or not np.isfinite(error):
+            continue
+        last = run.steps[-1]
+        t = np.array([max(last / 10, 1), last])
+        ax.plot(t, 0.5 * error * last / t, color="black", linestyle=":", linewidth=1.2)
+        ax.annotate("slope -1", (t[0], 0.5 * error * last / t[0]), fontsize=8, ha="right", va="top")

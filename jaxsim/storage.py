@@ -1,0 +1,132 @@
+"""The results folder of a run: settings, environment, tables, curves and a figure. Nothing is overwritten."""
+
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jaxsim.data.files import save as save_problem
+from jaxsim.results import Run
+
+if TYPE_CHECKING:
+    import pandas
+
+PACKAGES = ("jaxsim-attention", "jax", "jaxlib", "numpy", "scipy", "optax", "cvxpy", "pandas", "pyarrow")
+CURVES = ("direction_error", "log10_attention_gap", "log10_grad_norm", "log10_gap", "norm")
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+def free_folder(path: str | os.PathLike | None) -> Path:
+    """The folder to write to, not made yet: `path` if it is new or empty, else the next free jaxsim-run-NNN."""
+    if path is None:
+        taken = {p.name for p in Path.cwd().glob("jaxsim-run-*")}
+        return next(Path(f"jaxsim-run-{k:03d}") for k in range(1, 10**6) if f"jaxsim-run-{k:03d}" not in taken)
+    folder = Path(path)
+    if folder.is_dir() and any(folder.iterdir()):
+        raise ValueError(f"out: expected a new or empty folder; {os.fspath(folder)!r} exists and is not empty")
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"out: expected a folder; {os.fspath(folder)!r} is a file")
+    parent = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    if not os.access(parent, os.W_OK):
+        raise ValueError(f"out: cannot write below {os.fspath(parent)!r}")
+    return folder
+
+
+def write(folder: Path, groups: Mapping[str, Sequence[Run]], settings: Mapping[str, Any], full: bool = False) -> None:
+    """Write the results of one command: groups of runs by problem name.
+
+    Args:
+        folder: from `free_folder`.
+        groups: problem name to its runs.
+        settings: the command's options.
+        full: also write every run's arrays, to be read by `Run.load`.
+    """
+    from jaxsim import plot
+
+    folder.mkdir(parents=True, exist_ok=True)
+    summary = {name: [run.summary() for run in runs] for name, runs in groups.items()}
+    for name, content in (("settings", settings), ("environment", environment()), ("summary", summary)):
+        (folder / f"{name}.json").write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
+    everything = [(name, run) for name, runs in groups.items() for run in runs]
+    _stack(everything, Run.to_pandas).to_parquet(folder / "lanes.parquet", index=False)
+    _stack(everything, curves).to_parquet(folder / "curves.parquet", index=False)
+    _stack(everything, selections).to_parquet(folder / "selections.parquet", index=False)
+    for name, runs in groups.items():
+        save_problem(runs[0].problem, folder / f"problem-{_slug(name)}.npz")
+    if full:
+        for name, run in everything:
+            run.save(folder / f"run-{_slug(name)}-{run.settings['rule_name']}.npz")
+    plot.overview(groups).savefig(folder / "figure.png", dpi=120)
+
+
+def curves(run: Run) -> "pandas.DataFrame":
+    """Quantiles over lanes of each recorded quantity at each recorded step, over the lanes where it is finite."""
+    import pandas as pd
+
+    rows = []
+    for quantity in CURVES:
+        values = getattr(run, quantity)
+        for r, step in enumerate(run.steps):
+            sound = values[np.isfinite(values[:, r]), r]
+            points = np.quantile(sound, QUANTILES) if len(sound) else np.full(len(QUANTILES), np.nan)
+            names = (f"q{int(100 * q):02d}" for q in QUANTILES)
+            rows.append({"step": int(step), "quantity": quantity, "lanes": len(sound), **dict(zip(names, points, strict=True))})
+    return pd.DataFrame(rows)
+
+
+def selections(run: Run) -> "pandas.DataFrame":
+    """The distinct final selections: tokens, lanes, norm and status of the limit, local optimality."""
+    import pandas as pd
+
+    return pd.DataFrame(
+        {
+            "selection_number": np.arange(len(run.selections)),
+            "selection": [alpha.tolist() for alpha in run.selections],
+            "lanes": np.bincount(run.selection_number, minlength=len(run.selections)),
+            "limit_norm": run.limit_norm,
+            "limit_status": run.limit_status,
+            "locally_optimal": run.locally_optimal,
+            "support_tokens": run.support.sum((1, 2)),
+        }
+    )
+
+
+def environment() -> dict[str, Any]:
+    """Versions and devices, for the record."""
+    import jax
+
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = None
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "devices": [str(device) for device in jax.local_devices()],
+        "device_kind": jax.local_devices()[0].device_kind,
+        "packages": versions,
+    }
+
+
+def _stack(everything, table) -> "pandas.DataFrame":
+    import pandas as pd
+
+    frames = []
+    for name, run in everything:
+        frame = table(run)
+        frame.insert(0, "rule", run.settings["rule"])
+        frame.insert(0, "problem", name)
+        frames.append(frame)
+    return pd.concat(frames, ignore_index=True)
+
+
+def _slug(name: str) -> str:
+    return "-".join("".join(c if c.isalnum() else " " for c in name).split()).lower()

@@ -1,0 +1,28 @@
+"""Every test runs in float64 on two CPU devices, with matplotlib off screen."""
+
+import os
+import pathlib
+
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import jax
+import pytest
+
+jax.config.update("jax_num_cpu_devices", 2)
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+import jaxsim
+
+DATA = pathlib.Path(__file__).parent / "data"
+
+
+@pytest.fixture(scope="session")
+def problem():
+    """Three sequences of four tokens in five dimensions: small enough for every oracle."""
+    return jaxsim.data.unit_sphere(jax.random.key(7), n=3, T=4, d=5)
+
+
+@pytest.fixture(scope="session")
+def key():
+    return jax.random.key(11)

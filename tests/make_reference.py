@@ -1,0 +1,60 @@
+"""Make the deep reference cases of tests/data with mpmath: python tests/make_reference.py
+
+The seven shallower files came with the project's design notes; these two go below the smallest float64.
+Nothing here is shared with the simulator: plain multiple-precision arithmetic on the definition of the model.
+"""
+
+import pathlib
+
+import mpmath as mp
+import numpy as np
+
+
+HERE = pathlib.Path(__file__).parent / "data"
+
+
+def exact(values):
+    return [mp.mpf(float(v)) for v in np.asarray(values).ravel()]
+
+
+def trajectory(case, rule, eta, record, digits):
+    mp.mp.dps = digits
+    X, Z, y, u, W0 = (np.asarray(case[k], float) for k in ("X", "Z", "y", "u", "W0"))
+    n, T, _ = X.shape
+    rows = [[p * q for p in exact(X[i, t]) for q in exact(Z[i])] for i in range(n) for t in range(T)]
+    gram = [[mp.fdot(p, q) for q in rows] for p in rows]
+    scores = [[mp.mpf(float(y[i])) * mp.fdot(exact(X[i, t]), exact(u)) for t in range(T)] for i in range(n)]
+    floor = mp.fsum(mp.log1p(mp.exp(-max(s))) for s in scores) / n
+    a, c = [mp.fdot(p, exact(W0)) for p in rows], [mp.mpf(0)] * (n * T)
+    out = {k: [] for k in ("logits", "coeffs", "log10_grad_norm", "log10_gap")}
+    for k in range(record[-1] + 1):
+        g, total = [], mp.mpf(0)
+        for i in range(n):
+            weights = [mp.exp(v) for v in a[i * T : (i + 1) * T]]
+            mass = mp.fsum(weights)
+            margin = mp.fdot(weights, scores[i]) / mass
+            total += mp.log1p(mp.exp(-margin)) / n
+            g += [-w / mass * (s - margin) / (1 + mp.exp(margin)) / n for w, s in zip(weights, scores[i], strict=True)]
+        Kg = [mp.fdot(row, g) for row in gram]
+        squared = mp.fdot(g, Kg)
+        if k in record:
+            out["logits"].append([float(v) for v in a])
+            out["coeffs"].append([float(v) for v in c])
+            out["log10_grad_norm"].append(float(mp.log10(squared) / 2))
+            out["log10_gap"].append(float(mp.log10(total - floor)))
+        step = mp.mpf(eta) / mp.sqrt(squared) if rule == "ngd" else mp.mpf(eta) * (total - floor) / squared
+        a = [v - step * w for v, w in zip(a, Kg, strict=True)]
+        c = [v - step * w for v, w in zip(c, g, strict=True)]
+    return {k: np.array(v) for k, v in out.items()}
+
+
+if __name__ == "__main__":
+    for name, source, rule, eta, record, digits in [
+        ("ngd_deep", "ngd_self", "ngd", 1.0, (0, 10, 100, 1000, 1500), 1600),
+        ("polyak_deep", "polyak_self", "polyak", 1.0, (0, 10, 100, 400, 800), 2000),
+    ]:
+        with np.load(HERE / f"{source}.npz") as z:
+            case = {k: z[k] for k in ("X", "Z", "y", "u", "W0")}
+        result = trajectory(case, rule, eta, record, digits)
+        print(name, result["log10_grad_norm"], result["log10_gap"])
+        np.savez(HERE / f"{name}.npz", **case, rule=rule, eta=eta, loss="logistic", steps=np.array(record), **result)

@@ -1,0 +1,86 @@
+"""The structure of the house: imports point one way, and importing the package stays light."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import jaxsim
+
+ROOT = pathlib.Path(jaxsim.__file__).parent
+# Lower layers know nothing of higher ones. margin sits beside the model and must not see it.
+LAYERS = [
+    {"_tree", "_check"},
+    {"problem"},
+    {"data", "margin"},
+    {"model"},
+    {"rules", "init"},
+    {"driver"},
+    {"analysis"},
+    {"results"},
+    {"simulation"},
+    {"plot", "storage"},
+    {"cli"},
+    {"__init__", "__main__"},
+]
+LEVEL = {name: k for k, layer in enumerate(LAYERS) for name in layer}
+
+
+def module_imports():
+    for path in ROOT.rglob("*.py"):
+        room = path.relative_to(ROOT).parts[0].removesuffix(".py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = []
+            if isinstance(node, ast.ImportFrom) and node.module == "jaxsim":
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("jaxsim."):
+                names = [node.module.split(".")[1]]
+            elif isinstance(node, ast.Import):
+                names = [a.name.split(".")[1] for a in node.names if a.name.startswith("jaxsim.")]
+            for name in names:
+                yield path, room, name
+
+
+def test_every_room_has_a_level():
+    rooms = {p.name.removesuffix(".py") for p in ROOT.iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()}
+    assert rooms == set(LEVEL)
+
+
+def test_imports_point_one_way():
+    # Results may be plotted by their own method, which imports on demand.
+    allowed = {("results", "plot")}
+    wrong = [
+        (str(path.relative_to(ROOT)), name)
+        for path, room, name in module_imports()
+        if name != room and LEVEL[name] >= LEVEL[room] and (room, name) not in allowed
+    ]
+    assert not wrong
+
+
+def test_margin_depends_on_data_alone():
+    assert {name for _, room, name in module_imports() if room == "margin"} <= {"problem", "_check"}
+
+
+def test_rules_do_not_know_attention():
+    assert not any(
+        word in path.read_text(encoding="utf-8")
+        for path in (ROOT / "rules").glob("*.py")
+        for word in ("model.attention", "model.softmax", "model.coordinates")
+    )
+
+
+def test_driver_knows_no_model_and_no_rule_by_name():
+    for path in (ROOT / "driver").glob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert "Attention" not in text and "NGD" not in text and "Polyak" not in text
+
+
+def test_modules_stay_small():
+    long = {p.name: n for p in ROOT.rglob("*.py") if (n := len(p.read_text(encoding="utf-8").splitlines())) > 350}
+    assert not long
+
+
+def test_importing_the_package_is_light():
+    heavy = ("cvxpy", "sklearn", "matplotlib", "pandas", "typer")
+    code = f"import sys, jaxsim; print([m for m in {heavy} if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

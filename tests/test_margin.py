@@ -1,0 +1,151 @@
+"""The max-margin reference: certificates, an independent solver, closed forms, infeasibility."""
+
+import jax
+import numpy as np
+import pytest
+from conftest import DATA
+
+import jaxsim
+
+
+def brute_constraints(problem, alpha):
+    """Constraint matrices (x_α - x_t) z^T, one by one, straight from the definition."""
+    n, T, _ = problem.shape
+    return [
+        np.outer(problem.tokens[i, alpha[i]] - problem.tokens[i, t], problem.queries[i])
+        for i in range(n)
+        for t in range(T)
+        if t != alpha[i] and problem.visible[i, t]
+    ]
+
+
+FAMILIES = {
+    "unit-sphere": lambda: jaxsim.data.unit_sphere(jax.random.key(0)),
+    "signal-noise": lambda: jaxsim.data.signal_noise(jax.random.key(1)),
+    "orthonormal": lambda: jaxsim.data.orthonormal(jax.random.key(2)),
+    "digits": lambda: jaxsim.data.digits(),
+    "digits-positions": lambda: jaxsim.data.digits(positions=True),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_certificate_from_the_definition(family):
+    """Primal feasibility and the dual bound, recomputed in d × d from nothing but W and the multipliers."""
+    problem = FAMILIES[family]()
+    n, T, _ = problem.shape
+    rng = np.random.default_rng(3)
+    for alpha in [problem.optimal, *rng.integers(0, T, (20, n))]:
+        mm = jaxsim.max_margin(problem, alpha)
+        if not mm.feasible:
+            continue
+        margins = np.array([np.sum(A * mm.W) for A in brute_constraints(problem, alpha)])
+        assert margins.min() > 1 - 1e-9
+        assert (mm.multipliers >= 0).all() and mm.gap <= 1e-9 and mm.status == "optimal"
+        dual = 2 * mm.multipliers.sum() - np.sum(mm.W**2)
+        assert abs(dual - mm.norm**2) <= 1e-8 * mm.norm**2
+        assert mm.norm == pytest.approx(np.linalg.norm(mm.W), rel=1e-10)
+        assert not np.any((mm.multipliers > 1e-9 * mm.multipliers.max()) & ~mm.support)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_agrees_with_clarabel(family):
+    problem = FAMILIES[family]()
+    n, T, _ = problem.shape
+    for alpha in [problem.optimal, np.random.default_rng(0).integers(0, T, n)]:
+        exact, other = jaxsim.max_margin(problem, alpha), jaxsim.max_margin(problem, alpha, engine="cvxpy")
+        np.testing.assert_allclose(exact.W, other.W, atol=1e-6 * exact.norm, rtol=0)
+        assert exact.norm == pytest.approx(other.norm, rel=1e-6)
+
+
+def test_agrees_with_the_published_solutions():
+    with np.load(DATA / "published_local_converge.npz") as z:
+        for r in range(50):
+            problem = jaxsim.Problem(z["X"][r], z["Z"][r], z["y"][r], z["u"][r])
+            mm = jaxsim.max_margin(problem, z["published_selection"][r])
+            np.testing.assert_allclose(mm.W, z["max_margin_W"][r], rtol=0, atol=1e-9 * mm.norm)
+
+
+def test_two_tokens_one_sequence_closed_form():
+    """W^α = (x_α - x_t) zᵀ / (‖x_α - x_t‖² ‖z‖²)."""
+    rng = np.random.default_rng(5)
+    x, z = rng.standard_normal((1, 2, 3)), rng.standard_normal((1, 3))
+    problem = jaxsim.Problem(x, z, [1], rng.standard_normal(3))
+    mm = jaxsim.max_margin(problem, [1])
+    difference = x[0, 1] - x[0, 0]
+    np.testing.assert_allclose(mm.W, np.outer(difference, z[0]) / (difference @ difference * (z[0] @ z[0])), rtol=1e-12)
+    assert mm.support.tolist() == [[True, False]]
+
+
+@pytest.fixture
+def opposed():
+    """Two sequences with the same tokens and opposite queries: the same choice in both cannot be separated."""
+    x = np.array([[[1.0, 0.0], [0.0, 1.0]]] * 2)
+    return jaxsim.Problem(x, [[1.0, 0.0], [-1.0, 0.0]], [1, 1], [1.0, 0.0])
+
+
+@pytest.mark.parametrize("engine", ["exact", "cvxpy"])
+def test_infeasible_is_a_result(opposed, engine):
+    mm = jaxsim.max_margin(opposed, [0, 0], engine=engine)
+    assert mm.status == "infeasible" and mm.norm == np.inf and not mm.feasible and not mm.locally_optimal
+    assert np.isnan(mm.W).all()
+    assert jaxsim.max_margin(opposed, [0, 1], engine=engine).status == "optimal"
+
+
+def test_token_between_two_others_cannot_be_selected():
+    x = np.array([[[0.0, 1.0], [0.0, 3.0], [0.0, 2.0]]])
+    problem = jaxsim.Problem(x, [[1.0, 1.0]], [1], [0.0, 1.0])
+    assert jaxsim.max_margin(problem, [2]).status == "infeasible"
+    assert jaxsim.max_margin(problem).feasible
+
+
+def test_local_optimality_follows_from_support_and_scores():
+    problem = jaxsim.data.digits(positions=True)
+    seen = set()
+    for alpha in np.random.default_rng(1).integers(0, 4, (50, 20)):
+        mm = jaxsim.max_margin(problem, alpha)
+        better = [
+            problem.scores[i, t] > problem.scores[i, alpha[i]] for i, t in zip(*np.nonzero(mm.support), strict=True)
+        ]
+        assert mm.locally_optimal == (not any(better))
+        seen.add(mm.locally_optimal)
+    assert jaxsim.max_margin(problem).locally_optimal and False in seen
+
+
+def test_hidden_tokens_do_not_constrain(problem):
+    mask = np.ones((3, 4), bool)
+    mask[0, 3] = False
+    masked = jaxsim.Problem(problem.tokens, problem.queries, problem.labels, problem.decoder, mask)
+    alpha = np.zeros(3, int)
+    mm = jaxsim.max_margin(masked, alpha)
+    assert mm.multipliers[0, 3] == 0 and not mm.support[0, 3]
+    assert mm.norm <= jaxsim.max_margin(problem, alpha).norm * (1 + 1e-12)
+    with pytest.raises(ValueError, match="selection: token of sequence 0 is hidden"):
+        jaxsim.max_margin(masked, [3, 0, 0])
+
+
+@pytest.mark.parametrize(
+    ("selection", "message"),
+    [([0, 0], "expected 3 token indices"), ([0, 0, 4], "from 0 to 3"), ([0.0, 0.0, 0.0], "expected 3 token indices")],
+)
+def test_bad_selection(problem, selection, message):
+    with pytest.raises(ValueError, match=message):
+        jaxsim.max_margin(problem, selection)
+
+
+def test_unknown_engine(problem):
+    with pytest.raises(ValueError, match="engine: expected"):
+        jaxsim.max_margin(problem, engine="magic")
+
+
+@pytest.mark.slow
+def test_a_thousand_distinct_selections_in_two_seconds():
+    import time
+
+    problem = jaxsim.data.unit_sphere(jax.random.key(0))
+    selections = np.unique(np.random.default_rng(0).integers(0, 8, (1100, 6)), axis=0)[:1000]
+    assert len(selections) == 1000
+    began = time.perf_counter()
+    solutions = jaxsim.MarginSolver(problem).solve_many(selections)
+    seconds = time.perf_counter() - began
+    assert all(mm.status == "optimal" for mm in solutions)
+    assert seconds < 2, seconds
