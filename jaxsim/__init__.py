@@ -1,9 +1,9 @@
 """Implicit bias of self-attention over the whole initialisation space.
 
-    >>> import jax, jaxsim
-    >>> problem = jaxsim.data.unit_sphere(jax.random.key(0), n=3, T=4, d=5)
-    >>> jaxsim.max_margin(problem).status
-    'optimal'
+>>> import jax, jaxsim
+>>> problem = jaxsim.data.unit_sphere(jax.random.key(0), n=3, T=4, d=5)
+>>> jaxsim.max_margin(problem).status
+'optimal'
 """
 
 from jaxsim import data, init, rules

@@ -144,16 +144,20 @@ def max_margin(problem: Problem, selection: Any = None, engine: Literal["exact",
 def _checked(selection: Any, visible: np.ndarray) -> np.ndarray:
     alpha, (n, T) = np.array(selection), visible.shape
     if alpha.shape != (n,) or not np.issubdtype(alpha.dtype, np.integer):
-        raise ValueError(f"selection: expected {n} token indices, shape ({n},); got {alpha.dtype} of shape {alpha.shape}")
+        raise ValueError(
+            f"selection: expected {n} token indices, shape ({n},); got {alpha.dtype} of shape {alpha.shape}"
+        )
     if alpha.min() < 0 or alpha.max() >= T:
         raise ValueError(f"selection: expected token indices from 0 to {T - 1}; got {alpha.min()} to {alpha.max()}")
     if not visible[np.arange(n), alpha].all():
-        raise ValueError(f"selection: token of sequence {int(np.argmin(visible[np.arange(n), alpha]))} is hidden by the mask")
+        raise ValueError(
+            f"selection: token of sequence {int(np.argmin(visible[np.arange(n), alpha]))} is hidden by the mask"
+        )
     return alpha
 
 
 def _least_norm(A: Float[np.ndarray, "M r"]):
-    """min ‖w‖ subject to A w ≥ 1: multipliers, status, relative gap, norm and active rows."""
+    """Min ‖w‖ subject to A w ≥ 1: multipliers, status, relative gap, norm and active rows."""
     M = len(A)
     scale = np.sqrt((A * A).sum(1).max()) if M else 0.0
     zero = np.zeros(M), "infeasible", np.inf, np.inf, np.zeros(M, bool)
@@ -226,5 +230,3 @@ def _solve_with_cvxpy(problem: Problem, alpha: np.ndarray) -> MaxMargin:
     gap = 1 - (2 * multipliers.sum() - implied @ implied) / (squared / min(margins.min(), 1.0) ** 2)
     status = "optimal" if program.status == "optimal" else "inaccurate"
     return MaxMargin(problem, alpha, status, float(np.sqrt(squared)), multipliers, support, float(gap))
-
-

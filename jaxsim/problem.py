@@ -125,7 +125,9 @@ def _visible(mask: Any, n: int, T: int) -> Bool[np.ndarray, "n T"] | None:
     if m.shape != (n, T) or m.dtype != bool:
         raise ValueError(f"mask: expected booleans of shape (n, T) = {(n, T)}; got {m.dtype} of shape {m.shape}")
     if not m.any(1).all():
-        raise ValueError(f"mask: expected a visible token in every sequence; sequence {int(np.argmin(m.any(1)))} has none")
+        raise ValueError(
+            f"mask: expected a visible token in every sequence; sequence {int(np.argmin(m.any(1)))} has none"
+        )
     if not (m.sum(1) > 1).any():
         raise ValueError("mask: expected a sequence with at least two visible tokens; every sequence has one")
     return None if m.all() else m
@@ -140,7 +142,9 @@ def _queries(queries: Any, x: np.ndarray, visible: np.ndarray | None) -> np.ndar
         raise ValueError(f"queries: expected one index, n = {n} indices or shape {(n, d)}; got shape {q.shape}")
     index = np.broadcast_to(q, (n,))
     if index.min() < 0 or index.max() >= T:
-        raise ValueError(f"queries: expected token indices from 0 to T - 1 = {T - 1}; got {index.min()} to {index.max()}")
+        raise ValueError(
+            f"queries: expected token indices from 0 to T - 1 = {T - 1}; got {index.min()} to {index.max()}"
+        )
     if visible is not None and not visible[np.arange(n), index].all():
         hidden = int(np.argmin(visible[np.arange(n), index]))
         raise ValueError(f"mask: hides the query token {index[hidden]} of sequence {hidden}; expected it visible")

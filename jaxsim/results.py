@@ -125,7 +125,7 @@ class Run:
 
     @property
     def final_coeffs(self) -> Float[np.ndarray, "lanes n T"]:
-        """c with W = W_0 + Σ_it c_it x_it z_iᵀ at the last step; the least-norm c where several exist."""
+        """C with W = W_0 + Σ_it c_it x_it z_iᵀ at the last step; the least-norm c where several exist."""
         if self.coeffs is not None:
             return self.coeffs[:, -1]
         n, T, _ = self.problem.shape
@@ -167,6 +167,7 @@ class Run:
             },
             "median_direction_error": float(np.median(error)) if len(error) else None,
             "median_log10_attention_gap": _median(self.log10_attention_gap[:, -1]),
+            "median_log10_grad_norm": _median(self.log10_grad_norm[:, -1]),
             "median_norm": _median(self.norm[:, -1]),
             "rate": dataclasses.asdict(self.rate(law)),
             "distinct_selections": len(self.selections),

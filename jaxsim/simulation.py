@@ -113,7 +113,7 @@ def simulate(
         "seconds": time.perf_counter() - began,
     }
     if isinstance(init, Given):
-        settings["given"] = starts.beyond()
+        settings["given"] = _beyond(init, frame)
     return _assemble(problem, settings, recorded, columns, limits, thresholds or Thresholds())
 
 
@@ -144,12 +144,13 @@ class _Starts:
             self.taken.append((xi.reshape(index.size, -1), outside.ravel()))
             yield start
 
-    def beyond(self) -> np.ndarray:
-        """The part of the given matrices outside the span."""
-        W0 = self.init.W0 if self.init.W0.ndim == 3 else self.init.W0[None]
-        with np.errstate(over="ignore", invalid="ignore"):
-            xi, _, _ = self.frame.project(W0)
-            return W0 - np.stack([self.frame.lift(x) for x in xi])
+
+def _beyond(init: Given, frame: Frame) -> np.ndarray:
+    """The part of the given matrices outside the span, which never moves."""
+    W0 = init.W0 if init.W0.ndim == 3 else init.W0[None]
+    with np.errstate(over="ignore", invalid="ignore"):
+        xi, _, _ = frame.project(W0)
+        return W0 - np.stack([frame.lift(x) for x in xi])
 
 
 def _analyse(limits: Limits, records, final, report, xi0, outside, valid: int, kept: set[str]) -> dict[str, np.ndarray]:

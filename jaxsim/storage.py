@@ -59,8 +59,8 @@ def write(folder: Path, groups: Mapping[str, Sequence[Run]], settings: Mapping[s
     for name, runs in groups.items():
         save_problem(runs[0].problem, folder / f"problem-{_slug(name)}.npz")
     if full:
-        for name, run in everything:
-            run.save(folder / f"run-{_slug(name)}-{run.settings['rule_name']}.npz")
+        for k, (name, run) in enumerate(everything):
+            run.save(folder / f"run-{_slug(name)}-{k}-{run.settings['rule_name']}.npz")
     plot.overview(groups).savefig(folder / "figure.png", dpi=120)
 
 
@@ -75,7 +75,9 @@ def curves(run: Run) -> "pandas.DataFrame":
             sound = values[np.isfinite(values[:, r]), r]
             points = np.quantile(sound, QUANTILES) if len(sound) else np.full(len(QUANTILES), np.nan)
             names = (f"q{int(100 * q):02d}" for q in QUANTILES)
-            rows.append({"step": int(step), "quantity": quantity, "lanes": len(sound), **dict(zip(names, points, strict=True))})
+            rows.append(
+                {"step": int(step), "quantity": quantity, "lanes": len(sound), **dict(zip(names, points, strict=True))}
+            )
     return pd.DataFrame(rows)
 
 

@@ -12,8 +12,9 @@ jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
-import jaxsim
+import jaxsim  # noqa: E402
 
+collect_ignore = ["make_reference.py"]  # a script; needs mpmath
 DATA = pathlib.Path(__file__).parent / "data"
 
 

@@ -9,7 +9,6 @@ import pathlib
 import mpmath as mp
 import numpy as np
 
-
 HERE = pathlib.Path(__file__).parent / "data"
 
 

@@ -36,7 +36,9 @@ def test_wilson_against_its_formula():
         centre = (p + z * z / (2 * n)) / (1 + z * z / n)
         half = z / (1 + z * z / n) * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
         got = wilson(k, n)
-        assert got.low == pytest.approx(centre - half, abs=1e-12) and got.high == pytest.approx(centre + half, abs=1e-12)
+        assert got.low == pytest.approx(centre - half, abs=1e-12) and got.high == pytest.approx(
+            centre + half, abs=1e-12
+        )
 
 
 def test_fractions_have_one_denominator():
@@ -99,7 +101,7 @@ def test_rate_of_polyak(signal):
 
 def test_rate_of_gd(signal):
     """Direction error is linear in 1/log t over steps 2,000 to 200,000, with R² at least 0.99."""
-    run = trained(signal, jaxsim.rules.GD(10.0), 200000, lanes=8)
+    run = trained(signal, jaxsim.rules.GD(1.0), 200000, lanes=8)
     rate = run.rate("inverse-log", window=(2000, 200000))
     assert (run.verdict == "global").all()
     assert rate.r_squared >= 0.99 and rate.slope > 0 and rate.lanes == 8

@@ -19,7 +19,8 @@ LAYERS = [
     {"analysis"},
     {"results"},
     {"simulation"},
-    {"plot", "storage"},
+    {"plot"},
+    {"storage"},
     {"cli"},
     {"__init__", "__main__"},
 ]

@@ -101,7 +101,9 @@ def longdouble_drop(loss, s, delta):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("loss", LOSSES)
 def test_loss_drop_has_all_its_digits(loss, dtype):
-    deltas = np.concatenate([np.geomspace(1e-30, 0.9, 60), [0.24999, 0.25, 0.25001, 0.5, 0.99999, 1.0, 1.00001, 3.0, 20.0]])
+    deltas = np.concatenate(
+        [np.geomspace(1e-30, 0.9, 60), [0.24999, 0.25, 0.25001, 0.5, 0.99999, 1.0, 1.00001, 3.0, 20.0]]
+    )
     for s in (-5.0, -0.5, 0.0, 0.7, 4.0, 12.0):
         s = float(dtype(s))
         got = np.asarray(named(loss).drop(jnp.full(len(deltas), s, dtype), jnp.asarray(deltas, dtype)))

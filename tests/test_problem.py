@@ -51,8 +51,14 @@ BAD = {
     "labels as words": (dict(labels=["a", "b", "c"]), "labels: expected real numbers"),
     "decoder of wrong shape": (dict(decoder=np.ones(4)), r"decoder: expected shape \(d,\) = \(5,\); got \(4,\)"),
     "decoder of zeros": (dict(decoder=np.zeros(5)), "decoder: expected a non-zero vector"),
-    "nan token": (with_entry("tokens", (1, 2, 3), np.nan), r"tokens: expected finite numbers; got nan at index \(1, 2, 3\)"),
-    "inf query": (with_entry("queries", (0, 1), np.inf), r"queries: expected finite numbers; got inf at index \(0, 1\)"),
+    "nan token": (
+        with_entry("tokens", (1, 2, 3), np.nan),
+        r"tokens: expected finite numbers; got nan at index \(1, 2, 3\)",
+    ),
+    "inf query": (
+        with_entry("queries", (0, 1), np.inf),
+        r"queries: expected finite numbers; got inf at index \(0, 1\)",
+    ),
     "nan decoder": (with_entry("decoder", 2, np.nan), "decoder: expected finite numbers"),
     "duplicate tokens": (duplicate_tokens(), "tokens 0 and 3 of sequence 1 are equal"),
     "tie for the top score": (tied_scores(), "of sequence 2 tie for the top score.*Leave the sequence out"),

@@ -46,7 +46,7 @@ def descend(rule, dtype, log_scale, steps, lanes=3):
 
 
 def tree_signature(tree):
-    return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
+    return [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(tree)]
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])

@@ -49,7 +49,14 @@ def test_masked_problem_agrees_with_plain_numpy(problem, key):
 def test_dual_and_primal_agree(problem, key, rule):
     runs = [
         jaxsim.simulate(
-            problem, RULES[rule](RULE_AT[rule]), given(4, 5, 1.0), key=key, lanes=4, steps=300, coordinates=c, keep=("logits",)
+            problem,
+            RULES[rule](RULE_AT[rule]),
+            given(4, 5, 1.0),
+            key=key,
+            lanes=4,
+            steps=300,
+            coordinates=c,
+            keep=("logits",),
         )
         for c in ("dual", "primal")
     ]
@@ -170,7 +177,9 @@ def test_sweeps_compile_once(problem, rule):
     for eta, seed, scale, steps in [(0.2, 0, 1.0, 64), (0.1, 1, 1.0, 64), (0.1, 0, 0.5, 64), (1, 2, 2.0, 128)]:
         sweep(eta, seed, scale, steps)
     other = jaxsim.data.unit_sphere(jax.random.key(99), n=3, T=4, d=5)
-    jaxsim.simulate(other, RULES[rule](0.1), jaxsim.init.Gaussian(), key=jax.random.key(0), lanes=24, steps=9, record=[0, 3])
+    jaxsim.simulate(
+        other, RULES[rule](0.1), jaxsim.init.Gaussian(), key=jax.random.key(0), lanes=24, steps=9, record=[0, 3]
+    )
     assert jaxsim.compilations() == before
 
 

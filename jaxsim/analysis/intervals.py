@@ -20,7 +20,7 @@ class Proportion:
 
     @property
     def value(self) -> float:
-        """count / total."""
+        """Count / total."""
         return self.count / self.total
 
 

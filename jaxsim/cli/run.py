@@ -1,5 +1,6 @@
 """`jaxsim run`: one problem or a few, some rules, many initialisations, a table, a folder and a figure."""
 
+import functools
 import os
 import sys
 import time
@@ -11,32 +12,42 @@ import typer
 from jaxsim._check import whole_number
 
 DATA = "digits, signal-noise, unit-sphere, orthonormal, or a FILE.npz with tokens, queries, labels and decoder"
-Opt = typer.Option
+
+
+_Problem = functools.partial(typer.Option, rich_help_panel="Problem")
+_Dynamics = functools.partial(typer.Option, rich_help_panel="Dynamics")
+_Start = functools.partial(typer.Option, rich_help_panel="Initialisation")
+_Machine = functools.partial(typer.Option, rich_help_panel="Machine")
+_Output = functools.partial(typer.Option, rich_help_panel="Output")
+FAMILY = "(default: the family's)"
+RULES_HELP = "NAME=STEP, repeatable: gd and ngd take η, polyak a factor (default: gd=1000, ngd=0.5, polyak=1)."
+POSITIONS_HELP = "digits: one-hot positions appended to tokens: none, one-hot or both."
+INIT_HELP = "Law of W_0: gaussian, sphere, zero, or a FILE.npy with (d, d) or (lanes, d, d)."
 
 
 def run(
-    data: Annotated[str, Opt(help=f"Problem: {DATA}.", rich_help_panel="Problem")] = "digits",
-    n: Annotated[int | None, Opt(help="Sequences (default: the family's); for digits, images.", rich_help_panel="Problem")] = None,
-    tokens: Annotated[int | None, Opt("--tokens", "-T", help="Tokens per sequence (default: the family's).", rich_help_panel="Problem")] = None,
-    dim: Annotated[int | None, Opt("--dim", "-d", help="Embedding dimension (default: the family's).", rich_help_panel="Problem")] = None,
-    signal: Annotated[float | None, Opt(help="signal-noise: norm of the signal token (default: 2).", rich_help_panel="Problem")] = None,
-    noise: Annotated[float | None, Opt(help="signal-noise: standard deviation per entry (default: 0.3).", rich_help_panel="Problem")] = None,
-    classes: Annotated[str, Opt(help="digits: the two classes.", rich_help_panel="Problem")] = "3,8",
-    positions: Annotated[str, Opt(help="digits: one-hot positions appended to tokens: none, one-hot or both.", rich_help_panel="Problem")] = "both",
-    rule: Annotated[list[str] | None, Opt(help="NAME=STEP, repeatable: gd and ngd take η, polyak a factor. (default: gd=1000, ngd=0.5, polyak=1)", rich_help_panel="Dynamics")] = None,
-    max_step: Annotated[float, Opt(help="Polyak: bound on the Frobenius norm of a step.", rich_help_panel="Dynamics")] = 1000.0,
-    loss: Annotated[str, Opt(help="logistic, exponential or linear.", rich_help_panel="Dynamics")] = "logistic",
-    steps: Annotated[int, Opt(help="Horizon: number of updates.", rich_help_panel="Dynamics")] = 3000,
-    init: Annotated[str, Opt(help="Law of W_0: gaussian, sphere, zero, or a FILE.npy with (d, d) or (lanes, d, d).", rich_help_panel="Initialisation")] = "gaussian",
-    scale: Annotated[float, Opt(help="gaussian: standard deviation of an entry; sphere: Frobenius radius.", rich_help_panel="Initialisation")] = 3.0,
-    lanes: Annotated[int, Opt(help="Number of initialisations.", rich_help_panel="Initialisation")] = 4096,
-    seed: Annotated[int, Opt(help="Seed of the problem and of the initialisations.", rich_help_panel="Initialisation")] = 0,
-    dtype: Annotated[str, Opt(help="float64 or float32 (compensated; right at any depth).", rich_help_panel="Machine")] = "float64",
-    cores: Annotated[int | None, Opt(help="CPU cores to use (default: all).", rich_help_panel="Machine")] = None,
-    memory: Annotated[int, Opt(help="Bound on the memory for one chunk of lanes, in MiB.", rich_help_panel="Machine")] = 256,
-    out: Annotated[Path | None, Opt(help="New or empty folder for the results (default: the next free jaxsim-run-NNN).", rich_help_panel="Output")] = None,
-    full: Annotated[bool, Opt("--full", help="Also save every run's arrays, for jaxsim.Run.load.", rich_help_panel="Output")] = False,
-) -> None:  # fmt: skip
+    data: Annotated[str, _Problem(help=f"Problem: {DATA}.")] = "digits",
+    n: Annotated[int | None, _Problem(help=f"Sequences; for digits, images {FAMILY}.")] = None,
+    tokens: Annotated[int | None, _Problem("--tokens", "-T", help=f"Tokens per sequence {FAMILY}.")] = None,
+    dim: Annotated[int | None, _Problem("--dim", "-d", help=f"Embedding dimension {FAMILY}.")] = None,
+    signal: Annotated[float | None, _Problem(help="signal-noise: norm of the signal token (default: 2).")] = None,
+    noise: Annotated[float | None, _Problem(help="signal-noise: standard deviation per entry (default: 0.3).")] = None,
+    classes: Annotated[str, _Problem(help="digits: the two classes.")] = "3,8",
+    positions: Annotated[str, _Problem(help=POSITIONS_HELP)] = "both",
+    rule: Annotated[list[str] | None, _Dynamics(help=RULES_HELP)] = None,
+    max_step: Annotated[float, _Dynamics(help="polyak: bound on the Frobenius norm of a step.")] = 1000.0,
+    loss: Annotated[str, _Dynamics(help="logistic, exponential or linear.")] = "logistic",
+    steps: Annotated[int, _Dynamics(help="Horizon: number of updates.")] = 3000,
+    init: Annotated[str, _Start(help=INIT_HELP)] = "gaussian",
+    scale: Annotated[float, _Start(help="gaussian: standard deviation of an entry; sphere: Frobenius radius.")] = 3.0,
+    lanes: Annotated[int, _Start(help="Number of initialisations.")] = 4096,
+    seed: Annotated[int, _Start(help="Seed of the problem and of the initialisations.")] = 0,
+    dtype: Annotated[str, _Machine(help="float64, or float32: compensated, right at any depth.")] = "float64",
+    cores: Annotated[int | None, _Machine(help="CPU cores to use (default: all).")] = None,
+    memory: Annotated[int, _Machine(help="Bound on the memory for one chunk of lanes, in MiB.")] = 256,
+    out: Annotated[Path | None, _Output(help="New or empty results folder (default: next jaxsim-run-NNN).")] = None,
+    full: Annotated[bool, _Output("--full", help="Also save every run's arrays, for jaxsim.Run.load.")] = False,
+) -> None:
     """Train one attention head from many random initialisations and say where each run went."""
     import jax
 
@@ -81,7 +92,7 @@ def _cores() -> int:
 
 
 def _delta(advance):
-    """simulate reports totals; the progress bar takes differences."""
+    """Simulate reports totals; the progress bar takes differences."""
     done = 0
 
     def progress(now: int, _: int) -> None:
@@ -98,7 +109,11 @@ def _problems(data: str, sizes: dict, classes: str, positions: str, seed: int) -
     from jaxsim import data as families
 
     key = jax.random.fold_in(jax.random.key(seed), 2**32 - 1)  # apart from every lane's key
-    random = {"unit-sphere": families.unit_sphere, "orthonormal": families.orthonormal, "signal-noise": families.signal_noise}
+    random = {
+        "unit-sphere": families.unit_sphere,
+        "orthonormal": families.orthonormal,
+        "signal-noise": families.signal_noise,
+    }
     if data in random:
         takes = ("n", "T", "d", "signal", "noise") if data == "signal-noise" else ("n", "T", "d")
         _refuse(data, sizes, takes)

@@ -26,7 +26,11 @@ def progress(total: int) -> Iterator[Callable[[int, str | None], None]]:
 
         yield plain
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,.0f}/{task.total:,.0f} lanes"))
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f}/{task.total:,.0f} lanes"),
+    )
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True) as bar:
         task = bar.add_task("starting", total=total)
         yield lambda done, what: bar.update(task, advance=done, description=what)
@@ -54,8 +58,9 @@ def show(name: str, runs: Sequence[Run]) -> None:
     grid.add_row("direction error", *(_number(s["median_direction_error"]) for s in summaries))
     grid.add_row("log10(1 - φ)", *(_number(s["median_log10_attention_gap"]) for s in summaries))
     grid.add_row("‖W‖", *(_number(s["median_norm"]) for s in summaries))
-    for heading, column in zip(("rate", "rate, interval"), zip(*(_rate(s["rate"]) for s in summaries)), strict=True):
-        grid.add_row(heading, *column)
+    rates = [_rate(s["rate"]) for s in summaries]
+    grid.add_row("rate", *(slope for slope, _ in rates))
+    grid.add_row("rate, interval", *(interval for _, interval in rates))
     grid.add_row("selections", *(str(s["distinct_selections"]) for s in summaries))
     if any(run.report for run in runs):
         grid.add_row("capped steps", *(_capped(run) for run in runs))
@@ -65,7 +70,9 @@ def show(name: str, runs: Sequence[Run]) -> None:
     console.print(grid)
     for summary in summaries:
         for lane in summary["nonfinite"][:3]:
-            console.print(f"{summary['rule']}: lane {lane['lane']} was not finite at step {lane['first_recorded_step']}")
+            console.print(
+                f"{summary['rule']}: lane {lane['lane']} was not finite at step {lane['first_recorded_step']}"
+            )
 
 
 def closing(folder: Path, seconds: float) -> None:

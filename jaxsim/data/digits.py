@@ -1,5 +1,7 @@
 """Real images as token sequences: scikit-learn's bundled handwritten digits."""
 
+from typing import Any
+
 import numpy as np
 
 from jaxsim._check import positive_number, whole_number
@@ -41,7 +43,7 @@ def digits(
     negative, positive = classes
     if negative == positive or not {negative, positive} <= set(range(10)):
         raise ValueError(f"classes: expected two different digits from 0 to 9; got {classes}")
-    bundle = load_digits()
+    bundle: Any = load_digits()
     chosen = []
     for digit in (negative, positive):
         members = np.flatnonzero(bundle["target"] == digit)

@@ -61,7 +61,7 @@ def advance(model: Model, rule: Rule, state: State, step: Step) -> State:
 
 
 def _add(x: Array, residual: Array, increment: Array) -> tuple[Array, Array]:
-    """x + (increment + residual) and the rounding error of the sum, exactly (Knuth's two-sum)."""
+    """X + (increment + residual) and the rounding error of the sum, exactly (Knuth's two-sum)."""
     y = increment + residual
     total = x + y
     back = total - x

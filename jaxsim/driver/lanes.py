@@ -8,6 +8,7 @@ many devices share them.
 
 import dataclasses
 import functools
+import math
 from collections.abc import Iterator
 
 import jax
@@ -50,18 +51,18 @@ def plan(lanes: int, size: int, records: int, itemsize: int, chunk_bytes: int, c
     if jax.default_backend() == "cpu":
         narrow, wide = CPU_BLOCKS
         width = min(wide, max(narrow, _power_of_two(CACHE_BYTES // (size * itemsize))))
-        width = min(width, _power_of_two(-(-lanes // CPU_SPREAD), up=True))
+        width = min(width, _power_of_two(math.ceil(lanes / CPU_SPREAD), up=True))
     else:
-        width = min(ACCELERATOR_BLOCK, _power_of_two(-(-lanes // devices), up=True))
+        width = min(ACCELERATOR_BLOCK, _power_of_two(math.ceil(lanes / devices), up=True))
     per_lane = WORKING_COPIES * (records + 8) * size * itemsize
     limit = max(1, chunk_bytes // per_lane)
     if chunk_lanes is not None:
         limit = min(limit, chunk_lanes)
-    total = -(-lanes // width)
+    total = math.ceil(lanes / width)
     most = max(1, limit // (width * devices)) * devices
-    chunks = -(-total // most)
-    blocks = -(-(-(-total // chunks)) // devices) * devices
-    return Plan(width, blocks, -(-total // blocks))
+    chunks = math.ceil(total / most)
+    blocks = math.ceil(math.ceil(total / chunks) / devices) * devices
+    return Plan(width, blocks, math.ceil(total / blocks))
 
 
 def _power_of_two(x: int, up: bool = False) -> int:
@@ -69,7 +70,12 @@ def _power_of_two(x: int, up: bool = False) -> int:
 
 
 def run_chunks(
-    model: Model, rule: Rule, starts: Iterator[Float[Array, "lanes p"]], gaps: Int[np.ndarray, " R"], how: Plan, logits: bool
+    model: Model,
+    rule: Rule,
+    starts: Iterator[Float[Array, "lanes p"]],
+    gaps: Int[np.ndarray, " R"],
+    how: Plan,
+    logits: bool,
 ) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray, dict[str, np.ndarray]]]:
     """Records (lanes, R, …), final logits (lanes, n, T) and reports (lanes,) of each chunk, on the host."""
     mesh = _mesh()
@@ -116,4 +122,4 @@ def _run_blocks(model, rule, starts: Float[Array, "blocks p width"], gaps, mesh:
 
 def compilations() -> int:
     """How many programs of the driver have been compiled in this process."""
-    return _run_blocks._cache_size()
+    return _run_blocks._cache_size()  # type: ignore[attr-defined]

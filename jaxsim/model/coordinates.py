@@ -132,7 +132,7 @@ class PrimalEntry:
 class Frame(Protocol):
     """The float64 host side: how W and the Euclidean coordinates ξ of a space translate."""
 
-    kind: Literal["dual", "primal"]
+    kind: str  # "dual" or "primal"
     size: int  # length of ξ
     rank: int  # dimension of the span that ξ describes
     ambient: int  # d², the dimension of the whole of W
@@ -169,7 +169,7 @@ class Frame(Protocol):
 class DualFrame:
     """ξ = K^{1/2} c: the symmetric root, so draws do not depend on a library's choice of eigenvectors."""
 
-    kind: Literal["dual"] = "dual"
+    kind: str = "dual"
 
     def __init__(self, problem: Problem):
         n, T, d = problem.shape
@@ -222,7 +222,7 @@ class DualFrame:
 class PrimalFrame:
     """ξ = the core U_xᵀ W U_z, flattened queries first; a basis is the identity where it spans everything."""
 
-    kind: Literal["primal"] = "primal"
+    kind: str = "primal"
 
     def __init__(self, problem: Problem):
         n, T, d = problem.shape

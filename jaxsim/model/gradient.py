@@ -46,7 +46,7 @@ class Gradient:
 
     @property
     def log_norm(self) -> Float[Array, " lanes"]:
-        """log ‖∇L‖ over all blocks."""
+        """Log ‖∇L‖ over all blocks."""
         norm, log_scale = self.scaled_norm
         return log_scale + jnp.log(norm)
 

@@ -40,14 +40,14 @@ class ScaledMap:
         return self.score - jnp.exp(self.log_scale) * self.gap
 
     def pull(self, slope: Float[Array, "n 1 lanes"], scores: Float[Array, "n T 1"]) -> Float[Array, "n T lanes"]:
-        """g e^-c, the scaled gradient in the logits, from the slopes ℓ'(m_i)/n."""
+        """G e^-c, the scaled gradient in the logits, from the slopes ℓ'(m_i)/n."""
         weight = slope / self.denominator
         shared = jnp.exp(self.log_scale) * self.gap - self.score
         return weight * jnp.where(self.largest, self.gap, self.others * (shared + scores))
 
     @property
     def log_attention_gap(self) -> Float[Array, " lanes"]:
-        """log max_i (1 - φ_ik)."""
+        """Log max_i (1 - φ_ik)."""
         shared = self.others.sum(1, keepdims=True)
         outside = jnp.where(self.largest.any(1, keepdims=True), shared, shared - 1.0)
         return self.log_scale + jnp.log((outside / self.denominator).max((0, 1)))

@@ -68,7 +68,8 @@ class Scheduled:
 
 def step_size(name: str, value: Any) -> Any:
     """Turn what a user gives into a Constant or a Scheduled; leave what JAX rebuilds alone."""
-    if isinstance(value, bool | int | float | str) or hasattr(value, "__array__") and not isinstance(value, jax.core.Tracer):
+    traced = isinstance(value, jax.core.Tracer)  # type: ignore[attr-defined]
+    if isinstance(value, bool | int | float | str) or (hasattr(value, "__array__") and not traced):
         return Constant(positive_number(name, value))
     if callable(value) and not isinstance(value, Constant | Scheduled):
         return Scheduled(value)
@@ -76,7 +77,7 @@ def step_size(name: str, value: Any) -> Any:
 
 
 def times(factor: Float[Array, " lanes"], tree: Tree) -> Tree:
-    """factor · tree, lane by lane."""
+    """Factor · tree, lane by lane."""
     return jax.tree.map(lambda leaf: factor * leaf, tree)
 
 

@@ -1,0 +1,120 @@
+"""The command line as a user meets it: in a process of its own."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import jaxsim
+
+SMALL = ["--lanes", "40", "--steps", "60"]
+
+
+def command(*arguments, cwd, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "jaxsim", *map(str, arguments)],
+        cwd=cwd, capture_output=True, text=True, timeout=300, env=os.environ | {"COLUMNS": "100"} | environment,
+    )  # fmt: skip
+
+
+def test_default_problem_small(tmp_path):
+    done = command("run", *SMALL, "--out", "res", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for word in ("digits 3 and 8, with positions", "‖W_mm‖=15.15", "transient", "nonfinite", "rate", "res/figure.png"):
+        assert word in done.stdout, word
+    assert "running digits 3 and 8, ngd" in done.stderr
+    settings = json.loads((tmp_path / "res" / "settings.json").read_text())
+    assert settings["lanes"] == 40 and settings["command"].startswith("jaxsim run")
+    assert "jax" in json.loads((tmp_path / "res" / "environment.json").read_text())["packages"]
+    assert len(pd.read_parquet(tmp_path / "res" / "lanes.parquet")) == 2 * 3 * 40
+
+
+def test_every_family_file_law_and_dtype(tmp_path):
+    jaxsim.data.save(jaxsim.data.digits(images=6), tmp_path / "mine.npz")
+    np.save(tmp_path / "w0.npy", np.eye(16))
+    calls = [
+        ("--data", "signal-noise", "--n", 4, "--signal", 3.0, "--rule", "ngd=0.1", "--init", "sphere"),
+        ("--data", "orthonormal", "--init", "zero", "--loss", "linear", "--rule", "gd=1"),
+        ("--data", "mine.npz", "--init", "w0.npy", "--dtype", "float32", "--full", "--rule", "polyak=1"),
+    ]
+    for k, call in enumerate(calls):
+        done = command("run", *call, "--lanes", 8, "--steps", 20, "--out", f"r{k}", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    run = jaxsim.Run.load(tmp_path / "r2" / "run-mine-0-polyak.npz")
+    assert run.settings["dtype"] == "float32" and run.lanes == 8
+
+
+BAD = [
+    (["--data", "letters"], "data: expected digits, signal-noise"),
+    (["--data", "absent.npz"], "data: expected a readable .npz file"),
+    (["--data", "digits", "--dim", "5"], "--dim: has no meaning for --data digits"),
+    (["--n", "7"], "images: expected an even number"),
+    (["--classes", "3"], "classes: expected two digits, such as 3,8"),
+    (["--positions", "maybe"], "positions: expected none, one-hot or both"),
+    (["--rule", "adam=1"], "rule: expected NAME=STEP with a name among gd, ngd, polyak; got 'adam=1'"),
+    (["--rule", "gd"], "rule: expected NAME=STEP"),
+    (["--rule", "gd=fast"], "rule: expected a number after gd="),
+    (["--rule", "ngd=0"], "eta: expected a number above 0; got 0"),
+    (["--rule", "ngd=nan"], "eta: expected a finite number"),
+    (["--max-step", "-1"], "max_step: expected a number above 0"),
+    (["--lanes", "0"], "lanes: expected at least 1; got 0"),
+    (["--steps", "0"], "steps: expected at least 1; got 0"),
+    (["--scale", "0"], "scale: expected a number above 0"),
+    (["--init", "uniform"], "init: expected gaussian, sphere, zero or a FILE.npy"),
+    (["--init", "absent.npy"], "init: expected a readable .npy file"),
+    (["--loss", "hinge"], "loss: expected one of"),
+    (["--dtype", "float16"], "dtype: expected float32 or float64"),
+    (["--out", "full"], "out: expected a new or empty folder"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD)
+def test_bad_input_is_explained_and_nothing_is_written(arguments, message, tmp_path, capsys, monkeypatch):
+    """In this process, to keep it quick; one case below goes through a shell."""
+    from jaxsim import cli
+
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "precious").write_text("x")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["jaxsim", "run", "--cores", "2", *SMALL, *arguments])
+    monkeypatch.setattr("jax.config.update", lambda *_: None)  # this process has its configuration already
+    before = sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*"))
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*")) == before
+
+
+def test_exit_code_and_message_through_a_shell(tmp_path):
+    done = command("run", "--lanes", "0", cwd=tmp_path)
+    assert done.returncode == 2 and "error lanes: expected at least 1; got 0" in done.stderr
+    assert "Traceback" not in done.stderr and not list(tmp_path.iterdir())
+
+
+def test_help_and_version(tmp_path):
+    text = command("run", "--help", cwd=tmp_path, TERM="dumb").stdout
+    for option in (
+        "--data",
+        "--rule",
+        "--init",
+        "--scale",
+        "--lanes",
+        "--steps",
+        "--loss",
+        "--dtype",
+        "--seed",
+        "--out",
+    ):
+        assert option in text, option
+    assert command("--version", cwd=tmp_path).stdout == f"jaxsim {jaxsim.__version__}\n"
+
+
+def test_console_script_is_declared():
+    text = (pathlib.Path(jaxsim.__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+    assert 'jaxsim = "jaxsim.cli:main"' in text

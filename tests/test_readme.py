@@ -1,0 +1,27 @@
+"""The README promises what runs."""
+
+import pathlib
+import re
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).parents[1]
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_example_prints_what_the_readme_says():
+    code, output = re.search(r"```python\n(.*?)```\n\n```text\n(.*?)```", TEXT, re.DOTALL).groups()  # type: ignore[union-attr]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == output
+
+
+def test_ci_runs_the_readme_test_command():
+    commands = re.search(r"```sh\n(.*?)```", TEXT, re.DOTALL).group(1).splitlines()  # type: ignore[union-attr]
+    assert len(commands) == 2
+    assert commands[1] in (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+
+
+def test_files_named_in_the_readme_exist():
+    for name in re.findall(r"`((?:jaxsim|tests|benchmarks)/[\w/]+(?:\.py)?/?)`", TEXT):
+        assert (ROOT / name).exists(), name
