@@ -57,7 +57,7 @@ def ties_in_top_score(scores: np.ndarray, visible: np.ndarray | None) -> None:
     """Refuse a sequence whose two best token scores agree to rounding."""
     s = scores if visible is None else np.where(visible, scores, -np.inf)
     best = np.sort(s, axis=1)[:, -2:]
-    tied = best[:, 1] - best[:, 0] <= 8 * np.finfo(np.float64).eps * np.abs(scores).max()
+    tied = best[:, 1] - best[:, 0] <= 8 * np.finfo(np.float64).eps * np.abs(s[np.isfinite(s)]).max()
     if tied.any():
         i = int(np.argmax(tied))
         first, second = np.argsort(s[i])[::-1][:2]

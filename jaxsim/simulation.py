@@ -91,7 +91,7 @@ def simulate(
     gaps = np.diff(recorded, prepend=0)
     limits = Limits(problem, frame)
     parts: list[dict[str, np.ndarray]] = []
-    chunks = driver.run_chunks(model, as_device(rule, real), starts.over(how), gaps, how, "logits" in kept)
+    chunks = driver.run_chunks(model, as_device(rule, real), starts.over(how), gaps, how)
     for k, (records, final, report) in enumerate(chunks):
         valid = min(lanes - k * how.blocks * how.width, how.blocks * how.width)
         xi0, outside = starts.taken.pop(0)
@@ -156,18 +156,19 @@ def _beyond(init: Given, frame: Frame) -> np.ndarray:
 def _analyse(limits: Limits, records, final, report, xi0, outside, valid: int, kept: set[str]) -> dict[str, np.ndarray]:
     """Recorded numbers of one chunk to the columns of a Run, for its first `valid` lanes."""
     records = {name: np.asarray(value[:valid], np.float64) for name, value in records.items()}
-    final, xi0, outside = np.asarray(final[:valid], np.float64), xi0[:valid], outside[:valid]
-    visible = limits.problem.visible
-    selection = np.where(visible, np.nan_to_num(final, nan=-np.inf), -np.inf).argmax(-1)
+    xi0, outside = xi0[:valid], outside[:valid]
+    selection = np.nan_to_num(final[:valid], nan=-np.inf).argmax(-1)
     number = limits.number(selection)
     position = records.pop("position")
     with np.errstate(invalid="ignore", over="ignore"):
         xi = limits.frame.locate(xi0[:, None], position)
         norm, error = follow(xi, outside, np.stack([limits.units[k] for k in number]))
+        final_logits = limits.frame.logits(xi[:, -1])
+        every_logits = limits.frame.logits(xi) if "logits" in kept else None
     columns = {
         "norm": norm,
         "direction_error": error,
-        "final_logits": final,
+        "final_logits": final_logits,
         "selection_number": number,
         "start": xi0,
         "position": np.array(xi[:, -1]),
@@ -175,8 +176,8 @@ def _analyse(limits: Limits, records, final, report, xi0, outside, valid: int, k
     }
     columns |= {f"log10_{name[4:]}": records[name] / LOG10 for name in records if name.startswith("log_")}
     columns |= {f"report.{name}": np.asarray(value[:valid], np.float64) for name, value in report.items()}
-    if "logits" in kept:
-        columns["logits"] = records["logits"]
+    if every_logits is not None:
+        columns["logits"] = every_logits
     if "coeffs" in kept:
         columns["coeffs"] = _coefficients(limits, position, xi, xi0)
     return columns

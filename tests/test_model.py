@@ -2,13 +2,15 @@
 
 import jax
 import jax.numpy as jnp
+import mpmath as mp
 import numpy as np
 import oracle
 import pytest
 
 import jaxsim
 from jaxsim.model import LOSSES, attention, frame_of, named
-from jaxsim.model.softmax import scaled_map
+from jaxsim.model.attention import token_scores
+from jaxsim.model.softmax import Scores, log_attention_gap, scaled_map
 
 
 def model_at(problem, W, loss="logistic", coordinates="dual", dtype=np.float64):
@@ -36,17 +38,21 @@ def test_gradient_and_gap_match_the_definition(problem, loss, coordinates, scale
     assert np.exp(seen["log_attention_gap"][0]) == pytest.approx((1 - phi.max(1)).max(), rel=1e-10)
 
 
-@pytest.mark.parametrize("loss", ["logistic", "linear"])
+def scores_of(problem, dtype=np.float64):
+    return token_scores(problem, dtype)
+
+
+@pytest.mark.parametrize("loss", ["logistic", "exponential", "linear"])
 def test_gradient_matches_autodiff_in_the_logits(problem, loss):
     a = np.random.default_rng(2).standard_normal((3, 4, 1))
-    scores = jnp.asarray(problem.scores[:, :, None])
+    scores = scores_of(problem)
     phi = scaled_map(jnp.asarray(a), scores)
-    g = phi.pull(named(loss).slope(phi.margin) / 3, scores) * jnp.exp(phi.log_scale)
+    g, kappa = phi.pull(*named(loss).slope(scores.best - phi.deficit), scores)
 
     def value(logits):
-        return named(loss).value((jax.nn.softmax(logits, axis=1) * scores).sum(1)).mean()
+        return named(loss).value((jax.nn.softmax(logits, axis=1) * problem.scores[:, :, None]).sum(1)).mean()
 
-    np.testing.assert_allclose(g, jax.grad(value)(jnp.asarray(a)), atol=1e-15)
+    np.testing.assert_allclose(g * jnp.exp(kappa), jax.grad(value)(jnp.asarray(a)), atol=1e-15)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -58,34 +64,74 @@ def test_scaled_gradient_is_right_at_any_depth(problem, dtype, depth):
     rows = np.arange(3)
     a = np.full((3, 4), -10 * depth)
     a[rows, top], a[rows, second] = 0.0, -depth
-    phi = scaled_map(jnp.asarray(a[:, :, None], dtype), jnp.asarray(scores[:, :, None], dtype))
-    assert phi.log_scale[0] == pytest.approx(-depth, rel=1e-6)
-    slope = named("logistic").slope(phi.margin) / 3
-    assert slope.dtype == dtype
-    g = np.asarray(phi.pull(slope, jnp.asarray(scores[:, :, None], dtype)))[:, :, 0]
+    phi = scaled_map(jnp.asarray(a[:, :, None], dtype), scores_of(problem, dtype))
+    np.testing.assert_allclose(phi.log_scale[:, 0, 0], -depth, rtol=1e-6)
+    slope = named("logistic").slope(scores_of(problem, dtype).best - phi.deficit)
+    g, kappa = phi.pull(*slope, scores_of(problem, dtype))
     competing = np.exp(-depth)
     weight = 1 / (1 + competing)
     gap = scores[rows, top] - scores[rows, second]
     margin = scores[rows, top] - competing * weight * gap
     expected = -1 / (1 + np.exp(margin)) / 3 * weight**2 * gap
-    np.testing.assert_allclose(g[rows, top], expected, rtol=64 * np.finfo(dtype).eps)
-    np.testing.assert_allclose(g[rows, second], -expected, rtol=64 * np.finfo(dtype).eps)
-    assert abs(float(phi.log_attention_gap[0]) + depth + np.log1p(competing)) <= 1e-6 * depth
+    expected *= np.exp(-depth - np.float64(kappa[0]))
+    got = np.asarray(g)[:, :, 0]
+    np.testing.assert_allclose(got[rows, top], expected, rtol=64 * np.finfo(dtype).eps * max(1, depth))
+    np.testing.assert_allclose(got[rows, second], -got[rows, top], rtol=64 * np.finfo(dtype).eps)
+    assert abs(float(log_attention_gap(jnp.asarray(a[:, :, None], dtype))[0]) + depth) <= 1e-6 * depth + competing
 
 
-def test_ties_between_largest_logits(problem):
-    """Zero logits, one tied sequence among saturated ones, and a tie that hides one of four tokens."""
-    rng = np.random.default_rng(4)
-    for a in (np.zeros((3, 4)), np.array([[0, 0, -1, -2], [-50, 0, -60, -70], [0, -40, -41, -42.0]])):
-        a = a + rng.standard_normal((3, 1))
-        phi = scaled_map(jnp.asarray(a[:, :, None]), jnp.asarray(problem.scores[:, :, None]))
-        p = np.exp(a - a.max(1, keepdims=True))
-        p /= p.sum(1, keepdims=True)
-        np.testing.assert_allclose(phi.margin[:, 0, 0], (p * problem.scores).sum(1), rtol=1e-12)
-        g = phi.pull(jnp.ones((3, 1, 1)), jnp.asarray(problem.scores[:, :, None]))[:, :, 0]
-        expected = p * (problem.scores - (p * problem.scores).sum(1, keepdims=True))
-        np.testing.assert_allclose(g * np.exp(phi.log_scale[0]), expected, atol=1e-14)
-        assert np.exp(phi.log_attention_gap[0]) == pytest.approx((1 - p.max(1)).max(), rel=1e-12)
+def exact_gradient(a, s):
+    """Σ_t φ_t (s_t - m) with 400 digits, for one sequence and slope 1, as (mantissa, log of its largest entry)."""
+    with mp.workdps(400):
+        w = [mp.exp(mp.mpf(float(v))) for v in a]
+        total = mp.fsum(w)
+        m = mp.fdot(w, [mp.mpf(float(v)) for v in s]) / total
+        g = [x / total * (mp.mpf(float(v)) - m) for x, v in zip(w, s, strict=True)]
+        top = max(abs(v) for v in g)
+        return np.array([float(v / top) for v in g]), float(mp.log(top))
+
+
+HARD = {
+    "zero logits": ([0, 0, 0, 0], [1.0, 0.7, 0.2, 0.1]),
+    "tie of best and another": ([0, 0, -1, -2], [1.0, 0.7, 0.2, 0.1]),
+    "tie of two others": ([-3, 0, 0, -2], [1.0, 0.7, 0.2, 0.1]),
+    "runner-up with an equal score": ([-60, 0, -1, -2], [1.0, 0.7, 0.7, 0.7]),
+    "runner-up with an equal score, far": ([-700, 0, -1, -2], [1.0, 0.0, 0.0, 0.0]),
+    "peers above and below": ([-30, 0, -80, -0.5], [1.0, 0.7, 0.2, 0.7]),
+    "large common score": ([0, -20, -25, -30], [1001.0, 1000.7, 1000.2, 1000.1]),
+    "close scores": ([0, -20, -21, -30], [1.0, 1.0 - 2.0**-30, 0.5, 0.1]),
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", HARD)
+def test_hard_sequences_against_400_digits(name, dtype):
+    a, s = (np.array(v, float) for v in HARD[name])
+    deficits = s.max() - s
+    scores = Scores(
+        jnp.asarray(deficits[None, :, None], dtype), jnp.full((1, 1, 1), s.max(), dtype), len(set(s)) == len(s)
+    )
+    phi = scaled_map(jnp.asarray(a[None, :, None], dtype), scores)
+    g, kappa = phi.pull(jnp.ones((1, 1, 1), dtype), jnp.zeros((1, 1, 1), dtype), scores)
+    got = -np.asarray(g, np.float64)[0, :, 0]
+    mantissa, log_top = exact_gradient(a, s)
+    top = np.abs(got).max()
+    np.testing.assert_allclose(got / top, mantissa, atol=40 * np.finfo(dtype).eps)
+    assert np.log(top) + float(kappa[0]) == pytest.approx(
+        log_top, rel=4 * float(np.finfo(dtype).eps), abs=40 * float(np.finfo(dtype).eps)
+    )
+
+
+def test_sequences_of_very_different_depth_and_score():
+    """One sequence deep and cheap, one shallow with an enormous score: their gradients meet at a common scale."""
+    deficits = np.array([[0.0, 0.3], [0.0, 1.0]])
+    scores = Scores(jnp.asarray(deficits[:, :, None]), jnp.asarray([[[800.0]], [[1.0]]]), True)
+    a = jnp.asarray(np.array([[0.0, -1.0], [0.0, -900.0]])[:, :, None])
+    phi = scaled_map(a, scores)
+    g, kappa = phi.pull(*named("logistic").slope(scores.best - phi.deficit), scores)
+    first = np.log(0.3 * np.exp(-1) / (1 + np.exp(-1)) ** 2 / 2) - (800 - 0.3 * np.exp(-1) / (1 + np.exp(-1)))
+    second = np.log(1 / (1 + np.e) / 2) - 900
+    np.testing.assert_allclose(np.log(-np.asarray(g)[:, 0, 0]) + float(kappa[0]), [first, second], rtol=1e-12)
 
 
 def longdouble_drop(loss, s, delta):
@@ -110,7 +156,9 @@ def test_loss_drop_has_all_its_digits(loss, dtype):
         wanted = np.array([float(longdouble_drop(loss, s, float(dtype(d)))) for d in deltas])
         np.testing.assert_allclose(got, wanted, rtol=40 * np.finfo(dtype).eps)
     at_zero = named(loss).drop(jnp.asarray(0.3, dtype), jnp.asarray(0.0, dtype))
-    np.testing.assert_allclose(at_zero, -named(loss).slope(jnp.asarray(0.3, dtype)), rtol=8 * np.finfo(dtype).eps)
+    p, q = named(loss).slope(jnp.asarray(0.3, dtype))
+    slope = p * np.exp(q)
+    np.testing.assert_allclose(at_zero, slope, rtol=8 * np.finfo(dtype).eps)
 
 
 def test_far_drop_does_not_overflow():

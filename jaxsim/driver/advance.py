@@ -11,6 +11,8 @@ from jaxsim._tree import pytree
 from jaxsim.model.gradient import Gradient, Tree
 from jaxsim.rules.base import Rule, Step
 
+BURST = 8  # steps between exact additions in compensated runs
+
 
 class Model(Protocol):
     """What the driver asks of a model. Parameters are a tuple of blocks; the last axis runs over lanes."""
@@ -34,34 +36,61 @@ class Model(Protocol):
 
 @pytree
 class State:
-    """What a run must carry: parameters, their rounding residual (None where not needed), the rule's memory."""
+    """What a run carries: parameters, and the rule's memory."""
 
     params: tuple[Tree, ...]
-    residual: tuple[Tree, ...] | None
     memory: Tree
 
 
 def begin(model: Model, rule: Rule, start: Float[Array, "p lanes"]) -> State:
-    """The state at step 0. Below double precision the parameters are accumulated with compensation."""
+    """The state at step 0."""
     params = model.enter(start)
-    compensate = jnp.finfo(start.dtype).bits < 64
-    residual = jax.tree.map(jnp.zeros_like, params) if compensate else None
-    return State(params, residual, rule.init(params))
+    return State(params, rule.init(params))
 
 
-def advance(model: Model, rule: Rule, state: State, step: Step) -> State:
-    """One update."""
+def advance(model: Model, rule: Rule, state: State, step: Step) -> tuple[State, tuple[Tree, ...]]:
+    """One update, and its increments."""
     increments, memory = rule.update(model.gradient(state.params), state.memory, step)
-    if state.residual is None:
-        return State(jax.tree.map(jnp.add, state.params, increments), None, memory)
-    leaves, shape = jax.tree.flatten(state.params)
-    pairs = map(_add, leaves, jax.tree.leaves(state.residual), jax.tree.leaves(increments))
-    sums, errors = zip(*pairs, strict=True)
-    return State(jax.tree.unflatten(shape, sums), jax.tree.unflatten(shape, errors), memory)
+    return State(jax.tree.map(jnp.add, state.params, increments), memory), increments
+
+
+def plain(model: Model, rule: Rule, state: State, first: Step, count: Step) -> State:
+    """`count` updates in the precision of the parameters."""
+    return lax.fori_loop(jnp.zeros_like(count), count, lambda j, s: advance(model, rule, s, first + j)[0], state)
+
+
+def compensated(
+    model: Model, rule: Rule, state: State, residual: tuple[Tree, ...], first: Step, count: Step
+) -> tuple[State, tuple[Tree, ...]]:
+    """`count` updates whose sum does not drift, for parameters below double precision.
+
+    Increments are summed in bursts of a few steps and each sum is added to the parameters exactly, the rounding
+    error going to the residual. Within a burst the parameters are off by a few roundings, which dynamics that
+    contract do not remember; the sum forgets nothing.
+    """
+
+    def burst(k, carry):
+        state, residual = carry
+        begun, todo = first + k * BURST, jnp.minimum(jnp.asarray(BURST, count.dtype), count - k * BURST)
+
+        def step(j, inner):
+            state, moved = inner
+            state, increments = advance(model, rule, state, begun + j)
+            return state, jax.tree.map(jnp.add, moved, increments)
+
+        after, moved = lax.fori_loop(
+            jnp.zeros_like(todo), todo, step, (state, jax.tree.map(jnp.zeros_like, state.params))
+        )
+        leaves, shape = jax.tree.flatten(state.params)
+        pairs = map(_add, leaves, jax.tree.leaves(residual), jax.tree.leaves(moved))
+        sums, errors = zip(*pairs, strict=True)
+        return State(jax.tree.unflatten(shape, sums), after.memory), jax.tree.unflatten(shape, errors)
+
+    return lax.fori_loop(jnp.zeros_like(count), (count + BURST - 1) // BURST, burst, (state, residual))
 
 
 def _add(x: Array, residual: Array, increment: Array) -> tuple[Array, Array]:
-    """X + (increment + residual) and the rounding error of the sum, exactly (Knuth's two-sum)."""
+    """The sum x + (increment + residual) and the rounding error of the sum, exactly (Knuth's two-sum)."""
     y = increment + residual
     total = x + y
     back = total - x
@@ -69,21 +98,23 @@ def _add(x: Array, residual: Array, increment: Array) -> tuple[Array, Array]:
 
 
 def trajectory(
-    model: Model, rule: Rule, start: Float[Array, "p lanes"], gaps: Int[Array, " R"], logits: bool
+    model: Model, rule: Rule, start: Float[Array, "p lanes"], gaps: Int[Array, " R"]
 ) -> tuple[dict[str, Array], Array, dict[str, Array]]:
     """Records after each gap of steps, (R, …, lanes); the final logits; and the rule's report.
 
     `gaps` are traced: another schedule with as many records, or another horizon, does not recompile.
     """
+    compensate = jnp.finfo(start.dtype).bits < 64
 
     def segment(carry, gap):
-        state, done = carry
-        state = lax.fori_loop(0, gap, lambda j, s: advance(model, rule, s, done + j), state)
-        record = model.observe(state.params)
-        if logits:
-            record["logits"] = model.logits(state.params)
-        return (state, done + gap), record
+        state, residual, done = carry
+        if compensate:
+            state, residual = compensated(model, rule, state, residual, done, gap)
+        else:
+            state = plain(model, rule, state, done, gap)
+        return (state, residual, done + gap), model.observe(state.params)
 
-    carry = begin(model, rule, start), jnp.zeros((), gaps.dtype)
-    (state, _), records = lax.scan(segment, carry, gaps)
+    state = begin(model, rule, start)
+    residual = jax.tree.map(jnp.zeros_like, state.params) if compensate else None
+    (state, *_), records = lax.scan(segment, (state, residual, jnp.zeros((), gaps.dtype)), gaps)
     return records, model.logits(state.params), rule.report(state.memory)

@@ -75,7 +75,6 @@ def run_chunks(
     starts: Iterator[Float[Array, "lanes p"]],
     gaps: Int[np.ndarray, " R"],
     how: Plan,
-    logits: bool,
 ) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray, dict[str, np.ndarray]]]:
     """Records (lanes, R, …), final logits (lanes, n, T) and reports (lanes,) of each chunk, on the host."""
     mesh = _mesh()
@@ -83,7 +82,7 @@ def run_chunks(
     for start in starts:
         blocks = jnp.swapaxes(jnp.asarray(start).reshape(how.blocks, how.width, -1), 1, 2)
         records, final, report = _run_blocks(
-            model, rule, jax.device_put(blocks, sharded), jnp.asarray(gaps, jnp.int32), mesh, logits
+            model, rule, jax.device_put(blocks, sharded), jnp.asarray(gaps, jnp.int32), mesh
         )
         yield (
             {name: _lanes_first(value, 2) for name, value in records.items()},
@@ -103,12 +102,12 @@ def _mesh() -> Mesh:
     return Mesh(np.array(jax.local_devices()), ("lanes",))
 
 
-@functools.partial(jax.jit, static_argnames=("mesh", "logits"), donate_argnames=("starts",))
-def _run_blocks(model, rule, starts: Float[Array, "blocks p width"], gaps, mesh: Mesh, logits: bool):
+@functools.partial(jax.jit, static_argnames=("mesh",), donate_argnames=("starts",))
+def _run_blocks(model, rule, starts: Float[Array, "blocks p width"], gaps, mesh: Mesh):
     """All blocks of a chunk: sharded over devices, and on each device one after the other."""
 
     def local(model, rule, starts, gaps):
-        return lax.map(lambda start: trajectory(model, rule, start, gaps, logits), starts)
+        return lax.map(lambda start: trajectory(model, rule, start, gaps), starts)
 
     everywhere, split = PartitionSpec(), PartitionSpec("lanes")
     return jax.shard_map(

@@ -9,13 +9,14 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from jaxsim._tree import pytree, static
 from jaxsim.model.coordinates import Frame, Params, Space
 from jaxsim.model.gradient import Block, Gradient
 from jaxsim.model.losses import Loss
-from jaxsim.model.softmax import ScaledMap, scaled_map
+from jaxsim.model.softmax import ScaledMap, Scores, log_attention_gap, scaled_map
 from jaxsim.problem import Problem
 
 Blocks = tuple[Params, ...]
@@ -26,8 +27,7 @@ class Attention:
     """The model of one problem in the coordinates of one space. The last axis of every array runs over lanes."""
 
     space: Space
-    scores: Float[Array, "n T 1"]
-    best: Float[Array, "n 1 1"]
+    scores: Scores
     visible: Bool[Array, "n T 1"] | None
     loss: Loss = static()
 
@@ -36,35 +36,33 @@ class Attention:
         return (self.space.enter(start),)
 
     def logits(self, params: Blocks) -> Float[Array, "n T lanes"]:
-        """a_it = x_itᵀ W z_i."""
-        return self.space.logits(params[0])
+        """a_it = x_itᵀ W z_i less the mean over the sequence, which nothing depends on; -inf at hidden tokens."""
+        logits = self.space.logits(params[0])
+        return logits if self.visible is None else jnp.where(self.visible, logits, -jnp.inf)
 
     def attention_map(self, params: Blocks) -> ScaledMap:
-        """The scaled attention map, hidden tokens left out."""
-        logits = self.logits(params)
-        if self.visible is not None:
-            logits = jnp.where(self.visible, logits, -jnp.inf)
-        return scaled_map(logits, self.scores)
+        """The scaled attention map."""
+        return scaled_map(self.logits(params), self.scores)
 
     def gradient(self, params: Blocks) -> Gradient:
         """∇L(W) and L - L*, both scaled."""
         return self._gradient(self.attention_map(params))
 
     def _gradient(self, phi: ScaledMap) -> Gradient:
-        n = self.scores.shape[0]
-        g = phi.pull(self.loss.slope(phi.margin) / n, self.scores)
+        g, log_scale = phi.pull(*self.loss.slope(self.scores.best - phi.deficit), self.scores)
         direction, norm = self.space.pull(g)
         gap, gap_log_scale = self._loss_gap(phi)
-        infimum = self.loss.value(self.best).mean()
-        return Gradient((Block(direction, phi.log_scale, norm),), gap, gap_log_scale, infimum)
+        infimum = self.loss.value(self.scores.best).mean()
+        return Gradient((Block(direction, log_scale, norm),), gap, gap_log_scale, infimum)
 
     def _loss_gap(self, phi: ScaledMap) -> tuple[Float[Array, " lanes"], Float[Array, " lanes"]]:
-        """L - L* from δ_i = s_{i,opt} - m_i = (s_{i,opt} - s_ik) + eᶜ G_i, scaled by eᶜ where every k is optimal."""
-        short = self.best - phi.score
-        scale = jnp.where((short == 0).all((0, 1)), phi.log_scale, 0.0)
-        delta = short + jnp.exp(phi.log_scale) * phi.gap
-        scaled = short + jnp.exp(phi.log_scale - scale) * phi.gap
-        return (scaled * self.loss.drop(self.best, delta)).mean((0, 1)), scale
+        """L - L* from s_{i,opt} - m_i = δ_ik + e^{c_i} G_i, scaled by the largest e^{c_i} where every k is optimal."""
+        scale = jnp.where(phi.short.max((0, 1)) == 0, phi.log_scale.max((0, 1)), 0.0)
+        scaled = jnp.where(phi.short == 0, jnp.exp(phi.log_scale - scale) * phi.gap, phi.deficit)
+        each = scaled * self.loss.drop(self.scores.best, phi.deficit)
+        # A product rather than a sum: the compiler would otherwise put the logarithms inside a scalar loop.
+        mean = jnp.full((1, len(each)), 1.0 / len(each), each.dtype)
+        return lax.dot(mean, each[:, 0], precision=lax.Precision.HIGHEST)[0], scale
 
     def observe(self, params: Blocks) -> dict[str, Array]:
         """What is recorded at a step: natural logarithms, and the position in W space."""
@@ -73,20 +71,22 @@ class Attention:
         return {
             "log_grad_norm": gradient.log_norm,
             "log_gap": gradient.log_gap,
-            "log_attention_gap": phi.log_attention_gap,
+            "log_attention_gap": log_attention_gap(self.logits(params)),
             "position": self.space.position(params[0]),
         }
 
 
 def attention(problem: Problem, frame: Frame, loss: Loss, dtype: Any) -> Attention:
     """The model of `problem`, computed on the host in float64 and then cast to `dtype`."""
-    scores = problem.scores
-    best = scores[np.arange(len(scores)), problem.optimal]
     visible = None if problem.mask is None else jnp.asarray(problem.mask[:, :, None])
-    return Attention(
-        space=frame.space(dtype),
-        scores=jnp.asarray(scores[:, :, None], dtype),
-        best=jnp.asarray(best[:, None, None], dtype),
-        visible=visible,
-        loss=loss,
-    )
+    return Attention(frame.space(dtype), token_scores(problem, dtype), visible, loss)
+
+
+def token_scores(problem: Problem, dtype: Any) -> Scores:
+    """The deficits and best scores of a problem in the run's dtype; differences are taken in float64."""
+    n = len(problem.labels)
+    best = problem.scores[np.arange(n), problem.optimal]
+    deficits = best[:, None] - problem.scores
+    rounded = np.sort(deficits.astype(dtype), axis=1)
+    distinct = bool((np.diff(rounded, axis=1) > 0).all())
+    return Scores(jnp.asarray(deficits[:, :, None], dtype), jnp.asarray(best[:, None, None], dtype), distinct)

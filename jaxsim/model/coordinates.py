@@ -6,8 +6,10 @@ stays in W_0 + span(Φᵀ). Two isometric descriptions of that span, the cheaper
     dual    W = W_0 + Φᵀ c, carried as logits a and coefficients c; one product with K = ΦΦᵀ a step
     primal  the core U_xᵀ W U_z (r_x × r_z) on orthonormal bases of the tokens and of the queries
 
-`DualFrame` and `PrimalFrame` hold the float64 host side: bases, projections, lifts. Their `space(dtype)` is what
-runs on the device. Both describe W by Euclidean coordinates ξ: |ξ| is the Frobenius norm of the part of W inside.
+Σ_t g_it = 0 in every sequence, so the device works with tokens less their sequence's mean: nothing changes but the
+rounding, which a large common part would spoil. `DualFrame` and `PrimalFrame` hold the float64 host side: bases,
+projections, lifts. Their `space(dtype)` is what runs on the device. Both describe W by Euclidean coordinates ξ: |ξ| is
+the Frobenius norm of the part of W inside the span.
 """
 
 from typing import Any, Literal, Protocol
@@ -15,6 +17,7 @@ from typing import Any, Literal, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.linalg
 from jax import lax
 from jaxtyping import Array, Float
 
@@ -52,9 +55,10 @@ class Space(Protocol):
 
 @pytree
 class Dual:
-    """Logits and coefficients, with the Gram matrix K."""
+    """Centred logits and coefficients, with the Gram matrix of the centred rows, and the root of its largest entry."""
 
     gram: Float[Array, "N N"]
+    size: Float[Array, ""]
     shape: tuple[int, int] = static()
 
     def enter(self, start):
@@ -67,9 +71,10 @@ class Dual:
         return params["logits"]
 
     def pull(self, g):
-        """(K g, g), and the norm √(gᵀ K g)."""
+        """(K g, g), and the norm √(gᵀ K g), in units in which the squares of small tokens do not underflow."""
         Kg = _product(self.gram, g.reshape(len(self.gram), -1)).reshape(g.shape)
-        return {"logits": Kg, "coeffs": g}, jnp.sqrt((g * Kg).sum((0, 1)))
+        squared = (g * (Kg / self.size / self.size)).sum((0, 1))
+        return {"logits": Kg, "coeffs": g}, self.size * jnp.sqrt(squared)
 
     def position(self, params):
         """c, flattened."""
@@ -78,7 +83,7 @@ class Dual:
 
 @pytree
 class Primal:
-    """The r_x × r_z core of W, with tokens and queries in their own bases."""
+    """The r_x × r_z core of W, with centred tokens and queries in their own bases."""
 
     tokens: Float[Array, "n T r_x"]
     queries: Float[Array, "n r_z"]
@@ -108,13 +113,13 @@ class Primal:
 
 @pytree
 class DualEntry:
-    """Random ξ to their part inside the span and the logits at step 0; on the device."""
+    """Random ξ to their part inside the span and the centred logits at step 0; on the device."""
 
     root: Float[Array, "N N"]
     projector: Float[Array, "N N"] | None
 
     def __call__(self, xi: Float[Array, "lanes N"]) -> tuple[Array, Array]:
-        """(ξ inside, K^{1/2} ξ)."""
+        """(ξ inside, centred logits)."""
         precision = lax.Precision.HIGHEST
         inside = xi if self.projector is None else jnp.dot(xi, self.projector, precision=precision)
         return inside, jnp.dot(xi, self.root, precision=precision)
@@ -167,47 +172,57 @@ class Frame(Protocol):
 
 
 class DualFrame:
-    """ξ = K^{1/2} c: the symmetric root, so draws do not depend on a library's choice of eigenvectors."""
+    """ξ = C^{1/2} D c, where D holds the norms of the rows of Φ and C = D⁻¹ΦΦᵀD⁻¹ their cosines.
+
+    The symmetric root makes draws independent of a library's choice of eigenvectors; the cosines keep rows of very
+    different size, each with its own precision.
+    """
 
     kind: str = "dual"
 
     def __init__(self, problem: Problem):
         n, T, d = problem.shape
-        self._tokens, self._queries = problem.tokens, problem.queries
-        flat, queries = problem.tokens.reshape(n * T, d), np.repeat(problem.queries, T, axis=0)
-        self.gram = (flat @ flat.T) * (queries @ queries.T)
-        values, vectors = np.linalg.eigh(self.gram)
+        self._tokens, self._queries = visible_tokens(problem), problem.queries
+        centre = centring(problem)
+        z = np.repeat(self._queries, T, axis=0)
+        flat, centred = self._tokens.reshape(n * T, d), (centre @ self._tokens).reshape(n * T, d)
+        self.gram = (centred @ centred.T) * (z @ z.T)
+        norms = np.linalg.norm(flat, axis=1) * np.linalg.norm(z, axis=1)
+        self._norms = np.where(norms > 0, norms, 1.0)
+        cosines = (flat @ flat.T) * (z @ z.T) / self._norms / self._norms[:, None]
+        values, vectors = np.linalg.eigh(cosines)
         keep = values > values[-1] * len(values) * np.finfo(float).eps
         root, vectors = np.sqrt(values[keep]), vectors[:, keep]
-        self._root = (vectors * root) @ vectors.T
-        self._inverse_root = (vectors / root) @ vectors.T
+        self._root = (vectors * root) @ vectors.T * self._norms  # ξ = root c, logits = rootᵀ ξ
+        self._inverse_root = (vectors / root) @ vectors.T / self._norms[:, None]  # c = inverse_root ξ
         self._projector = vectors @ vectors.T
+        self._centre = scipy.linalg.block_diag(*centre)
         self.shape = (n, T)
         self.size, self.rank, self.ambient = n * T, int(keep.sum()), d * d
 
     def space(self, dtype):
         """See Frame."""
-        return Dual(jnp.asarray(self.gram, dtype), self.shape)
+        size = np.sqrt(np.abs(self.gram).max())
+        return Dual(jnp.asarray(self.gram, dtype), jnp.asarray(size, dtype), self.shape)
 
     def project(self, W):
         """See Frame."""
-        logits = np.einsum("itd,lde,ie->lit", self._tokens, W, self._queries, optimize=True)
-        start = logits.reshape(len(W), -1)
-        xi = start @ self._inverse_root
-        return xi, start, _outside(W, xi, self)
+        logits = np.einsum("itd,lde,ie->lit", self._tokens, W, self._queries, optimize=True).reshape(len(W), -1)
+        xi = logits @ self._inverse_root
+        return xi, logits @ self._centre.T, _outside(W, xi, self)
 
     def entry(self, dtype):
         """See Frame."""
         projector = None if self.rank == self.size else jnp.asarray(self._projector, dtype)
-        return DualEntry(jnp.asarray(self._root, dtype), projector)
+        return DualEntry(jnp.asarray(self._root @ self._centre.T, dtype), projector)
 
     def locate(self, start, position):
         """See Frame."""
-        return start + position @ self._root
+        return start + position @ self._root.T
 
     def combine(self, coeffs):
         """See Frame."""
-        return coeffs.reshape(len(coeffs), -1) @ self._root
+        return coeffs.reshape(len(coeffs), -1) @ self._root.T
 
     def logits(self, xi):
         """See Frame."""
@@ -226,15 +241,17 @@ class PrimalFrame:
 
     def __init__(self, problem: Problem):
         n, T, d = problem.shape
-        self._token_basis = _basis(problem.tokens.reshape(n * T, d))
+        tokens = visible_tokens(problem)
+        self._token_basis = _basis(tokens.reshape(n * T, d))
         self._query_basis = _basis(problem.queries)
-        self._tokens, self._queries = problem.tokens @ self._token_basis, problem.queries @ self._query_basis
+        self._tokens, self._queries = tokens @ self._token_basis, problem.queries @ self._query_basis
+        self._centred = centring(problem) @ tokens @ self._token_basis
         self.size = self._tokens.shape[2] * self._queries.shape[1]
         self.rank, self.ambient = self.size, d * d
 
     def space(self, dtype):
         """See Frame."""
-        return Primal(jnp.asarray(self._tokens, dtype), jnp.asarray(self._queries, dtype))
+        return Primal(jnp.asarray(self._centred, dtype), jnp.asarray(self._queries, dtype))
 
     def project(self, W):
         """See Frame."""
@@ -276,6 +293,17 @@ def frame_of(problem: Problem, kind: Literal["dual", "primal"] | None = None) ->
         primal = PRIMAL_OVERHEAD * 2 * n * r_x * (r_z + T)
         kind = "dual" if (n * T) ** 2 <= primal else "primal"
     return DualFrame(problem) if kind == "dual" else PrimalFrame(problem)
+
+
+def visible_tokens(problem: Problem) -> Float[np.ndarray, "n T d"]:
+    """The tokens, zero where hidden: what a mask hides must not matter."""
+    return problem.tokens * problem.visible[:, :, None]
+
+
+def centring(problem: Problem) -> Float[np.ndarray, "n T T"]:
+    """Per sequence, the matrix that takes the mean over visible tokens away; zero rows at hidden ones."""
+    v = problem.visible.astype(float)
+    return np.eye(v.shape[1]) * v[:, :, None] - v[:, :, None] * v[:, None, :] / v.sum(1)[:, None, None]
 
 
 def _outside(W: np.ndarray, xi: np.ndarray, frame: Frame) -> np.ndarray:

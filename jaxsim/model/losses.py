@@ -1,17 +1,14 @@
-"""Losses ℓ of the margin m: the slope ℓ'(m), and differences of ℓ that do not cancel."""
+"""Losses ℓ of the margin m: slopes with their log scale, and differences of ℓ that do not cancel."""
 
 from typing import Protocol
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from jaxsim._tree import pytree
 
-_SERIES_BELOW = 0.25  # where library expm1 and log1p may be rounded worse than a few ulp, series take over
-_EXPM1_SERIES = tuple((1.0 / np.cumprod(np.arange(1, 15, dtype=float))).tolist())  # plain floats take any dtype
-_ATANH_SERIES = tuple((1.0 / np.arange(1, 24, 2)).tolist())
+_FAR = 16.0  # beyond this deficit e^δ may overflow in a sum, and the plain difference has all its digits
 
 
 class Loss(Protocol):
@@ -26,8 +23,8 @@ class Loss(Protocol):
         """ℓ(m)."""
         ...
 
-    def slope(self, m: Float[Array, "..."]) -> Float[Array, "..."]:
-        """ℓ'(m)."""
+    def slope(self, m: Float[Array, "..."]) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+        """(p, q) with ℓ'(m) = -p e^q and p of order one."""
         ...
 
     def drop(self, s: Float[Array, "..."], delta: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -46,19 +43,15 @@ class Logistic:
         return jax.nn.softplus(-m)
 
     def slope(self, m):
-        """ℓ'(m) = -1 / (1 + e^m)."""
-        return -jax.nn.sigmoid(-m)
+        """1 / (1 + e^m) = e^-max(m, 0) / (1 + e^-|m|)."""
+        return 1.0 / (1.0 + jnp.exp(-jnp.abs(m))), -jnp.maximum(m, 0.0)
 
     def drop(self, s, delta):
         """log(1 + q (e^δ - 1)) / δ with q = σ(-s)."""
-        small = delta < 1.0
-        near = jnp.where(small, delta, 0.0)
         q = jax.nn.sigmoid(-s)
-        slope = q * _expm1_ratio(near)
-        far = jnp.where(small, 1.0, delta)
-        return jnp.where(
-            small, slope * _log1p_ratio(near * slope), (jax.nn.softplus(far - s) - jax.nn.softplus(-s)) / far
-        )
+        near = jnp.log1p(q * jnp.expm1(jnp.minimum(delta, _FAR)))
+        far = jax.nn.softplus(delta - s) - jax.nn.softplus(-s)
+        return _ratio(jnp.where(delta < _FAR, near, far), delta, q)
 
 
 @pytree
@@ -72,15 +65,14 @@ class Exponential:
         return jnp.exp(-m)
 
     def slope(self, m):
-        """ℓ'(m) = -e^-m."""
-        return -jnp.exp(-m)
+        """e^-m."""
+        return jnp.ones_like(m), -m
 
     def drop(self, s, delta):
         """e^-s (e^δ - 1) / δ."""
-        small = delta < 1.0
-        far = jnp.where(small, 1.0, delta)
-        near = jnp.where(small, delta, 0.0)
-        return jnp.where(small, jnp.exp(-s) * _expm1_ratio(near), (jnp.exp(far - s) - jnp.exp(-s)) / far)
+        near = jnp.exp(-s) * jnp.expm1(jnp.minimum(delta, _FAR))
+        far = jnp.exp(delta - s) - jnp.exp(-s)
+        return _ratio(jnp.where(delta < _FAR, near, far), delta, jnp.exp(-s))
 
 
 @pytree
@@ -94,8 +86,8 @@ class Linear:
         return -m
 
     def slope(self, m):
-        """ℓ'(m) = -1."""
-        return -jnp.ones_like(m)
+        """1."""
+        return jnp.ones_like(m), jnp.zeros_like(m)
 
     def drop(self, s, delta):
         """(δ) / δ = 1."""
@@ -112,24 +104,7 @@ def named(loss: str) -> Loss:
     return LOSSES[loss]
 
 
-def _polynomial(coefficients: tuple[float, ...], x):
-    total = jnp.full_like(x, coefficients[-1])
-    for a in reversed(coefficients[:-1]):
-        total = total * x + a
-    return total
-
-
-def _expm1_ratio(x):
-    """(e^x - 1)/x for 0 ≤ x ≤ 1, to a few ulp, 1 at 0."""
-    small = x < _SERIES_BELOW
-    safe = jnp.where(small, 1.0, x)
-    return jnp.where(small, _polynomial(_EXPM1_SERIES, x), (jnp.exp(safe) - 1.0) / safe)
-
-
-def _log1p_ratio(x):
-    """log(1 + x)/x for x ≥ 0, to a few ulp, 1 at 0; by log(1 + x) = 2 artanh(x/(2 + x))."""
-    small = x < 2 * _SERIES_BELOW
-    safe = jnp.where(small, 1.0, x)
-    w = x / (2.0 + x)
-    series = 2.0 / (2.0 + x) * _polynomial(_ATANH_SERIES, w * w)
-    return jnp.where(small, series, jnp.log(1.0 + safe) / safe)
+def _ratio(difference, delta, limit):
+    """The quotient difference / δ, and its limit where δ is so small that the two agree to rounding."""
+    tiny = delta < jnp.finfo(delta.dtype).eps
+    return jnp.where(tiny, limit, difference / jnp.where(tiny, 1.0, delta))

@@ -1,69 +1,89 @@
-r"""The softmax attention map in scaled form: exact weights of the unselected tokens at any depth.
+r"""The softmax attention map in scaled form: exact gradients at any depth.
 
-Per sequence i, k is the token with the largest logit; over the whole problem
+Scores enter as deficits δ_it = s_{i,opt} - s_it ≥ 0. In sequence i, k is the token with the largest logit (of several,
+the best), and its peers are the tokens with the same deficit, k among them. With
 
-    c    = max_{i, t≠k} (a_it - a_ik) ≤ 0         the log scale
-    e_it = exp(a_it - a_ik - c),  e_ik = 0         scaled weights, at most 1
-    D_i  = 1 + eᶜ Σ_t e_it                         softmax denominator
-    G_i  = Σ_t e_it (s_ik - s_it) / D_i            scaled gap: m_i = s_ik - eᶜ G_i
+    c_i  = max_{t not a peer} (a_it - a_ik) ≤ 0              the log scale of the sequence
+    w_it = exp(a_it - a_ik) for peers, exp(a_it - a_ik - c_i) for the others, all at most 1
+    D_i  = Σ_peers w_it + e^{c_i} Σ_others w_it               softmax denominator
+    G_i  = Σ_t w_it (δ_it - δ_ik) / D_i                       scaled gap: m_i = s_ik - e^{c_i} G_i
 
-s_ik - m_i is a sum of terms e_it (s_ik - s_it) and never a difference of nearly equal numbers, so the gradient in
-the logits, scaled by e^-c, keeps its direction however far the softmax has saturated:
+every difference is one of scores, known exactly, and never one of margins. The gradient in the logits is
 
-    g_it e^-c = (1/n) ℓ'(m_i) · { G_i / D_i                              t = k
-                                { e_it (eᶜ G_i - (s_ik - s_it)) / D_i    t ≠ k
+    g_it = (1/n) ℓ'(m_i) e^{c_i} w_it / D_i · { G_i                              t a peer
+                                              { δ_ik - δ_it + e^{c_i} G_i        otherwise
 
-Where a sequence has two largest logits, c = 0 and no token is set apart (k is empty): all weights are plain
-exponentials, D_i their sum, and the same formulas hold with s_ik read as 0.
+Peers must be set apart with k: their own terms (δ_it - δ_ik) vanish, so a peer close to k says nothing about the
+size of the gradient. Sequences are brought to one scale, κ ≈ max_i (c_i + log |ℓ'(m_i)|), only at the end; κ is rounded
+to an integer, so that c_i - κ is exact and no digits are lost to the size of c_i.
 """
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jax import lax
+from jaxtyping import Array, Float
 
-from jaxsim._tree import pytree
+from jaxsim._tree import pytree, static
+
+
+@pytree
+class Scores:
+    """What the map needs to know of the token scores."""
+
+    deficits: Float[Array, "n T 1"]
+    best: Float[Array, "n 1 1"]
+    distinct: bool = static()  # no two scores of a sequence are equal, so that k has no peer but itself
 
 
 @pytree
 class ScaledMap:
-    """The attention map of every sequence, the largest weight set apart. The last axis runs over lanes."""
+    """The attention map of every sequence in scaled form. The last axis runs over lanes."""
 
-    log_scale: Float[Array, " lanes"]
-    largest: Bool[Array, "n T lanes"]
-    others: Float[Array, "n T lanes"]
+    log_scale: Float[Array, "n 1 lanes"]  # c_i; -inf where every visible token is a peer
+    weights: Float[Array, "n T lanes"]
     denominator: Float[Array, "n 1 lanes"]
-    score: Float[Array, "n 1 lanes"]
+    short: Float[Array, "n 1 lanes"]  # δ_ik
     gap: Float[Array, "n 1 lanes"]
 
     @property
-    def margin(self) -> Float[Array, "n 1 lanes"]:
-        """m_i = s_ik - eᶜ G_i."""
-        return self.score - jnp.exp(self.log_scale) * self.gap
-
-    def pull(self, slope: Float[Array, "n 1 lanes"], scores: Float[Array, "n T 1"]) -> Float[Array, "n T lanes"]:
-        """G e^-c, the scaled gradient in the logits, from the slopes ℓ'(m_i)/n."""
-        weight = slope / self.denominator
-        shared = jnp.exp(self.log_scale) * self.gap - self.score
-        return weight * jnp.where(self.largest, self.gap, self.others * (shared + scores))
+    def past_short(self) -> Float[Array, "n 1 lanes"]:
+        """e^{c_i} G_i = s_ik - m_i."""
+        return jnp.exp(self.log_scale) * self.gap
 
     @property
-    def log_attention_gap(self) -> Float[Array, " lanes"]:
-        """Log max_i (1 - φ_ik)."""
-        shared = self.others.sum(1, keepdims=True)
-        outside = jnp.where(self.largest.any(1, keepdims=True), shared, shared - 1.0)
-        return self.log_scale + jnp.log((outside / self.denominator).max((0, 1)))
+    def deficit(self) -> Float[Array, "n 1 lanes"]:
+        """s_{i,opt} - m_i = δ_ik + e^{c_i} G_i."""
+        return self.short + self.past_short
+
+    def pull(self, slope: Float[Array, "n 1 lanes"], log_slope: Float[Array, "n 1 lanes"], scores: Scores):
+        """The gradient in the logits as (g e^-κ, κ), from slopes ℓ'(m_i) = -slope · exp(log_slope)."""
+        n = len(scores.best)
+        kappa = jnp.round((self.log_scale + log_slope).max((0, 1)))
+        weight = -slope * jnp.exp((self.log_scale - kappa) + log_slope) / (n * self.denominator)
+        own = (self.short - scores.deficits) + self.past_short
+        fall = jnp.where(scores.deficits == self.short, self.gap, own)
+        return weight * self.weights * fall, kappa
 
 
-def scaled_map(logits: Float[Array, "n T lanes"], scores: Float[Array, "n T 1"]) -> ScaledMap:
+def scaled_map(logits: Float[Array, "n T lanes"], scores: Scores) -> ScaledMap:
     """The scaled attention map of `logits`; hidden tokens have logit -inf."""
-    n = logits.shape[0]
+    largest = logits.max(1, keepdims=True)
+    short = jnp.where(logits >= largest, scores.deficits, jnp.inf).min(1, keepdims=True)
+    peer = scores.deficits == short
+    runner_up = jnp.where(peer, -jnp.inf, logits).max(1, keepdims=True)
+    c = runner_up - largest
+    shift = jnp.where(c == -jnp.inf, 0.0, c)
+    weights = jnp.exp((logits - largest) - jnp.where(peer, 0.0, shift))
+    peers = 1.0 if scores.distinct else jnp.where(peer, weights, 0.0).sum(1, keepdims=True)
+    # Σ_others w = Σ w - Σ_peers w loses nothing: the others hold a weight of 1, or nothing at all.
+    denominator = peers + jnp.exp(shift) * (weights.sum(1, keepdims=True) - peers)
+    gap = (weights * (scores.deficits - short)).sum(1, keepdims=True) / denominator
+    return ScaledMap(c, weights, denominator, short, gap)
+
+
+def log_attention_gap(logits: Float[Array, "n T lanes"]) -> Float[Array, " lanes"]:
+    """The logarithm of max_i (1 - φ_ik), k the largest logit, without computing 1 - φ."""
     below = logits - logits.max(1, keepdims=True)
-    top = below >= 0
-    runner_up = jnp.where(top, -jnp.inf, below).max((0, 1))
-    tied = top.sum((0, 1), dtype=below.dtype) > n
-    c = jnp.where(tied, 0.0, runner_up)
-    largest = below > c
-    others = jnp.where(largest, 0.0, jnp.exp(below - c))
-    denominator = jnp.where(tied, 0.0, 1.0) + jnp.exp(c) * others.sum(1, keepdims=True)
-    score = jnp.where(largest, scores, 0.0).sum(1, keepdims=True)
-    gap = (others * (score - scores)).sum(1, keepdims=True) / denominator
-    return ScaledMap(c, largest, others, denominator, score, gap)
+    first = lax.broadcasted_iota(jnp.int32, logits.shape, 1) == lax.argmax(logits, 1, jnp.int32)[:, None]
+    runner_up = jnp.where(first, -jnp.inf, below).max((0, 1))
+    others = jnp.where(first, 0.0, jnp.exp(below - runner_up)).sum(1)
+    return runner_up + jnp.log((others / jnp.exp(below).sum(1)).max(0))

@@ -21,7 +21,8 @@ class Polyak:
 
     Args:
         scale: factor on the step, above 0, or a schedule.
-        optimal_loss: L*. None: the infimum of the model's loss, for a fixed decoder (1/n) Σ_i ℓ(s_{i,opt}).
+        optimal_loss: L*. None: the infimum of the model's loss, for a fixed decoder (1/n) Σ_i ℓ(s_{i,opt}). A
+            number that equals the infimum to rounding is taken as the infimum.
         max_step: bound on the Frobenius norm of one step (convention of this project).
 
     Reference:
@@ -54,8 +55,10 @@ class Polyak:
         norm, log_scale = gradient.scaled_norm
         gap, gap_log_scale = gradient.gap, gradient.gap_log_scale
         if self.optimal_loss is not None:
-            gap = jnp.maximum(jnp.exp(gap_log_scale) * gap + (gradient.infimum - self.optimal_loss), 0.0)
-            gap_log_scale = jnp.zeros_like(gap_log_scale)
+            above = gradient.infimum - self.optimal_loss
+            exact = jnp.abs(above) <= 8 * jnp.finfo(gap.dtype).eps * jnp.abs(gradient.infimum)
+            gap = jnp.where(exact, gap, jnp.maximum(jnp.exp(gap_log_scale) * gap + above, 0.0))
+            gap_log_scale = jnp.where(exact, gap_log_scale, 0.0)
         wanted = self.scale(step, gap.dtype) * gap / norm * jnp.exp(gap_log_scale - log_scale)
         length = jnp.minimum(wanted, self.max_step(step, gap.dtype))
         increments = tuple(
