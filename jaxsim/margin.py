@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int
 from jaxsim.problem import Problem
 
 SUPPORT_TOLERANCE = 1e-6  # a constraint is active when its margin is within this of 1 (convention of this project)
+INFEASIBLE_BELOW = 1e-11  # of the least-distance residual, about the reciprocal of the norm in units of the data
 GAP_TOLERANCE = 1e-9  # relative duality gap that a solution must certify
 
 
@@ -27,7 +28,7 @@ class MaxMargin:
     Attributes:
         selection: α, shape (n,).
         status: "optimal"; "infeasible" (no W separates the selection; then norm is inf); or "inaccurate" (the
-            certificate does not reach 1e-9).
+            certificate does not reach 1e-9: the selection is within rounding of infeasible, and norm may be inf).
         norm: ‖W^α‖_F.
         multipliers: λ_it ≥ 0 of the constraints, shape (n, T), 0 at t = α_i.
         support: True at the tokens whose constraint is active, shape (n, T).
@@ -42,6 +43,10 @@ class MaxMargin:
     multipliers: Float[np.ndarray, "n T"]
     support: Bool[np.ndarray, "n T"]
     gap: float
+
+    def __repr__(self):
+        count = int(self.support.sum())
+        return f"MaxMargin({self.status}, norm={self.norm:.6g}, gap={self.gap:.1e}, {count} support tokens)"
 
     @property
     def feasible(self) -> bool:
@@ -73,21 +78,27 @@ class MaxMargin:
 class MarginSolver:
     """Solves the att-SVM of many selections of one problem; what they share is computed once.
 
-    Rows Φ_it = x_it ⊗ z_i are expressed in an orthonormal basis of their span (r numbers each), and each
-    selection is a least-distance problem solved by non-negative least squares (Lawson & Hanson, Solving
-    Least Squares Problems, ch. 23), then polished on its active set.
+    Tokens lose their sequence's mean, which no constraint sees, and every row Φ_it = x_it ⊗ z_i is written in an
+    orthonormal basis of their span by a QR factorisation, which keeps the relative precision of each row however
+    different their sizes. A selection is a least-distance problem over unit rows, solved by non-negative least
+    squares (Lawson & Hanson, Solving Least Squares Problems, ch. 23) and polished on its active set. The certificate is
+    computed from tokens and queries, not from the factorisation.
     """
 
     def __init__(self, problem: Problem):
         self.problem = problem
+        self._visible = visible = problem.visible
         n, T, _ = problem.shape
-        x, visible = problem.tokens.reshape(n * T, -1), problem.visible
-        z = np.repeat(problem.queries, T, axis=0)
-        gram = (x @ x.T) * (z @ z.T)
-        values, vectors = scipy.linalg.eigh(gram)
-        keep = values > values[-1] * len(values) * np.finfo(float).eps
-        self._rows = (vectors[:, keep] * np.sqrt(values[keep])).reshape(n, T, -1)
-        self._visible = visible
+        tokens = problem.tokens * visible[:, :, None]
+        tokens = (tokens - tokens.sum(1, keepdims=True) / visible.sum(1)[:, None, None]) * visible[:, :, None]
+        token_size, query_size = np.abs(tokens).max(), np.abs(problem.queries).max()
+        self._unit = token_size * query_size  # all else is in units in which the largest entries are 1
+        self._x = tokens / (token_size or 1.0)
+        self._z = problem.queries / (query_size or 1.0)
+        x, z = _coordinates(self._x.reshape(n * T, -1)), _coordinates(self._z)
+        rows = np.einsum("itd,ie->itde", x.reshape(n, T, -1), z).reshape(n * T, -1)
+        self._rows = _coordinates(rows).reshape(n, T, -1)
+        self._query_gram = self._z @ self._z.T
 
     def solve(self, selection: Any) -> MaxMargin:
         """W^α of one selection, shape (n,)."""
@@ -96,10 +107,29 @@ class MarginSolver:
         constrained = self._visible.copy()
         constrained[np.arange(n), alpha] = False
         A = (self._rows[np.arange(n), alpha][:, None] - self._rows)[constrained]
-        lam, status, gap, norm, active = _least_norm(A)
+        lam = _least_norm(A)
         multipliers, support = np.zeros(constrained.shape), np.zeros(constrained.shape, bool)
-        multipliers[constrained], support[constrained] = lam, active
-        return MaxMargin(self.problem, alpha, status, norm, multipliers, support, gap)
+        if lam is None:
+            return MaxMargin(self.problem, alpha, "infeasible", np.inf, multipliers, support, np.inf)
+        multipliers[constrained] = lam
+        margins, squared = self._check(alpha, multipliers)
+        least = margins[constrained].min()
+        if not least > 0:
+            return MaxMargin(self.problem, alpha, "inaccurate", np.inf, multipliers, support, np.inf)
+        lower = max(2 * multipliers.sum() - squared, 0.0)  # twice the dual objective: a lower bound on ‖W^α‖²
+        upper = squared / min(least, 1.0) ** 2  # W / least is feasible: an upper bound
+        gap = float((upper - lower) / upper)
+        support = constrained & (margins <= 1 + SUPPORT_TOLERANCE)
+        status = "optimal" if gap <= GAP_TOLERANCE else "inaccurate"
+        norm = float(np.sqrt(squared) / self._unit)
+        return MaxMargin(self.problem, alpha, status, norm, multipliers / self._unit**2, support, gap)
+
+    def _check(self, alpha: np.ndarray, multipliers: np.ndarray) -> tuple[np.ndarray, float]:
+        """Margins (x_iα - x_it)ᵀ W z_i and ‖W‖² of W = Σ λ_it (x_iα - x_it) z_iᵀ, straight from the data."""
+        differences = self._x[np.arange(len(alpha)), alpha][:, None] - self._x
+        moments = np.einsum("it,itd->id", multipliers, differences)
+        images = self._query_gram @ moments  # W z_i
+        return np.einsum("itd,id->it", differences, images), float(np.sum(moments * images))
 
     def solve_many(self, selections: Iterable[Any]) -> list[MaxMargin]:
         """W^α of each selection, in order."""
@@ -156,48 +186,45 @@ def _checked(selection: Any, visible: np.ndarray) -> np.ndarray:
     return alpha
 
 
-def _least_norm(A: Float[np.ndarray, "M r"]):
-    """Min ‖w‖ subject to A w ≥ 1: multipliers, status, relative gap, norm and active rows."""
-    M = len(A)
-    scale = np.sqrt((A * A).sum(1).max()) if M else 0.0
-    zero = np.zeros(M), "infeasible", np.inf, np.inf, np.zeros(M, bool)
-    if scale == 0.0:
-        return zero
-    B = A / scale
+def _coordinates(rows: Float[np.ndarray, "N p"]) -> Float[np.ndarray, "N r"]:
+    """The same rows in an orthonormal basis of no more than N vectors; Householder, so exact to rounding row by row."""
+    if rows.shape[1] <= len(rows):
+        return rows
+    triangle: np.ndarray = np.linalg.qr(rows.T, mode="r")  # type: ignore[assignment]
+    return triangle.T
+
+
+def _least_norm(A: Float[np.ndarray, "M r"]) -> Float[np.ndarray, " M"] | None:
+    """Multipliers λ ≥ 0 of min ‖w‖ subject to A w ≥ 1, w = Aᵀλ; None where no w exists."""
+    sizes = np.sqrt((A * A).sum(1))
+    if not sizes.all():
+        return None
+    demand = 1.0 / sizes
+    demand /= demand.max()
+    B = A / sizes[:, None]
     target = np.zeros(B.shape[1] + 1)
     target[-1] = 1.0
     try:
-        dual, residual = scipy.optimize.nnls(np.vstack([B.T, np.ones(M)]), target, maxiter=50 * M + 100)
-    except RuntimeError:  # no convergence: the certificate below decides what the failure means
-        dual, residual = np.ones(M) / M, 0.0
-    # At the optimum residual² = 1/(1 + ‖w‖²) = 1 - Σλ; it vanishes exactly when no w exists.
-    slack = 1.0 - dual.sum()
-    if residual < 1e-11 or slack <= 0:
-        return zero
-    lam = _polish(B, dual / slack)
-    w = B.T @ lam
-    margins = B @ w
-    least = margins.min()
-    if least <= 0:
-        return zero
-    lower = max(2 * lam.sum() - w @ w, 0.0)  # twice the dual objective: a lower bound on ‖w*‖²
-    upper = w @ w / least**2  # w / least is feasible: an upper bound
-    gap = (upper - lower) / upper
-    status = "optimal" if gap <= GAP_TOLERANCE else "inaccurate"
-    return lam / scale**2, status, float(gap), float(np.sqrt(w @ w) / scale), margins <= 1 + SUPPORT_TOLERANCE
+        dual, residual = scipy.optimize.nnls(np.vstack([B.T, demand]), target, maxiter=50 * len(A) + 100)
+    except RuntimeError:  # no convergence: let the certificate say so
+        return np.zeros(len(A))
+    # At the optimum residual² = 1/(1 + ‖w‖²) = 1 - demand·λ in these units; it vanishes exactly when no w exists.
+    slack = 1.0 - demand @ dual
+    if residual < INFEASIBLE_BELOW or slack <= 0:
+        return None
+    lam = _polish(B, demand, dual / slack)
+    return lam / (sizes.min() * sizes)
 
 
-def _polish(B: np.ndarray, lam: np.ndarray) -> np.ndarray:
+def _polish(B: np.ndarray, demand: np.ndarray, lam: np.ndarray) -> np.ndarray:
     """Solve the active constraints as equations; keep the start where that leaves the non-negative orthant."""
     active = lam > 0
-    C = B[active]
-    Q = C @ C.T
-    try:
-        factor = scipy.linalg.cho_factor(Q)
-    except scipy.linalg.LinAlgError:
+    Q, R = np.linalg.qr(B[active].T)
+    diagonal = np.abs(np.diag(R))
+    if len(R) < active.sum() or diagonal.min() <= len(R) * np.finfo(float).eps * diagonal.max():
         return lam
-    exact = scipy.linalg.cho_solve(factor, np.ones(len(Q)))
-    exact += scipy.linalg.cho_solve(factor, 1.0 - C @ (C.T @ exact))
+    inner = scipy.linalg.solve_triangular(R, demand[active], trans=1)
+    exact = scipy.linalg.solve_triangular(R, inner)
     if not np.all(exact >= 0):
         return lam
     polished = np.zeros_like(lam)

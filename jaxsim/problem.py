@@ -76,6 +76,10 @@ class Problem:
         _refuse_duplicates(x, visible)
         ties_in_top_score(self.scores, visible)
 
+    def __repr__(self):
+        n, T, d = self.tokens.shape
+        return f"Problem(n={n}, T={T}, d={d}{'' if self.mask is None else ', masked'})"
+
     @property
     def shape(self) -> tuple[int, int, int]:
         """(n, T, d)."""

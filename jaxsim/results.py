@@ -70,6 +70,10 @@ class Run:
     coeffs: Float[np.ndarray, "lanes R n T"] | None = None
     thresholds: Thresholds = Thresholds()
 
+    def __repr__(self):
+        ends = ", ".join(f"{name} {p.count}" for name, p in self.fractions().items() if p.count)
+        return f"Run({self.settings['rule']}, {self.lanes} lanes, {self.steps[-1]} steps: {ends})"
+
     @property
     def lanes(self) -> int:
         """Number of runs."""
@@ -216,7 +220,8 @@ class Run:
         settings = {k: v for k, v in self.settings.items() if k != "given"}
         meta = {"format": FORMAT, "settings": settings, "thresholds": dataclasses.asdict(self.thresholds)}
         arrays["meta"] = np.array(json.dumps(meta))
-        np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
+        with open(path, "wb") as file:  # given a name, NumPy would append a suffix to it
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Run":

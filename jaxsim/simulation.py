@@ -77,6 +77,7 @@ def simulate(
         ((8,), True)
     """
     began = time.perf_counter()
+    _check_types(problem, rule, init, key)
     real = _dtype(dtype)
     recorded = driver.record_steps(steps, record)
     whole_number("lanes", lanes)
@@ -208,6 +209,17 @@ def _assemble(problem: Problem, settings, recorded, columns, limits: Limits, thr
         thresholds=thresholds,
         **columns,
     )
+
+
+def _check_types(problem: Any, rule: Any, init: Any, key: Any) -> None:
+    if not isinstance(problem, Problem):
+        raise ValueError(f"problem: expected a jaxsim.Problem; got {type(problem).__name__}")
+    if isinstance(rule, type) or not hasattr(rule, "update"):
+        raise ValueError(f"rule: expected a rule such as jaxsim.rules.NGD(0.1); got {rule!r}")
+    if isinstance(init, type) or not (hasattr(init, "place") or isinstance(init, Given)):
+        raise ValueError(f"init: expected a law such as jaxsim.init.Gaussian(1.0); got {init!r}")
+    if not isinstance(key, jax.Array):
+        raise ValueError(f"key: expected a JAX key such as jax.random.key(0); got {key!r}")
 
 
 def _dtype(dtype: Any) -> np.dtype:

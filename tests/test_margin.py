@@ -123,6 +123,68 @@ def test_hidden_tokens_do_not_constrain(problem):
         jaxsim.max_margin(masked, [3, 0, 0])
 
 
+def square(seed=3):
+    rng = np.random.default_rng(seed)
+    x, z, u = rng.standard_normal((4, 4, 8)), rng.standard_normal((4, 8)), rng.standard_normal(8)
+    return x, z, [1, -1, 1, -1], u - u.mean()
+
+
+@pytest.mark.parametrize("offset", [1e3, 1e6])
+def test_a_common_part_of_the_tokens_does_not_matter(offset):
+    x, z, y, u = square()
+    plain, moved = jaxsim.max_margin(jaxsim.Problem(x, z, y, u)), jaxsim.max_margin(jaxsim.Problem(x + offset, z, y, u))
+    assert moved.status == "optimal" and moved.norm == pytest.approx(plain.norm, rel=1e-15 * offset + 1e-13)
+
+
+def test_scale_of_the_data_only_scales_the_solution():
+    x, z, y, u = square()
+    plain = jaxsim.max_margin(jaxsim.Problem(x, z, y, u))
+    for factor in (1e-85, 1e-8, 1e8):
+        scaled = jaxsim.max_margin(jaxsim.Problem(factor * x, z, y, u))
+        assert scaled.status == "optimal" and scaled.norm * factor == pytest.approx(plain.norm, rel=1e-12)
+
+
+def test_one_small_sequence_keeps_its_precision():
+    """With sequence 0 scaled by f, the norm grows like 1/f² in self-attention: 1e-4 gives the f → 0 limit."""
+    x, _, y, u = square()
+    norms = []
+    for factor in (1e-3, 1e-4):
+        scaled = x.copy()
+        scaled[0] *= factor
+        mm = jaxsim.max_margin(jaxsim.Problem(scaled, 0, y, u))
+        assert mm.status in ("optimal", "inaccurate") and mm.gap <= 1e-6
+        norms.append(mm.norm * factor**2)
+    assert norms[0] == pytest.approx(norms[1], rel=1e-5)
+
+
+def test_what_a_mask_hides_does_not_matter():
+    x, z, y, u = square()
+    mask = np.ones((4, 4), bool)
+    mask[:, 3] = False
+    norms = []
+    for hidden in (0.0, 1e8):
+        x[:, 3] = hidden + np.arange(8)
+        norms.append(jaxsim.max_margin(jaxsim.Problem(x, z, y, u, mask)).norm)
+    assert norms[0] == norms[1]
+
+
+@pytest.mark.parametrize("epsilon", [1e-3, 1e-5, 1e-7])
+def test_nearly_infeasible_is_right_or_says_so(epsilon):
+    """Queries (±1, ε) and the same choice of two orthonormal tokens: ‖W‖ = 1/(√2 ε)."""
+    x = np.array([[[1.0, 0.0], [0.0, 1.0]]] * 2)
+    mm = jaxsim.max_margin(jaxsim.Problem(x, [[1.0, epsilon], [-1.0, epsilon]], [1, 1], [1.0, 0.0]), [0, 0])
+    right = mm.norm == pytest.approx(1 / (np.sqrt(2) * epsilon), rel=1e-8)
+    assert right if mm.status == "optimal" else mm.status == "inaccurate"
+
+
+def test_no_convergence_is_not_called_infeasible(problem, monkeypatch):
+    def stuck(*_, **__):
+        raise RuntimeError
+
+    monkeypatch.setattr("scipy.optimize.nnls", stuck)
+    assert jaxsim.max_margin(problem).status == "inaccurate"
+
+
 @pytest.mark.parametrize(
     ("selection", "message"),
     [([0, 0], "expected 3 token indices"), ([0, 0, 4], "from 0 to 3"), ([0.0, 0.0, 0.0], "expected 3 token indices")],

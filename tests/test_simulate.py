@@ -207,6 +207,72 @@ def test_polyak_caps_and_counts_in_a_local_basin(key):
     assert longer.finite.all() and longer.report["capped_steps"][0] > 0
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_common_part_of_the_tokens_does_not_spoil_float32(problem, key, dtype):
+    """Tokens shifted along a direction that the decoder does not see: the same dynamics of W."""
+    away = np.linalg.svd(problem.decoder[None])[2][-1] * 100.0
+    start = given(2, 5)
+    runs = [
+        jaxsim.simulate(
+            jaxsim.Problem(problem.tokens + shift, problem.queries, problem.labels, problem.decoder),
+            NGD(0.1), start, key=key, lanes=2, steps=300, dtype=dtype,
+        )
+        for shift in (0.0, away)
+    ]  # fmt: skip
+    tolerance = 1e-9 if dtype == "float64" else 3e-4
+    np.testing.assert_allclose(runs[1].W(0), runs[0].W(0), atol=tolerance * runs[0].norm[0, -1])
+
+
+def test_large_scores_and_small_tokens_in_float32(key):
+    """Slopes of e^-60 and Gram matrices of 1e-24 stay within reach of float32."""
+    base = jaxsim.data.unit_sphere(jax.random.key(5), n=3, T=4, d=6, self_attention=True)
+    start = given(1, 6)
+    reference = jaxsim.simulate(base, NGD(0.1), start, key=key, lanes=1, steps=200)
+    small = jaxsim.Problem(1e-6 * base.tokens, 0, base.labels, 1e6 * base.decoder)
+    run = jaxsim.simulate(
+        small, NGD(0.1 * 1e12), jaxsim.init.Given(1e12 * start.W0), key=key, lanes=1, steps=200, dtype="float32"
+    )
+    np.testing.assert_allclose(run.final_logits, reference.final_logits, atol=1e-4)
+    high = jaxsim.Problem(
+        np.concatenate([base.tokens, 60.0 * base.labels[:, None, None] * np.ones((3, 4, 1))], axis=-1),
+        np.concatenate([base.tokens[:, 0], np.zeros((3, 1))], axis=-1),
+        base.labels,
+        np.append(base.decoder, 1.0),
+    )
+    wide = np.zeros((7, 7))
+    wide[:6, :6] = start.W0[0]
+    runs = [
+        jaxsim.simulate(high, NGD(0.1), jaxsim.init.Given(wide), key=key, lanes=1, steps=200, dtype=dtype)
+        for dtype in ("float64", "float32")
+    ]
+    assert all(run.finite.all() for run in runs) and runs[0].log10_grad_norm[0, -1] < -26
+    np.testing.assert_allclose(runs[1].final_logits, runs[0].final_logits, atol=1e-4)
+
+
+def test_what_a_mask_hides_does_not_matter(problem, key):
+    mask = np.ones((3, 4), bool)
+    mask[:, 3] = False
+    runs = []
+    for hidden in (0.0, 1e8):
+        tokens = problem.tokens.copy()
+        tokens[:, 3] = hidden
+        masked = jaxsim.Problem(tokens, problem.queries, problem.labels, problem.decoder, mask)
+        runs.append(jaxsim.simulate(masked, NGD(0.1), jaxsim.init.Gaussian(0.3), key=key, lanes=8, steps=200))
+    for name in ("final_logits", "norm", "direction_error", "start"):
+        np.testing.assert_array_equal(getattr(runs[0], name), getattr(runs[1], name))
+
+
+def test_sequences_of_very_different_size_agree_in_both_coordinates(problem, key):
+    tokens = problem.tokens.copy()
+    tokens[0] *= 1e-4
+    uneven = jaxsim.Problem(tokens, problem.queries, problem.labels, problem.decoder)
+    dual, primal = (
+        jaxsim.simulate(uneven, NGD(0.3), given(3, 5), key=key, lanes=3, steps=200, coordinates=c)
+        for c in ("dual", "primal")
+    )
+    np.testing.assert_allclose(dual.norm, primal.norm, rtol=1e-9)
+
+
 def test_polyak_with_a_given_optimal_loss(problem, key):
     start = given(2, 5)
     star = oracle.infimum(problem, "logistic")
@@ -249,6 +315,22 @@ def test_bad_arguments(problem, key, changes, message):
     arguments = dict(init=jaxsim.init.Gaussian(), key=key, lanes=4, steps=10) | changes
     with pytest.raises(ValueError, match=message):
         jaxsim.simulate(problem, NGD(0.1), arguments.pop("init"), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("problem", 3, "problem: expected a jaxsim.Problem; got int"),
+        ("rule", NGD, "rule: expected a rule such as"),
+        ("init", 0.3, "init: expected a law such as"),
+        ("init", jaxsim.init.Zero, "init: expected a law such as"),
+        ("key", 1, "key: expected a JAX key"),
+    ],
+)
+def test_wrong_types(problem, key, name, value, message):
+    good = dict(problem=problem, rule=NGD(0.1), init=jaxsim.init.Zero(), key=key) | {name: value}
+    with pytest.raises(ValueError, match=message):
+        jaxsim.simulate(good["problem"], good["rule"], good["init"], key=good["key"], lanes=1, steps=1)
 
 
 @pytest.mark.parametrize("rule", RULES)

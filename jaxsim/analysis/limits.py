@@ -42,7 +42,7 @@ class Limits:
     def _add(self, solution: MaxMargin) -> None:
         self.solutions.append(solution)
         unit = np.full(self.frame.size, np.nan)
-        if solution.feasible:
+        if np.isfinite(solution.norm):
             unit = self.frame.combine(solution.coeffs[None])[0] / solution.norm
         self.units.append(unit)
 

@@ -38,4 +38,5 @@ def load(path: str | os.PathLike) -> Problem:
 def save(problem: Problem, path: str | os.PathLike) -> None:
     """Write a problem so that `load` reads it back exactly."""
     arrays = {name: getattr(problem, name) for name in REQUIRED}
-    np.savez_compressed(path, **arrays, mask=problem.visible)
+    with open(path, "wb") as file:  # given a name, NumPy would append a suffix to it
+        np.savez_compressed(file, **arrays, mask=problem.visible)

@@ -9,6 +9,8 @@ from jaxsim.problem import Problem
 
 def _generator(key: jax.Array) -> np.random.Generator:
     """A NumPy stream seeded by a JAX key, so that draws do not depend on the device or on x64."""
+    if not isinstance(key, jax.Array):
+        raise ValueError(f"key: expected a JAX key such as jax.random.key(0); got {key!r}")
     data = jax.random.key_data(key) if jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key) else key
     return np.random.default_rng(np.asarray(data).ravel().tolist())
 

@@ -217,8 +217,8 @@ class DualFrame:
         return DualEntry(jnp.asarray(self._root @ self._centre.T, dtype), projector)
 
     def locate(self, start, position):
-        """See Frame."""
-        return start + position @ self._root.T
+        """See Frame. Coefficients sum to zero in every sequence; the centring removes what rounding left of the sum."""
+        return start + position @ (self._root @ self._centre).T
 
     def combine(self, coeffs):
         """See Frame."""
