@@ -78,9 +78,9 @@ def simulate(
     """
     began = time.perf_counter()
     _check_types(problem, rule, init, key)
+    check(problem, init, lanes, steps, loss)
     real = _dtype(dtype)
     recorded = driver.record_steps(steps, record)
-    whole_number("lanes", lanes)
     if chunk_lanes is not None:
         whole_number("chunk_lanes", chunk_lanes)
     kept = _kept(keep)
@@ -118,14 +118,21 @@ def simulate(
     return _assemble(problem, settings, recorded, columns, limits, thresholds or Thresholds())
 
 
+def check(problem: Problem, init: Law | Given, lanes: int, steps: int, loss: str) -> None:
+    """Raise the ValueError that `simulate` would raise for these arguments, without simulating."""
+    whole_number("lanes", lanes)
+    whole_number("steps", steps)
+    named(loss)
+    if isinstance(init, Given):
+        init.matrices(np.arange(0), lanes, problem.shape[2])
+
+
 class _Starts:
     """Start vectors chunk by chunk; what the analysis needs of each chunk waits in `taken`."""
 
     def __init__(self, init: Law | Given, key: jax.Array, frame: Frame, lanes: int, d: int, dtype: np.dtype):
         self.init, self.key, self.frame, self.lanes, self.d, self.dtype = init, key, frame, lanes, d, dtype
         self.taken: list[tuple[Any, Any]] = []
-        if isinstance(init, Given):
-            init.matrices(np.arange(0), lanes, d)
 
     def over(self, how: driver.Plan) -> Iterator[jax.Array]:
         for k in range(how.chunks):

@@ -1,9 +1,11 @@
 """The results folder of a run: settings, environment, tables, curves and a figure. Nothing is overwritten."""
 
+import contextlib
+import itertools
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,34 +23,55 @@ CURVES = ("direction_error", "log10_attention_gap", "log10_grad_norm", "log10_ga
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
-def free_folder(path: str | os.PathLike | None) -> Path:
-    """The folder to write to, not made yet: `path` if it is new or empty, else the next free jaxsim-run-NNN."""
-    if path is None:
-        taken = {p.name for p in Path.cwd().glob("jaxsim-run-*")}
-        return next(Path(f"jaxsim-run-{k:03d}") for k in range(1, 10**6) if f"jaxsim-run-{k:03d}" not in taken)
-    folder = Path(path)
-    if folder.is_dir() and any(folder.iterdir()):
-        raise ValueError(f"out: expected a new or empty folder; {os.fspath(folder)!r} exists and is not empty")
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"out: expected a folder; {os.fspath(folder)!r} is a file")
-    parent = next(p for p in (folder, *folder.absolute().parents) if p.exists())
-    if not os.access(parent, os.W_OK):
-        raise ValueError(f"out: cannot write below {os.fspath(parent)!r}")
-    return folder
+@contextlib.contextmanager
+def claim(path: str | os.PathLike | None) -> Iterator[Path]:
+    """Make the results folder before the work starts, so that no other run can take it and nothing is lost at the end.
+
+    Args:
+        path: a new or empty folder; None for the next free jaxsim-run-NNN here.
+
+    Raises:
+        ValueError: where the folder is not empty, is a file or cannot be made. If the work fails, a folder that was
+            made here and is still empty is removed.
+    """
+    folder, made = _make(path)
+    try:
+        yield folder
+    except BaseException:
+        if made and not any(folder.iterdir()):
+            folder.rmdir()
+        raise
+
+
+def _make(path: str | os.PathLike | None) -> tuple[Path, bool]:
+    try:
+        if path is None:
+            for k in itertools.count(1):
+                with contextlib.suppress(FileExistsError):
+                    Path(f"jaxsim-run-{k:03d}").mkdir()
+                    return Path(f"jaxsim-run-{k:03d}"), True
+        folder = Path(path)  # type: ignore[arg-type]
+        if folder.is_dir():
+            if any(folder.iterdir()):
+                raise ValueError(f"out: expected a new or empty folder; {os.fspath(folder)!r} exists and is not empty")
+            return folder, False
+        folder.mkdir(parents=True)
+        return folder, True
+    except OSError as error:
+        raise ValueError(f"out: cannot make the folder {os.fspath(path or '.')!r}: {error.strerror}") from error
 
 
 def write(folder: Path, groups: Mapping[str, Sequence[Run]], settings: Mapping[str, Any], full: bool = False) -> None:
     """Write the results of one command: groups of runs by problem name.
 
     Args:
-        folder: from `free_folder`.
+        folder: an empty folder, such as `claim` makes.
         groups: problem name to its runs.
         settings: the command's options.
         full: also write every run's arrays, to be read by `Run.load`.
     """
     from jaxsim import plot
 
-    folder.mkdir(parents=True, exist_ok=True)
     summary = {name: [run.summary() for run in runs] for name, runs in groups.items()}
     for name, content in (("settings", settings), ("environment", environment()), ("summary", summary)):
         (folder / f"{name}.json").write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")

@@ -27,23 +27,27 @@ def test_default_problem_small(tmp_path):
     assert done.returncode == 0, done.stderr
     for word in ("digits 3 and 8, with positions", "‖W_mm‖=15.15", "transient", "nonfinite", "rate", "res/figure.png"):
         assert word in done.stdout, word
-    assert "running digits 3 and 8, ngd" in done.stderr
+    assert "running digits 3 and 8: ngd" in done.stderr
     settings = json.loads((tmp_path / "res" / "settings.json").read_text())
-    assert settings["lanes"] == 40 and settings["command"].startswith("jaxsim run")
+    assert (
+        settings["lanes"] == 40
+        and settings["rule"][1] == "NGD(eta=0.5)"
+        and settings["command"].startswith("jaxsim run")
+    )
     assert "jax" in json.loads((tmp_path / "res" / "environment.json").read_text())["packages"]
     assert len(pd.read_parquet(tmp_path / "res" / "lanes.parquet")) == 2 * 3 * 40
 
 
 def test_every_family_file_law_and_dtype(tmp_path):
     jaxsim.data.save(jaxsim.data.digits(images=6), tmp_path / "mine.npz")
-    np.save(tmp_path / "w0.npy", np.eye(16))
+    np.save(tmp_path / "w0.npy", np.eye(16) * np.arange(1, 9)[:, None, None])
     calls = [
         ("--data", "signal-noise", "--n", 4, "--signal", 3.0, "--rule", "ngd=0.1", "--init", "sphere"),
-        ("--data", "orthonormal", "--init", "zero", "--loss", "linear", "--rule", "gd=1"),
+        ("--data", "orthonormal", "--init", "zero", "--loss", "linear", "--rule", "gd=1", "--rule", "gd=2"),
         ("--data", "mine.npz", "--init", "w0.npy", "--dtype", "float32", "--full", "--rule", "polyak=1"),
     ]
     for k, call in enumerate(calls):
-        done = command("run", *call, "--lanes", 8, "--steps", 20, "--out", f"r{k}", cwd=tmp_path)
+        done = command("run", *call, *([] if k else ["--lanes", 8]), "--steps", 20, "--out", f"r{k}", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
     run = jaxsim.Run.load(tmp_path / "r2" / "run-mine-0-polyak.npz")
     assert run.settings["dtype"] == "float32" and run.lanes == 8
@@ -69,6 +73,14 @@ BAD = [
     (["--init", "absent.npy"], "init: expected a readable .npy file"),
     (["--loss", "hinge"], "loss: expected one of"),
     (["--dtype", "float16"], "dtype: expected float32 or float64"),
+    (["--rule", "ngd=1", "--rule", "ngd=1.0"], "rule: 'ngd=1' is given twice"),
+    (["--init", "zero"], "lanes: --init zero is one start"),
+    (["--init", "zero", "--lanes", "1", "--scale", "2"], "--scale: has no meaning for --init zero"),
+    (
+        ["--data", "unit-sphere", "--classes", "1,2"],
+        "--classes: has no meaning for --data unit-sphere, which takes --n",
+    ),
+    (["--memory", "0"], "memory: expected at least 1"),
     (["--out", "full"], "out: expected a new or empty folder"),
 ]
 

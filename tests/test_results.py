@@ -85,8 +85,8 @@ def test_summary_counts_every_lane(runs):
 
 
 def test_results_folder(runs, tmp_path):
-    folder = storage.free_folder(tmp_path / "out")
-    storage.write(folder, {"digits": runs}, {"seed": 0}, full=True)
+    with storage.claim(tmp_path / "a" / "out") as folder:
+        storage.write(folder, {"digits": runs}, {"seed": 0}, full=True)
     names = {p.name for p in folder.iterdir()}
     assert {"settings.json", "environment.json", "summary.json", "lanes.parquet", "curves.parquet"} <= names
     assert {"selections.parquet", "figure.png", "problem-digits.npz", "run-digits-1-ngd.npz"} <= names
@@ -98,17 +98,27 @@ def test_results_folder(runs, tmp_path):
     ]
     assert last.q50.item() == pytest.approx(np.median(runs[1].norm[:, -1]))
     assert pd.read_parquet(folder / "selections.parquet").lanes.sum() == 96
-    with pytest.raises(ValueError, match="out: expected a new or empty folder; .* exists and is not empty"):
-        storage.free_folder(folder)
-    with pytest.raises(ValueError, match="out: expected a folder; .* is a file"):
-        storage.free_folder(folder / "settings.json")
 
 
-def test_next_free_folder(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [("full", "exists and is not empty"), ("full/precious", "File exists"), ("full/precious/in", "cannot make")],
+)
+def test_bad_folders(path, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert storage.free_folder(None).name == "jaxsim-run-001"
-    (tmp_path / "jaxsim-run-001").mkdir()
-    assert storage.free_folder(None).name == "jaxsim-run-002"
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "precious").write_text("x")
+    with pytest.raises(ValueError, match=f"out: .*{message}"), storage.claim(path):
+        raise AssertionError
+
+
+def test_folders_are_claimed_before_the_work(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with storage.claim(None) as first, storage.claim(None) as second:
+        assert (first.name, second.name) == ("jaxsim-run-001", "jaxsim-run-002")
+    with pytest.raises(KeyError), storage.claim("new"):
+        raise KeyError
+    assert not (tmp_path / "new").exists()
 
 
 def test_curves_are_drawn_from_the_numbers(runs):

@@ -39,12 +39,16 @@ def _root(
 
 
 def main() -> None:
-    """Run the command line. Exit codes: 0 done, 2 bad input (nothing written), 130 interrupted."""
+    """Run the command line. Exit codes: 0 done, 1 results could not be written, 2 bad input, 130 interrupted."""
     try:
         app()
     except ValueError as error:
         Console(stderr=True).print(f"[bold red]error[/] {_escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(EXIT_BAD_INPUT)
+    except OSError as error:
+        message = f"could not write {error.filename}: {error.strerror}"
+        Console(stderr=True).print(f"[bold red]error[/] {_escape(message)}", highlight=False, soft_wrap=True)
+        sys.exit(1)
     except KeyboardInterrupt:
         Console(stderr=True).print("interrupted; nothing written")
         sys.exit(130)

@@ -1,6 +1,7 @@
 """`jaxsim run`: one problem or a few, some rules, many initialisations, a table, a folder and a figure."""
 
 import functools
+import math
 import os
 import sys
 import time
@@ -20,27 +21,35 @@ _Start = functools.partial(typer.Option, rich_help_panel="Initialisation")
 _Machine = functools.partial(typer.Option, rich_help_panel="Machine")
 _Output = functools.partial(typer.Option, rich_help_panel="Output")
 FAMILY = "(default: the family's)"
-RULES_HELP = "NAME=STEP, repeatable: gd and ngd take η, polyak a factor (default: gd=1000, ngd=0.5, polyak=1)."
-POSITIONS_HELP = "digits: one-hot positions appended to tokens: none, one-hot or both."
+SIZES = "(n, T, d): digits 20, 4, 16; signal-noise 10, 5, 64; unit-sphere 6, 8, 10; orthonormal 4, 4, 16"
+DATA_HELP = f"Problem: {DATA}. Default sizes {SIZES}."
+RULES_HELP = (
+    "NAME=STEP, repeatable: gd and ngd take η, polyak a factor (default: gd=1, ngd=0.5, polyak=1; for digits gd=1000)."
+)
+POSITIONS_HELP = "digits: one-hot positions appended to tokens: none, one-hot or both (default: both)."
 INIT_HELP = "Law of W_0: gaussian, sphere, zero, or a FILE.npy with (d, d) or (lanes, d, d)."
+SCALE_HELP = "gaussian: standard deviation of an entry; sphere: Frobenius radius (default: 3)."
+LANES_HELP = "Number of initialisations, called lanes (default: 4096, or as many as the file of --init has)."
+LANES = 4096
+SCALE = 3.0
 
 
 def run(
-    data: Annotated[str, _Problem(help=f"Problem: {DATA}.")] = "digits",
+    data: Annotated[str, _Problem(help=DATA_HELP)] = "digits",
     n: Annotated[int | None, _Problem(help=f"Sequences; for digits, images {FAMILY}.")] = None,
     tokens: Annotated[int | None, _Problem("--tokens", "-T", help=f"Tokens per sequence {FAMILY}.")] = None,
     dim: Annotated[int | None, _Problem("--dim", "-d", help=f"Embedding dimension {FAMILY}.")] = None,
     signal: Annotated[float | None, _Problem(help="signal-noise: norm of the signal token (default: 2).")] = None,
     noise: Annotated[float | None, _Problem(help="signal-noise: standard deviation per entry (default: 0.3).")] = None,
-    classes: Annotated[str, _Problem(help="digits: the two classes.")] = "3,8",
-    positions: Annotated[str, _Problem(help=POSITIONS_HELP)] = "both",
+    classes: Annotated[str | None, _Problem(help="digits: the two classes (default: 3,8).")] = None,
+    positions: Annotated[str | None, _Problem(help=POSITIONS_HELP)] = None,
     rule: Annotated[list[str] | None, _Dynamics(help=RULES_HELP)] = None,
     max_step: Annotated[float, _Dynamics(help="polyak: bound on the Frobenius norm of a step.")] = 1000.0,
     loss: Annotated[str, _Dynamics(help="logistic, exponential or linear.")] = "logistic",
     steps: Annotated[int, _Dynamics(help="Horizon: number of updates.")] = 3000,
     init: Annotated[str, _Start(help=INIT_HELP)] = "gaussian",
-    scale: Annotated[float, _Start(help="gaussian: standard deviation of an entry; sphere: Frobenius radius.")] = 3.0,
-    lanes: Annotated[int, _Start(help="Number of initialisations.")] = 4096,
+    scale: Annotated[float | None, _Start(help=SCALE_HELP)] = None,
+    lanes: Annotated[int | None, _Start(help=LANES_HELP)] = None,
     seed: Annotated[int, _Start(help="Seed of the problem and of the initialisations.")] = 0,
     dtype: Annotated[str, _Machine(help="float64, or float32: compensated, right at any depth.")] = "float64",
     cores: Annotated[int | None, _Machine(help="CPU cores to use (default: all).")] = None,
@@ -49,10 +58,10 @@ def run(
     full: Annotated[bool, _Output("--full", help="Also save every run's arrays, for jaxsim.Run.load.")] = False,
 ) -> None:
     """Train one attention head from many random initialisations and say where each run went."""
+    options = dict(locals())
     import jax
 
     began = time.perf_counter()
-    options = dict(locals())
     jax.config.update("jax_num_cpu_devices", whole_number("cores", cores if cores is not None else _cores()))
     if dtype not in ("float32", "float64"):
         raise ValueError(f"dtype: expected float32 or float64; got {dtype!r}")
@@ -60,30 +69,48 @@ def run(
 
     from jaxsim import storage
     from jaxsim.cli import table
-    from jaxsim.simulation import simulate
+    from jaxsim.simulation import check, simulate
 
-    folder = storage.free_folder(out)
-    sizes = {"n": n, "T": tokens, "d": dim, "signal": signal, "noise": noise}
-    problems = _problems(data, {k: v for k, v in sizes.items() if v is not None}, classes, positions, seed)
-    rules = [_rule(text, max_step) for text in rule or ["gd=1000", "ngd=0.5", "polyak=1"]]
-    law = _law(init, scale)
-    whole_number("lanes", lanes)
+    given = {
+        "n": n,
+        "T": tokens,
+        "d": dim,
+        "signal": signal,
+        "noise": noise,
+        "classes": classes,
+        "positions": positions,
+    }
+    problems = _problems(data, {k: v for k, v in given.items() if v is not None}, seed)
+    rules = _rules(rule or [f"gd={1000 if data == 'digits' else 1}", "ngd=0.5", "polyak=1"], max_step)
+    law, count = _law(init, scale, lanes)
+    for problem in problems.values():
+        check(problem, law, count, steps, loss)
     whole_number("memory", memory)
-    groups: dict[str, list[Any]] = {}
-    with table.progress(len(problems) * len(rules) * lanes) as advance:
-        for name, problem in problems.items():
-            for r in rules:
-                advance(0, f"{name}, {r.name}")
-                result = simulate(
-                    problem, r, law, key=jax.random.key(seed), lanes=lanes, steps=steps, loss=loss,  # type: ignore[arg-type]
-                    dtype=dtype, chunk_bytes=memory * 2**20, chunk_lanes=-(-lanes // 8), progress=_delta(advance),
-                )  # fmt: skip
-                groups.setdefault(name, []).append(result)
-    settings = {k: v for k, v in options.items() if k not in ("jax", "began")}
+    settings = {**options, "lanes": count, "rule": [repr(r) for r in rules], "init": repr(law)}
     settings["command"] = " ".join(["jaxsim", *sys.argv[1:]])
-    storage.write(folder, groups, settings, full)
-    for name, runs in groups.items():
-        table.show(name, runs)
+    groups: dict[str, list[Any]] = {}
+    with storage.claim(out) as folder:
+        with table.progress(len(problems) * len(rules) * count) as advance:
+            for name, problem in problems.items():
+                for r in rules:
+                    advance(0, f"{name}: {r.name}")
+                    result = simulate(
+                        problem,
+                        r,
+                        law,
+                        key=jax.random.key(seed),
+                        lanes=count,
+                        steps=steps,
+                        loss=loss,  # type: ignore[arg-type]
+                        dtype=dtype,
+                        chunk_bytes=memory * 2**20,
+                        chunk_lanes=math.ceil(count / 8),
+                        progress=_delta(advance),
+                    )
+                    groups.setdefault(name, []).append(result)
+        for name, runs in groups.items():
+            table.show(name, runs)
+        storage.write(folder, groups, settings, full)
     table.closing(folder, time.perf_counter() - began)
 
 
@@ -103,7 +130,7 @@ def _delta(advance):
     return progress
 
 
-def _problems(data: str, sizes: dict, classes: str, positions: str, seed: int) -> dict[str, Any]:
+def _problems(data: str, given: dict[str, Any], seed: int) -> dict[str, Any]:
     import jax
 
     from jaxsim import data as families
@@ -115,15 +142,15 @@ def _problems(data: str, sizes: dict, classes: str, positions: str, seed: int) -
         "signal-noise": families.signal_noise,
     }
     if data in random:
-        takes = ("n", "T", "d", "signal", "noise") if data == "signal-noise" else ("n", "T", "d")
-        _refuse(data, sizes, takes)
-        return {data: random[data](key, **sizes)}
-    if data.endswith(".npz"):
-        _refuse(data, sizes, ())
+        _refuse(data, given, ("n", "T", "d", "signal", "noise") if data == "signal-noise" else ("n", "T", "d"))
+        return {data: random[data](key, **given)}
+    if data.lower().endswith(".npz"):
+        _refuse(data, given, ())
         return {Path(data).stem: families.load(data)}
     if data != "digits":
         raise ValueError(f"data: expected {DATA}; got {data!r}")
-    _refuse(data, sizes, ("n",))
+    _refuse(data, given, ("n", "classes", "positions"))
+    classes, positions = given.get("classes", "3,8"), given.get("positions", "both")
     if positions not in ("none", "one-hot", "both"):
         raise ValueError(f"positions: expected none, one-hot or both; got {positions!r}")
     try:
@@ -133,17 +160,27 @@ def _problems(data: str, sizes: dict, classes: str, positions: str, seed: int) -
     variants = {"none": (False,), "one-hot": (True,), "both": (False, True)}[positions]
     return {
         f"digits {negative} and {positive}" + (", with positions" if placed else ""): families.digits(
-            (negative, positive), sizes.get("n", 20), placed
+            (negative, positive), given.get("n", 20), placed
         )
         for placed in variants
     }
 
 
-def _refuse(data: str, sizes: dict, takes: tuple[str, ...]) -> None:
-    flags = {"n": "--n", "T": "--tokens", "d": "--dim", "signal": "--signal", "noise": "--noise"}
-    for name in sizes:
+def _refuse(data: str, given: dict[str, Any], takes: tuple[str, ...]) -> None:
+    flags = {"T": "tokens", "d": "dim"}
+    for name in given:
         if name not in takes:
-            raise ValueError(f"{flags[name]}: has no meaning for --data {data}")
+            options = ", ".join(f"--{flags.get(t, t)}" for t in takes) or "no further options"
+            raise ValueError(f"--{flags.get(name, name)}: has no meaning for --data {data}, which takes {options}")
+
+
+def _rules(texts: list[str], max_step: float) -> list[Any]:
+    rules = [_rule(text, max_step) for text in texts]
+    names = [repr(r) for r in rules]
+    for text, name in zip(texts, names, strict=True):
+        if names.count(name) > 1:
+            raise ValueError(f"rule: {text!r} is given twice")
+    return rules
 
 
 def _rule(text: str, max_step: float) -> Any:
@@ -156,23 +193,40 @@ def _rule(text: str, max_step: float) -> Any:
         value = float(step)
     except ValueError as error:
         raise ValueError(f"rule: expected a number after {name}=; got {step!r}") from error
-    return RULES[name](value, max_step=max_step) if name == "polyak" else RULES[name](value)
+    try:
+        return RULES[name](value, max_step=max_step) if name == "polyak" else RULES[name](value)
+    except ValueError as error:
+        raise ValueError(f"rule: {text!r}: {error}") from error
 
 
-def _law(init: str, scale: float) -> Any:
+def _law(init: str, scale: float | None, lanes: int | None) -> tuple[Any, int]:
+    """The law of W_0 and the number of lanes; one lane where all would be the same."""
     import numpy as np
 
     from jaxsim import init as laws
 
-    if init == "gaussian":
-        return laws.Gaussian(scale)
-    if init == "sphere":
-        return laws.Sphere(scale)
+    if scale is not None and init not in ("gaussian", "sphere"):
+        raise ValueError(f"--scale: has no meaning for --init {init}")
+    if init in ("gaussian", "sphere"):
+        law = laws.Gaussian if init == "gaussian" else laws.Sphere
+        return law(SCALE if scale is None else scale), whole_number("lanes", LANES if lanes is None else lanes)
     if init == "zero":
-        return laws.Zero()
-    if init.endswith(".npy"):
-        try:
-            return laws.Given(np.load(init, allow_pickle=False))
-        except (OSError, EOFError) as error:
-            raise ValueError(f"init: expected a readable .npy file at {init!r}; {error}") from error
-    raise ValueError(f"init: expected gaussian, sphere, zero or a FILE.npy; got {init!r}")
+        return laws.Zero(), _single(init, lanes)
+    if not init.lower().endswith(".npy"):
+        raise ValueError(f"init: expected gaussian, sphere, zero or a FILE.npy; got {init!r}")
+    try:
+        W0 = np.load(init, allow_pickle=False)
+    except (OSError, EOFError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a .npy file of numbers"
+        raise ValueError(f"init: expected a readable .npy file at {init!r}; {reason}") from error
+    if W0.ndim != 3:
+        return laws.Given(W0), _single(init, lanes)
+    if lanes not in (None, len(W0)):
+        raise ValueError(f"lanes: {init!r} holds {len(W0)} matrices; expected --lanes {len(W0)} or none; got {lanes}")
+    return laws.Given(W0), len(W0)
+
+
+def _single(init: str, lanes: int | None) -> int:
+    if lanes not in (None, 1):
+        raise ValueError(f"lanes: --init {init} is one start, so all lanes would be the same; expected 1; got {lanes}")
+    return 1
