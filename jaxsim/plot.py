@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's colour-blind safe palette; a rule has one colour everywhere.
 RULE_COLOURS = {"gd": "#0072B2", "ngd": "#D55E00", "polyak": "#009E73"}
-RULE_LABELS = {"gd": "GD", "ngd": "NGD", "polyak": "Polyak"}
+LINES = ("-", "--", ":", "-.")  # of the runs of one rule with several step sizes
 OTHER_COLOURS = ("#CC79A7", "#56B4E9", "#E69F00", "#000000")
 VERDICT_COLOURS = {
     "global": "#117733",
@@ -32,23 +32,18 @@ def colour(rule_name: str) -> str:
     return RULE_COLOURS.get(rule_name, OTHER_COLOURS[sum(map(ord, rule_name)) % len(OTHER_COLOURS)])
 
 
-def label(rule_name: str) -> str:
-    """How a rule is called in figures."""
-    return RULE_LABELS.get(rule_name, rule_name)
-
-
-def direction_error(run: Run, ax: "Axes | None" = None) -> "Axes":
+def direction_error(run: Run, ax: "Axes | None" = None, line: str = "-") -> "Axes":
     """Direction error ‖W/‖W‖ - W^α/‖W^α‖‖ against steps: median and 5–95% band over lanes, log-log."""
-    ax = _band(run, run.direction_error, _axes(ax))
+    ax = _band(run, run.direction_error, _axes(ax), line)
     ax.set(xscale="log", ylabel="direction error")
     if ax.lines:
         ax.set_yscale("log")
     return ax
 
 
-def attention_gap(run: Run, ax: "Axes | None" = None) -> "Axes":
+def attention_gap(run: Run, ax: "Axes | None" = None, line: str = "-") -> "Axes":
     """-log10(1 - φ), the number of nines in the attention map, against steps: median and 5–95% band."""
-    ax = _band(run, -run.log10_attention_gap, _axes(ax))
+    ax = _band(run, -run.log10_attention_gap, _axes(ax), line)
     ax.set(xscale="log", ylabel="$-\\log_{10}(1-\\varphi)$")
     if ax.lines:
         ax.set_yscale("symlog", linthresh=1)
@@ -69,7 +64,7 @@ def verdict_bars(runs: Sequence[Run], ax: "Axes | None" = None) -> "Axes":
         texts = [f"{s:.0f}%" if s >= 8 else "" for s in share]
         ax.bar_label(bars, texts, label_type="center", color="white" if dark else "black", fontsize=9)
         left += share
-    ax.set_yticks(range(len(runs)), [label(run.settings["rule_name"]) for run in runs])
+    ax.set_yticks(range(len(runs)), [run.label for run in runs])
     ax.invert_yaxis()
     ax.set(xlim=(0, 100), xlabel="share of lanes (%)")
     ax.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False, fontsize=9, handlelength=1)
@@ -87,15 +82,17 @@ def overview(groups: Mapping[str, Sequence[Run]]) -> "Figure":
         verdict_bars(runs, row[0])
         shown |= dict(zip(*row[0].get_legend_handles_labels()[::-1], strict=True))
         row[0].get_legend().remove()
-        for run in runs:
-            direction_error(run, row[1])
-            attention_gap(run, row[2])
+        for k, run in enumerate(runs):
+            name = run.settings["rule_name"]
+            line = LINES[sum(r.settings["rule_name"] == name for r in runs[:k]) % len(LINES)]
+            direction_error(run, row[1], line)
+            attention_gap(run, row[2], line)
         _guide(runs, row[1])
         if row[2].lines:
-            row[2].legend(frameon=False, fontsize=9, loc="upper left")
-        row[0].set_title(f"{title}: {runs[0].lanes:,} initialisations", fontsize=11, loc="left")
-        row[1].set_title("median and 5–95% of lanes, each to its own limit", fontsize=9, loc="left")
-        row[2].set_title("digits of saturation of the attention map", fontsize=9, loc="left")
+            row[2].legend(fontsize=9, loc="upper left", framealpha=0.8)
+        row[0].set_title(f"{title}: {runs[0].lanes:,} starts", fontsize=11, loc="left")
+        row[1].set_title("all lanes, each to its own limit: median, 5–95%", fontsize=9, loc="left")
+        row[2].set_title("digits of saturation (linear below 1)", fontsize=9, loc="left")
     ordered = [name for name in VERDICTS if name in shown]
     figure.legend([shown[name] for name in ordered], ordered, loc="outside lower left", ncols=6, frameon=False)
     return figure
@@ -109,10 +106,10 @@ def _axes(ax: "Axes | None") -> "Axes":
     return plt.subplots(layout="constrained")[1]
 
 
-def _band(run: Run, values: np.ndarray, ax: "Axes") -> "Axes":
+def _band(run: Run, values: np.ndarray, ax: "Axes", line: str) -> "Axes":
     """Median and band over the lanes that are finite at every step past 0; words where there are none."""
     after = run.steps > 0
-    chosen = values[:, after]
+    chosen = values[run.finite][:, after]
     chosen = chosen[np.isfinite(chosen).all(1)]
     ax.set_xlabel("step")
     ax.grid(alpha=0.25, linewidth=0.6)
@@ -122,17 +119,21 @@ def _band(run: Run, values: np.ndarray, ax: "Axes") -> "Axes":
     name = run.settings["rule_name"]
     low, middle, high = np.percentile(chosen, (BAND[0], 50, BAND[1]), axis=0)
     ax.fill_between(run.steps[after], low, high, color=colour(name), alpha=0.18, linewidth=0)
-    ax.plot(run.steps[after], middle, color=colour(name), label=label(name), linewidth=1.8)
+    ax.plot(run.steps[after], middle, color=colour(name), label=run.label, linewidth=1.8, linestyle=line)
     return ax
 
 
 def _guide(runs: Sequence[Run], ax: "Axes") -> None:
-    """The predicted slope of NGD and Polyak, 1/t, drawn over the last decade beside the curves."""
+    """The predicted slope of NGD, 1/t, beside the last decade of a curve that falls."""
     for run in runs:
-        error = np.nanmedian(run.direction_error[:, -1]) if np.isfinite(run.direction_error[:, -1]).any() else np.nan
-        if run.settings["rule_name"] != "ngd" or not np.isfinite(error):
+        decade = run.steps >= max(run.steps[-1] / 10, 1)
+        error = run.direction_error[np.isfinite(run.direction_error[:, 1:]).all(1)][:, decade]
+        if run.settings["rule_name"] != "ngd" or len(error) == 0 or run.steps[-1] < 100:
             continue
-        last = run.steps[-1]
-        t = np.array([max(last / 10, 1), last])
-        ax.plot(t, 0.5 * error * last / t, color="black", linestyle=":", linewidth=1.2)
-        ax.annotate("slope -1", (t[0], 0.5 * error * last / t[0]), fontsize=8, ha="right", va="top")
+        first, last = np.median(error[:, 0]), np.median(error[:, -1])
+        if first < 3 * last:
+            continue
+        t = run.steps[decade][[0, -1]]
+        ax.plot(t, 0.5 * last * t[-1] / t, color="black", linestyle=":", linewidth=1.2)
+        ax.annotate("slope -1", (t[0], 0.5 * last * t[-1] / t[0]), fontsize=8, ha="right", va="top")
+        return

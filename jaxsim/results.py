@@ -75,6 +75,12 @@ class Run:
         return f"Run({self.settings['rule']}, {self.lanes} lanes, {self.steps[-1]} steps: {ends})"
 
     @property
+    def label(self) -> str:
+        """A short name for tables and figures: the rule and its step size."""
+        name, _, rest = self.settings["rule"].partition("(")
+        return f"{name} {rest.partition('=')[2].split(',')[0].rstrip(')')}"
+
+    @property
     def lanes(self) -> int:
         """Number of runs."""
         return len(self.final_logits)
@@ -158,8 +164,7 @@ class Run:
         """The figures of the printed table, as plain numbers."""
         verdicts = {name: dataclasses.asdict(p) for name, p in self.fractions().items()}
         law: Law = "inverse-log" if self.settings["rule_name"] == "gd" else "power"
-        decided = np.isin(self.verdict, ("global", "local"))
-        error = self.direction_error[decided, -1]
+        error = {name: self.direction_error[self.verdict == name, -1] for name in ("global", "local")}
         bad = np.flatnonzero(~self.finite)
         return {
             "rule": self.settings["rule"],
@@ -169,10 +174,10 @@ class Run:
             "verdicts_by_direction": {
                 name: dataclasses.asdict(p) for name, p in fractions(self.verdict_by_direction).items()
             },
-            "median_direction_error": float(np.median(error)) if len(error) else None,
-            "median_log10_attention_gap": _median(self.log10_attention_gap[:, -1]),
-            "median_log10_grad_norm": _median(self.log10_grad_norm[:, -1]),
-            "median_norm": _median(self.norm[:, -1]),
+            "median_direction_error": {name: _median(values) for name, values in error.items()},
+            "median_log10_attention_gap": _median(self.log10_attention_gap[self.finite, -1]),
+            "median_log10_grad_norm": _median(self.log10_grad_norm[self.finite, -1]),
+            "median_norm": _median(self.norm[self.finite, -1]),
             "rate": dataclasses.asdict(self.rate(law)),
             "distinct_selections": len(self.selections),
             "report": {name: float(np.nansum(values)) for name, values in self.report.items()},

@@ -13,6 +13,8 @@ from jaxsim.analysis import VERDICTS, Proportion
 from jaxsim.margin import max_margin
 from jaxsim.results import Run
 
+COLUMNS = 3  # rules side by side in 80 characters
+
 
 @contextlib.contextmanager
 def progress(total: int) -> Iterator[Callable[[int, str | None], None]]:
@@ -28,7 +30,7 @@ def progress(total: int) -> Iterator[Callable[[int, str | None], None]]:
         return
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=20),
         TextColumn("{task.completed:,.0f}/{task.total:,.0f} lanes"),
     )
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True) as bar:
@@ -37,50 +39,61 @@ def progress(total: int) -> Iterator[Callable[[int, str | None], None]]:
 
 
 def show(name: str, runs: Sequence[Run]) -> None:
-    """One table: rules as columns; verdicts with 95% intervals, then medians and the fitted rate."""
+    """Tables with rules as columns: verdicts with 95% intervals, then medians and the fitted rate."""
     n, T, d = runs[0].problem.shape
     reference = max_margin(runs[0].problem)
     limit = f"‖W_mm‖={reference.norm:.4g}" if reference.feasible else "W_mm infeasible"
-    title = f"{name}: n={n}, T={T}, d={d}, {limit}; {runs[0].lanes:,} lanes, {runs[0].steps[-1]:,} steps"
+    sizes = f"n={n}, T={T}, d={d}, {limit}; {_count(runs[0].lanes, 'lane')}, {_count(int(runs[0].steps[-1]), 'step')}"
+    console = Console()
+    console.print(f"{name}: {sizes}", style="bold", highlight=False, soft_wrap=True)
+    for k in range(0, len(runs), COLUMNS):
+        console.print(_grid(runs[k : k + COLUMNS]))
+    for run in runs:
+        for lane in run.summary()["nonfinite"][:3]:
+            where = f"lane {lane['lane']} was not finite at recorded step {lane['first_recorded_step']}"
+            console.print(f"{run.settings['rule']}: {where}")
+
+
+def _grid(runs: Sequence[Run]) -> Table:
     grid = Table()
     grid.add_column("")
     for run in runs:
-        grid.add_column(run.settings["rule"].partition("(")[0] + f" {_step(run)}", justify="right")
-    fractions = [run.fractions() for run in runs]
-    for verdict in VERDICTS:
-        grid.add_row(f"{verdict} %", *(_percent(f[verdict]) for f in fractions))
-    grid.add_section()
+        grid.add_column(run.label, justify="right")
     summaries = [run.summary() for run in runs]
-    aligned = [s["verdicts_by_direction"] for s in summaries]
-    grid.add_row("aligned global %", *(_percent(Proportion(**a["global"])) for a in aligned))
-    grid.add_row("aligned local %", *(_percent(Proportion(**a["local"])) for a in aligned))
+    fractions = [run.fractions() for run in runs]
+    percent = _percent if runs[0].lanes > 1 else lambda p: str(p.count)
+    unit = " %" if runs[0].lanes > 1 else ""
+    for verdict in VERDICTS:
+        grid.add_row(verdict + unit, *(percent(f[verdict]) for f in fractions))
     grid.add_section()
-    grid.add_row("direction error", *(_number(s["median_direction_error"]) for s in summaries))
+    for verdict in ("global", "local"):
+        aligned = [Proportion(**s["verdicts_by_direction"][verdict]) for s in summaries]
+        grid.add_row(f"aligned {verdict}{unit}", *(percent(p) for p in aligned))
+    grid.add_section()
+    for verdict in ("global", "local"):
+        grid.add_row(f"error, {verdict}", *(_number(s["median_direction_error"][verdict]) for s in summaries))
     grid.add_row("log10(1 - φ)", *(_number(s["median_log10_attention_gap"]) for s in summaries))
     grid.add_row("‖W‖", *(_number(s["median_norm"]) for s in summaries))
     rates = [_rate(s["rate"]) for s in summaries]
     grid.add_row("rate", *(slope for slope, _ in rates))
     grid.add_row("rate, interval", *(interval for _, interval in rates))
+    grid.add_row("rate, lanes", *(f"{s['rate']['lanes']:,}" for s in summaries))
     grid.add_row("selections", *(str(s["distinct_selections"]) for s in summaries))
     if any(run.report for run in runs):
-        grid.add_row("capped steps", *(_capped(run) for run in runs))
+        grid.add_row("capped, mean", *(_capped(run) for run in runs))
     grid.add_row("time", *(f"{s['seconds']:.1f} s" for s in summaries))
-    console = Console()
-    console.print(title, style="bold", highlight=False, soft_wrap=True)
-    console.print(grid)
-    for summary in summaries:
-        for lane in summary["nonfinite"][:3]:
-            console.print(
-                f"{summary['rule']}: lane {lane['lane']} was not finite at step {lane['first_recorded_step']}"
-            )
+    return grid
 
 
 def closing(folder: Path, seconds: float) -> None:
     """How to read the table, and where everything is."""
     console = Console()
     console.print(
-        "[..] 95% intervals. Medians over lanes at the horizon; direction error and rate over lanes that ended\n"
-        "global or local, to the lane's own limit. Rate: exponent of t over the last decade (GD: slope in 1/log t).",
+        "\\[low, high]: 95% intervals. global: attention settled on the best token of every sequence; local: on other\n"
+        "tokens that hold; transient: on tokens predicted to lose, given more steps; unresolved: not settled yet;\n"
+        "aligned: W also points along its max-margin limit. Below: medians over lanes at the last step. error: distance\n"
+        "of W/‖W‖ from its limit. rate: of the error over the last decade of steps, in lanes that ended global or local\n"
+        "(GD: slope against 1/log t). selections: distinct ends. capped: steps cut to the bound, mean per lane.",
         style="dim",
         highlight=False,
         soft_wrap=True,
@@ -88,8 +101,8 @@ def closing(folder: Path, seconds: float) -> None:
     console.print(f"Results in [bold]{folder}[/] ({folder / 'figure.png'}). {seconds:.1f} s in all.", highlight=False)
 
 
-def _step(run: Run) -> str:
-    return run.settings["rule"].partition("=")[2].split(",")[0].rstrip(")")
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def _percent(p: Proportion) -> str:
