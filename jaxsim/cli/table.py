@@ -89,11 +89,11 @@ def closing(folder: Path, seconds: float) -> None:
     """How to read the table, and where everything is."""
     console = Console()
     console.print(
-        "\\[low, high]: 95% intervals. global: attention settled on the best token of every sequence; local: on other\n"
-        "tokens that hold; transient: on tokens predicted to lose, given more steps; unresolved: not settled yet;\n"
-        "aligned: W also points along its max-margin limit. Below: medians over lanes at the last step. error: distance\n"
-        "of W/‖W‖ from its limit. rate: of the error over the last decade of steps, in lanes that ended global or local\n"
-        "(GD: slope against 1/log t). selections: distinct ends. capped: steps cut to the bound, mean per lane.",
+        "\\[low, high]: 95% intervals. global: attention settled on the best token of every sequence; local: on\n"
+        "other tokens that hold; transient: on tokens predicted to lose, given more steps; unresolved: not settled\n"
+        "yet; aligned: W also points along its max-margin limit. Below: medians over lanes at the last step. error:\n"
+        "distance of W/‖W‖ from its limit. rate: of the error over the last decade of steps, in lanes that ended\n"
+        "global or local (GD: slope against 1/log t). selections: distinct ends. capped: mean of shortened steps.",
         style="dim",
         highlight=False,
         soft_wrap=True,
