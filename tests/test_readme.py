@@ -25,3 +25,12 @@ def test_ci_runs_the_readme_test_command():
 def test_files_named_in_the_readme_exist():
     for name in re.findall(r"`((?:jaxsim|tests|benchmarks)/[\w/]+(?:\.py)?/?)`", TEXT):
         assert (ROOT / name).exists(), name
+
+
+def test_the_file_of_the_readme_runs(tmp_path):
+    code = next(block for block in re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL) if "np.savez" in block)
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    arguments = ["run", "--data", "mine.npz", "--lanes", "8", "--steps", "20", "--out", "jaxsim-run-001"]
+    subprocess.run([sys.executable, "-m", "jaxsim", *arguments], cwd=tmp_path, check=True, capture_output=True)
+    reading = next(block for block in re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL) if "read_parquet" in block)
+    subprocess.run([sys.executable, "-c", reading], cwd=tmp_path, check=True)

@@ -46,7 +46,7 @@ def run(
     rule: Annotated[list[str] | None, _Dynamics(help=RULES_HELP)] = None,
     max_step: Annotated[float, _Dynamics(help="polyak: bound on the Frobenius norm of a step.")] = 1000.0,
     loss: Annotated[str, _Dynamics(help="logistic, exponential or linear.")] = "logistic",
-    steps: Annotated[int, _Dynamics(help="Horizon: number of updates.")] = 3000,
+    steps: Annotated[int, _Dynamics(help="Horizon: number of updates.")] = 2000,
     init: Annotated[str, _Start(help=INIT_HELP)] = "gaussian",
     scale: Annotated[float | None, _Start(help=SCALE_HELP)] = None,
     lanes: Annotated[int | None, _Start(help=LANES_HELP)] = None,
