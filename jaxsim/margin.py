@@ -62,8 +62,8 @@ class MaxMargin:
 
     @property
     def W(self) -> Float[np.ndarray, "d d"]:
-        """W^α as a matrix; NaN where infeasible."""
-        if not self.feasible:
+        """W^α as a matrix; NaN where there is none."""
+        if not np.isfinite(self.norm):
             return np.full((self.problem.shape[2],) * 2, np.nan)
         return np.einsum("it,itd,ie->de", self.coeffs, self.problem.tokens, self.problem.queries, optimize=True)
 
@@ -72,7 +72,7 @@ class MaxMargin:
         """Whether no active token outscores the selected one (arXiv 2308.16898, local optimality)."""
         scores = self.problem.scores
         selected = scores[np.arange(len(scores)), self.selection][:, None]
-        return self.feasible and not bool(np.any(self.support & (scores > selected)))
+        return bool(np.isfinite(self.norm)) and not bool(np.any(self.support & (scores > selected)))
 
 
 class MarginSolver:

@@ -1,6 +1,7 @@
 """The result of one simulation: what was recorded, the verdicts, and the table of selections."""
 
 import dataclasses
+import functools
 import json
 import os
 from typing import TYPE_CHECKING, Any
@@ -35,8 +36,8 @@ class Run:
         log10_grad_norm: log10 ‖∇L‖, (lanes, R).
         log10_gap: log10 (L - L*), L* the infimum of the loss, (lanes, R).
         log10_attention_gap: log10 max_i (1 - φ) of the largest weight, (lanes, R).
-        final_logits: (lanes, n, T).
-        selection: argmax_t of the final logits, (lanes, n).
+        final_logits: (lanes, n, T); 0 at hidden tokens.
+        selection: argmax over the visible tokens of the final logits, (lanes, n).
         selection_number: which row of the table of selections, (lanes,).
         selections: the distinct final selections, (U, n), with `limit_norm` ‖W^α‖ (inf where infeasible),
             `limit_status`, `locally_optimal` and `support` (U, n, T).
@@ -108,7 +109,7 @@ class Run:
         number = self.selection_number
         return by_selection(
             finite=self.finite,
-            feasible=(self.limit_status != "infeasible")[number],
+            feasible=np.isfinite(self.limit_norm)[number],
             saturated=self.log10_attention_gap[:, -1] <= np.log10(self.thresholds.saturation),
             optimal=same(self.selection, self.problem.optimal),
             locally_optimal=self.locally_optimal[number],
@@ -135,7 +136,7 @@ class Run:
 
     @property
     def final_coeffs(self) -> Float[np.ndarray, "lanes n T"]:
-        """C with W = W_0 + Σ_it c_it x_it z_iᵀ at the last step; the least-norm c where several exist."""
+        """Coefficients c of W = W_0 + Σ_it c_it x_it z_iᵀ at the end: as recorded if kept, else of least norm."""
         if self.coeffs is not None:
             return self.coeffs[:, -1]
         n, T, _ = self.problem.shape
@@ -161,7 +162,11 @@ class Run:
         return inside + other * np.sqrt(self.outside[lane] / np.sum(other**2))
 
     def summary(self) -> dict[str, Any]:
-        """The figures of the printed table, as plain numbers."""
+        """The figures of the printed table, as plain numbers; None where there is none. Computed once."""
+        return self._summary
+
+    @functools.cached_property
+    def _summary(self) -> dict[str, Any]:
         verdicts = {name: dataclasses.asdict(p) for name, p in self.fractions().items()}
         law: Law = "inverse-log" if self.settings["rule_name"] == "gd" else "power"
         error = {name: self.direction_error[self.verdict == name, -1] for name in ("global", "local")}
@@ -178,7 +183,7 @@ class Run:
             "median_log10_attention_gap": _median(self.log10_attention_gap[self.finite, -1]),
             "median_log10_grad_norm": _median(self.log10_grad_norm[self.finite, -1]),
             "median_norm": _median(self.norm[self.finite, -1]),
-            "rate": dataclasses.asdict(self.rate(law)),
+            "rate": {name: _known(value) for name, value in dataclasses.asdict(self.rate(law)).items()},
             "distinct_selections": len(self.selections),
             "report": {name: float(np.nansum(values)) for name, values in self.report.items()},
             "nonfinite": [{"lane": int(i), "first_recorded_step": int(self.nonfinite_step[i])} for i in bad[:20]],
@@ -239,11 +244,14 @@ class Run:
             with np.load(path, allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files}
             meta = json.loads(str(arrays.pop("meta")))
-            version = meta["format"]
+            if meta["format"] <= FORMAT:
+                return cls._rebuild(arrays, meta)
         except Exception as error:
             raise ValueError(f"path: expected a saved run at {os.fspath(path)!r}; {error}") from error
-        if version > FORMAT:
-            raise ValueError(f"path: {os.fspath(path)!r} has format {version}; this version reads up to {FORMAT}")
+        raise ValueError(f"path: {os.fspath(path)!r} has format {meta['format']}; this version reads up to {FORMAT}")
+
+    @classmethod
+    def _rebuild(cls, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> "Run":
         parts: dict[str, dict[str, np.ndarray]] = {"problem": {}, "report": {}}
         for name in [k for k in arrays if "." in k]:
             group, _, rest = name.partition(".")
@@ -254,6 +262,10 @@ class Run:
         problem = Problem(**parts["problem"])
         thresholds = Thresholds(**meta["thresholds"])
         return cls(problem=problem, settings=settings, report=parts["report"], thresholds=thresholds, **arrays)  # type: ignore[arg-type]
+
+
+def _known(value: Any) -> Any:
+    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def _median(values: np.ndarray) -> float | None:

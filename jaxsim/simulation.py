@@ -19,6 +19,7 @@ from jaxsim.results import Run
 from jaxsim.rules import Rule
 
 LOG10 = np.log(10.0)
+LARGEST_SCORE = {"float32": 80.0, "float64": 700.0}  # e^-s stays a normal number
 
 
 def simulate(
@@ -55,9 +56,9 @@ def simulate(
         coordinates: "dual" or "primal"; by default the cheaper one. Both give the same trajectories.
         keep: "logits" and "coeffs" to keep them at every recorded step (lanes · R · n · T numbers each).
         thresholds: when a run counts as saturated and aligned.
-        chunk_bytes: bound on the memory for the records of one chunk of lanes, in bytes.
-        chunk_lanes: bound on the lanes of one chunk, rounded up to whole blocks. Results are the same for
-            any chunk size.
+        chunk_bytes: aim for the memory of the records of one chunk of lanes, in bytes; a chunk has at least one
+            block of lanes per device.
+        chunk_lanes: likewise for the lanes of one chunk. Results are the same for any chunk size.
         progress: called as progress(lanes done, lanes) after each chunk.
 
     Returns:
@@ -79,7 +80,9 @@ def simulate(
     began = time.perf_counter()
     _check_types(problem, rule, init, key)
     check(problem, init, lanes, steps, loss)
+    lanes, steps = whole_number("lanes", lanes), whole_number("steps", steps)
     real = _dtype(dtype)
+    _check_range(problem, loss, real)
     recorded = driver.record_steps(steps, record)
     if chunk_lanes is not None:
         whole_number("chunk_lanes", chunk_lanes)
@@ -99,7 +102,7 @@ def simulate(
         parts.append(_analyse(limits, records, final, report, xi0, outside, valid, kept))
         if progress is not None:
             progress(min(lanes, (k + 1) * how.blocks * how.width), lanes)
-    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    columns = {name: np.concatenate([part.pop(name) for part in parts]) for name in list(parts[0])}
     settings = {
         "rule": repr(rule),
         "rule_name": rule.name,
@@ -165,7 +168,9 @@ def _analyse(limits: Limits, records, final, report, xi0, outside, valid: int, k
     """Recorded numbers of one chunk to the columns of a Run, for its first `valid` lanes."""
     records = {name: np.asarray(value[:valid], np.float64) for name, value in records.items()}
     xi0, outside = xi0[:valid], outside[:valid]
-    selection = np.nan_to_num(final[:valid], nan=-np.inf).argmax(-1)
+    visible = limits.problem.visible
+    known = np.where(visible & ~np.isnan(final[:valid]), final[:valid], -np.inf)
+    selection = np.where((known == -np.inf).all(-1), visible.argmax(-1), known.argmax(-1))
     number = limits.number(selection)
     position = records.pop("position")
     with np.errstate(invalid="ignore", over="ignore"):
@@ -227,6 +232,18 @@ def _check_types(problem: Any, rule: Any, init: Any, key: Any) -> None:
         raise ValueError(f"init: expected a law such as jaxsim.init.Gaussian(1.0); got {init!r}")
     if not isinstance(key, jax.Array):
         raise ValueError(f"key: expected a JAX key such as jax.random.key(0); got {key!r}")
+
+
+def _check_range(problem: Problem, loss: str, real: np.dtype) -> None:
+    """Refuse scores at which differences of the loss leave the range of the dtype."""
+    scores = problem.scores[problem.visible]
+    largest = {"logistic": scores.max(), "exponential": np.abs(scores).max(), "linear": 0.0}[loss]
+    bound = LARGEST_SCORE[real.name]
+    if largest > bound:
+        raise ValueError(
+            f"decoder: token scores reach {largest:.4g}, where the {loss} loss leaves the range of {real}; expected at "
+            f"most {bound:g}. Scale the decoder down" + ("." if real == np.float64 else ", or use float64.")
+        )
 
 
 def _dtype(dtype: Any) -> np.dtype:

@@ -74,7 +74,9 @@ def write(folder: Path, groups: Mapping[str, Sequence[Run]], settings: Mapping[s
 
     summary = {name: [run.summary() for run in runs] for name, runs in groups.items()}
     for name, content in (("settings", settings), ("environment", environment()), ("summary", summary)):
-        (folder / f"{name}.json").write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
+        (folder / f"{name}.json").write_text(
+            json.dumps(content, indent=2, default=str, allow_nan=False) + "\n", encoding="utf-8"
+        )
     everything = [(name, run) for name, runs in groups.items() for run in runs]
     _stack(everything, Run.to_pandas).to_parquet(folder / "lanes.parquet", index=False)
     _stack(everything, curves).to_parquet(folder / "curves.parquet", index=False)

@@ -13,9 +13,9 @@ assert jax.local_device_count() == int(sys.argv[1])
 problem = jaxsim.data.unit_sphere(jax.random.key(1))
 digest = hashlib.sha256()
 for dtype in ("float32", "float64"):
-    for rule in (jaxsim.rules.NGD(0.1), jaxsim.rules.Polyak()):
+    for rule, kind in ((jaxsim.rules.NGD(0.1), "dual"), (jaxsim.rules.Polyak(), "primal")):
         run = jaxsim.simulate(problem, rule, jaxsim.init.Gaussian(1.0), key=jax.random.key(2), lanes=100, steps=100,
-                              dtype=dtype)
+                              dtype=dtype, coordinates=kind)
         for name in ("start", "final_logits", "direction_error", "log10_gap", "norm", "verdict"):
             digest.update(getattr(run, name).tobytes())
 print(digest.hexdigest())
@@ -25,6 +25,8 @@ print(digest.hexdigest())
 def test_results_do_not_depend_on_the_number_of_devices():
     hashes = set()
     for devices in (1, 2, 3):
-        done = subprocess.run([sys.executable, "-c", CODE, str(devices)], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", CODE, str(devices)], capture_output=True, text=True, check=True
+        )
         hashes.add(done.stdout)
     assert len(hashes) == 1

@@ -164,6 +164,49 @@ def test_a_nonfinite_lane_leaves_the_others_bit_for_bit(problem, key, dtype):
     assert sum(p.count for p in run.fractions().values()) == 40
 
 
+def test_a_nonfinite_lane_of_a_masked_problem(problem, key):
+    mask = np.ones((3, 4), bool)
+    mask[0, 0] = False
+    masked = jaxsim.Problem(problem.tokens, problem.queries, problem.labels, problem.decoder, mask)
+    starts = given(4, 5, 1.0).W0.copy()
+    starts[2] = 1e308
+    run = jaxsim.simulate(masked, NGD(0.1), jaxsim.init.Given(starts), key=key, lanes=4, steps=50)
+    assert run.verdict[2] == "nonfinite" and run.finite.sum() == 3 and mask[np.arange(3), run.selection].all()
+
+
+@pytest.mark.parametrize(
+    ("loss", "dtype"), [("logistic", "float32"), ("exponential", "float32"), ("logistic", "float64")]
+)
+def test_scores_out_of_range_are_refused(problem, key, loss, dtype):
+    size = 81.0 if dtype == "float32" else 701.0
+    large = jaxsim.Problem(
+        problem.tokens, problem.queries, problem.labels, problem.decoder * size / problem.scores.max()
+    )
+    with pytest.raises(ValueError, match="decoder: token scores reach .* leaves the range of"):
+        jaxsim.simulate(large, NGD(0.1), given(1, 5), key=key, lanes=1, steps=1, loss=loss, dtype=dtype)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("scale", [5.0, 60.0])
+def test_large_scores_in_float32_follow_float64(problem, key, rule, scale):
+    large = jaxsim.Problem(
+        problem.tokens, problem.queries, problem.labels, problem.decoder * scale / problem.scores.max()
+    )
+    eta = {"gd": 1.0, "ngd": 0.1, "polyak": 0.5}[rule]
+    runs = [
+        jaxsim.simulate(large, RULES[rule](eta), given(2, 5), key=key, lanes=2, steps=10, dtype=dtype)
+        for dtype in ("float32", "float64")
+    ]
+    np.testing.assert_allclose(runs[0].final_logits, runs[1].final_logits, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(runs[0].log10_gap, runs[1].log10_gap, atol=1e-4)
+
+
+def test_numpy_integers_are_fine(problem, key, tmp_path):
+    run = jaxsim.simulate(problem, NGD(1 / 3), given(2, 5), key=key, lanes=np.int64(2), steps=np.int32(5))
+    run.save(tmp_path / "run")
+    assert jaxsim.Run.load(tmp_path / "run").settings["rule"] == f"NGD(eta={1 / 3!r})"
+
+
 @pytest.mark.parametrize("rule", RULES)
 def test_sweeps_compile_once(problem, rule):
     def sweep(eta, seed, scale, steps):

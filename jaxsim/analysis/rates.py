@@ -8,6 +8,7 @@ import scipy.stats
 from jaxtyping import Float, Int
 
 Law = Literal["power", "inverse-log"]
+BATCH_NUMBERS = 2**21  # resampled values held at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +89,11 @@ def _bootstrap_median(values: np.ndarray, resamples: int) -> tuple[float, float]
     if len(values) < 2:
         return np.nan, np.nan
     result = scipy.stats.bootstrap(
-        (values,), np.median, n_resamples=resamples, method="percentile", batch=64, rng=np.random.default_rng(0)
+        (values,),
+        np.median,
+        n_resamples=resamples,
+        method="percentile",
+        batch=max(1, BATCH_NUMBERS // len(values)),
+        rng=np.random.default_rng(0),
     )
     return float(result.confidence_interval.low), float(result.confidence_interval.high)

@@ -12,7 +12,7 @@ MEANING = {
     "local": "saturated on another selection that is locally optimal",
     "transient": "saturated on a selection that is not locally optimal: predicted to leave, given more steps",
     "unresolved": "not saturated within the horizon",
-    "infeasible": "the att-SVM of the selection has no solution",
+    "infeasible": "the att-SVM of the selection has no solution, or none within rounding",
     "nonfinite": "arithmetic failed",
 }
 

@@ -46,12 +46,9 @@ def main() -> None:
         Console(stderr=True).print(f"[bold red]error[/] {_escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(EXIT_BAD_INPUT)
     except OSError as error:
-        message = f"could not write {error.filename}: {error.strerror}"
+        message = f"could not write {error.filename or 'the results'}: {error.strerror or error}"
         Console(stderr=True).print(f"[bold red]error[/] {_escape(message)}", highlight=False, soft_wrap=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        Console(stderr=True).print("interrupted; nothing written")
-        sys.exit(130)
 
 
 def _escape(text: str) -> str:

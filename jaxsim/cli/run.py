@@ -3,6 +3,7 @@
 import functools
 import math
 import os
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -87,7 +88,7 @@ def run(
         check(problem, law, count, steps, loss)
     whole_number("memory", memory)
     settings = {**options, "lanes": count, "rule": [repr(r) for r in rules], "init": repr(law)}
-    settings["command"] = " ".join(["jaxsim", *sys.argv[1:]])
+    settings["command"] = shlex.join(["jaxsim", *sys.argv[1:]])
     groups: dict[str, list[Any]] = {}
     with storage.claim(out) as folder:
         with table.progress(len(problems) * len(rules) * count) as advance:

@@ -1,7 +1,6 @@
 """What `jaxsim run` prints: a progress line while it works, a table for each problem, where the results are."""
 
 import contextlib
-import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -116,10 +115,10 @@ def _number(value: float | None) -> str:
 
 def _rate(rate: dict) -> tuple[str, str]:
     """The slope and its interval."""
-    if math.isnan(rate["slope"]):
+    if rate["slope"] is None:
         return "-", "-"
     slope = f"t^{rate['slope']:.3f}" if rate["law"] == "power" else f"{rate['slope']:.3f}/log t"
-    return slope, "-" if math.isnan(rate["low"]) else f"\\[{rate['low']:.3f}, {rate['high']:.3f}]"
+    return slope, "-" if rate["low"] is None else f"\\[{rate['low']:.3f}, {rate['high']:.3f}]"
 
 
 def _capped(run: Run) -> str:

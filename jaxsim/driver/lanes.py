@@ -25,7 +25,7 @@ CACHE_BYTES = 2**17  # per array of a block; a few such arrays fit the second-le
 CPU_BLOCKS = (16, 512)  # narrowest and widest block on a CPU
 CPU_SPREAD = 8  # few lanes still make this many blocks, so that all cores have work
 ACCELERATOR_BLOCK = 2**14
-WORKING_COPIES = 3  # recorded arrays exist on the device, on the host and once more while analysed
+HOST_COPIES = 5  # of the recorded positions, in float64, while a chunk is analysed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,21 +43,20 @@ class Plan:
 
 
 def plan(lanes: int, size: int, records: int, itemsize: int, chunk_bytes: int, chunk_lanes: int | None) -> Plan:
-    """Group `lanes` runs of `size` numbers each so that a chunk's records stay below `chunk_bytes`.
+    """Group `lanes` runs of `size` numbers each, a chunk's records below `chunk_bytes` if one block a device is.
 
     On a CPU the width depends on the problem and on `lanes` alone, never on the chunk or the devices.
     """
     devices = jax.local_device_count()
+    per_lane = (records + 8) * size * (itemsize + HOST_COPIES * 8)
+    limit = max(1, min(chunk_bytes // per_lane, chunk_lanes or lanes))
     if jax.default_backend() == "cpu":
         narrow, wide = CPU_BLOCKS
         width = min(wide, max(narrow, _power_of_two(CACHE_BYTES // (size * itemsize))))
         width = min(width, _power_of_two(math.ceil(lanes / CPU_SPREAD), up=True))
     else:
-        width = min(ACCELERATOR_BLOCK, _power_of_two(math.ceil(lanes / devices), up=True))
-    per_lane = WORKING_COPIES * (records + 8) * size * itemsize
-    limit = max(1, chunk_bytes // per_lane)
-    if chunk_lanes is not None:
-        limit = min(limit, chunk_lanes)
+        width = min(_power_of_two(math.ceil(lanes / devices), up=True), _power_of_two(math.ceil(limit / devices)))
+        width = min(width, ACCELERATOR_BLOCK)
     total = math.ceil(lanes / width)
     most = max(1, limit // (width * devices)) * devices
     chunks = math.ceil(total / most)
@@ -102,7 +101,7 @@ def _mesh() -> Mesh:
     return Mesh(np.array(jax.local_devices()), ("lanes",))
 
 
-@functools.partial(jax.jit, static_argnames=("mesh",), donate_argnames=("starts",))
+@functools.partial(jax.jit, static_argnames=("mesh",))
 def _run_blocks(model, rule, starts: Float[Array, "blocks p width"], gaps, mesh: Mesh):
     """All blocks of a chunk: sharded over devices, and on each device one after the other."""
 

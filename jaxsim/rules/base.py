@@ -49,7 +49,7 @@ class Constant:
         return self.value
 
     def __repr__(self):
-        return f"{self.value:g}" if isinstance(self.value, float) else repr(self.value)
+        return repr(self.value).removesuffix(".0")
 
 
 @pytree
