@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from jaxsim.analysis import Proportion, Rate, Thresholds, by_direction, by_selection, fit_rate, fractions
 from jaxsim.analysis.limits import same
 from jaxsim.analysis.rates import Law
-from jaxsim.model.coordinates import Frame, frame_of
+from jaxsim.model.coordinates import Frame, frame_of, least_norm_coefficients
 from jaxsim.problem import Problem
 
 if TYPE_CHECKING:
@@ -140,8 +140,7 @@ class Run:
         if self.coeffs is not None:
             return self.coeffs[:, -1]
         n, T, _ = self.problem.shape
-        rows = self.frame.combine(np.eye(n * T).reshape(n * T, n, T))
-        return np.linalg.lstsq(rows.T, (self.position - self.start).T, rcond=None)[0].T.reshape(-1, n, T)
+        return least_norm_coefficients(self.frame, self.position - self.start, n, T)
 
     def W(self, lane: int) -> Float[np.ndarray, "d d"]:
         """The final W of a lane, lifted to d × d.

@@ -13,7 +13,7 @@ from jaxsim._check import whole_number
 from jaxsim.analysis import Limits, Thresholds, follow
 from jaxsim.init import Given, Law, draw
 from jaxsim.model import Frame, attention, frame_of, named
-from jaxsim.model.coordinates import as_device
+from jaxsim.model.coordinates import as_device, least_norm_coefficients
 from jaxsim.problem import Problem
 from jaxsim.results import Run
 from jaxsim.rules import Rule
@@ -79,8 +79,7 @@ def simulate(
     """
     began = time.perf_counter()
     _check_types(problem, rule, init, key)
-    check(problem, init, lanes, steps, loss)
-    lanes, steps = whole_number("lanes", lanes), whole_number("steps", steps)
+    lanes, steps = check(problem, init, lanes, steps, loss)
     real = _dtype(dtype)
     _check_range(problem, loss, real)
     recorded = driver.record_steps(steps, record)
@@ -121,13 +120,13 @@ def simulate(
     return _assemble(problem, settings, recorded, columns, limits, thresholds or Thresholds())
 
 
-def check(problem: Problem, init: Law | Given, lanes: int, steps: int, loss: str) -> None:
-    """Raise the ValueError that `simulate` would raise for these arguments, without simulating."""
-    whole_number("lanes", lanes)
-    whole_number("steps", steps)
+def check(problem: Problem, init: Law | Given, lanes: int, steps: int, loss: str) -> tuple[int, int]:
+    """Lanes and steps as integers, or the ValueError that `simulate` would raise for these arguments."""
+    lanes, steps = whole_number("lanes", lanes), whole_number("steps", steps)
     named(loss)
     if isinstance(init, Given):
         init.matrices(np.arange(0), lanes, problem.shape[2])
+    return lanes, steps
 
 
 class _Starts:
@@ -192,17 +191,12 @@ def _analyse(limits: Limits, records, final, report, xi0, outside, valid: int, k
     if every_logits is not None:
         columns["logits"] = every_logits
     if "coeffs" in kept:
-        columns["coeffs"] = _coefficients(limits, position, xi, xi0)
+        n, T = visible.shape
+        if limits.frame.kind == "dual":
+            columns["coeffs"] = position.reshape(*position.shape[:-1], n, T)
+        else:
+            columns["coeffs"] = least_norm_coefficients(limits.frame, xi - xi0[:, None], n, T)
     return columns
-
-
-def _coefficients(limits: Limits, position, xi, xi0) -> np.ndarray:
-    n, T, _ = limits.problem.shape
-    if limits.frame.kind == "dual":
-        return position.reshape(*position.shape[:-1], n, T)
-    rows = limits.frame.combine(np.eye(n * T).reshape(n * T, n, T))
-    moved = (xi - xi0[:, None]).reshape(-1, limits.frame.size)
-    return np.linalg.lstsq(rows.T, moved.T, rcond=None)[0].T.reshape(*xi.shape[:-1], n, T)
 
 
 def _assemble(problem: Problem, settings, recorded, columns, limits: Limits, thresholds: Thresholds) -> Run:

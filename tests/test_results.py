@@ -149,3 +149,13 @@ def test_few_and_nonfinite_lanes_are_drawn_with_words(problem, key, lanes):
     figure = plot.overview({"broken": [run]})
     assert any("no finite lanes" in t.get_text() for ax in figure.axes for t in ax.texts)
     assert run.summary()["median_norm"] is None
+
+
+def test_coefficients_of_a_bad_lane_stay_its_own(problem, key):
+    starts = np.random.default_rng(0).standard_normal((3, 5, 5))
+    starts[1] = 1e308
+    run = jaxsim.simulate(
+        problem, jaxsim.rules.NGD(0.1), jaxsim.init.Given(starts), key=key, lanes=3, steps=9, coordinates="primal",
+        keep=("coeffs",),
+    )  # fmt: skip
+    assert np.isfinite(run.final_coeffs[[0, 2]]).all() and run.verdict[1] == "nonfinite"

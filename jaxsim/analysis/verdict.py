@@ -7,15 +7,6 @@ from jaxtyping import Bool, Float
 
 VERDICTS = ("global", "local", "transient", "unresolved", "infeasible", "nonfinite")
 
-MEANING = {
-    "global": "saturated on the optimal token of every sequence",
-    "local": "saturated on another selection that is locally optimal",
-    "transient": "saturated on a selection that is not locally optimal: predicted to leave, given more steps",
-    "unresolved": "not saturated within the horizon",
-    "infeasible": "the att-SVM of the selection has no solution, or none within rounding",
-    "nonfinite": "arithmetic failed",
-}
-
 
 @dataclasses.dataclass(frozen=True)
 class Thresholds:
@@ -37,7 +28,12 @@ def by_selection(
     optimal: Bool[np.ndarray, " lanes"],
     locally_optimal: Bool[np.ndarray, " lanes"],
 ) -> np.ndarray:
-    """The verdict of each lane; the first name that applies, read from the bottom of the table up."""
+    """The verdict of each lane.
+
+    nonfinite: arithmetic failed; infeasible: the att-SVM of the selection has no solution, or none within rounding;
+    unresolved: not saturated within the horizon; global: saturated on the optimal token of every sequence; local: on
+    another selection that is locally optimal; transient: on one that is not, predicted to leave given more steps.
+    """
     conditions = [~finite, ~feasible, ~saturated, optimal, locally_optimal]
     return np.select(conditions, ["nonfinite", "infeasible", "unresolved", "global", "local"], "transient")
 

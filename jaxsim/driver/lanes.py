@@ -84,13 +84,13 @@ def run_chunks(
             model, rule, jax.device_put(blocks, sharded), jnp.asarray(gaps, jnp.int32), mesh
         )
         yield (
-            {name: _lanes_first(value, 2) for name, value in records.items()},
-            _lanes_first(final, 1),
-            {name: _lanes_first(value, 1) for name, value in report.items()},
+            {name: _lanes_first(value) for name, value in records.items()},
+            _lanes_first(final),
+            {name: _lanes_first(value) for name, value in report.items()},
         )
 
 
-def _lanes_first(x: Array, axes: int) -> np.ndarray:
+def _lanes_first(x: Array) -> np.ndarray:
     """(blocks, [R,] …, width) on the devices to (lanes, [R,] …) on the host."""
     host = np.moveaxis(np.asarray(x), -1, 1)
     return host.reshape(host.shape[0] * host.shape[1], *host.shape[2:])

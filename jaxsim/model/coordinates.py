@@ -323,6 +323,14 @@ def _basis(vectors: Float[np.ndarray, "N d"]) -> Float[np.ndarray, "d r"]:
     return (rows * np.sign(largest)[:, None]).T
 
 
+def least_norm_coefficients(
+    frame: Frame, moved: Float[np.ndarray, "... size"], n: int, T: int
+) -> Float[np.ndarray, "... n T"]:
+    """The smallest c with Σ_it c_it x_it z_iᵀ = what `moved` describes; a bad lane stays in its own row."""
+    rows = frame.combine(np.eye(n * T).reshape(n * T, n, T))
+    return (moved @ np.linalg.pinv(rows)).reshape(*moved.shape[:-1], n, T)
+
+
 def as_device(tree: Any, dtype: Any) -> Any:
     """Every leaf as a device array of the run's dtype."""
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), tree)

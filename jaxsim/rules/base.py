@@ -93,11 +93,7 @@ class Stateless:
         return {}
 
 
-def lanes_of(params: Tree) -> int:
-    """The number of lanes in a tree of parameters."""
-    return jax.tree.leaves(params)[0].shape[-1]
-
-
 def zeros_per_lane(params: Tree) -> Float[Array, " lanes"]:
     """One zero per lane, in the dtype of the parameters."""
-    return jnp.zeros_like(jax.tree.leaves(params)[0], shape=(lanes_of(params),))
+    leaf = jax.tree.leaves(params)[0]
+    return jnp.zeros_like(leaf, shape=leaf.shape[-1:])
