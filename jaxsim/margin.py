@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 import numpy as np
-import scipy.linalg
 import scipy.optimize
 from jaxtyping import Bool, Float, Int
 
@@ -19,6 +18,7 @@ from jaxsim.problem import Problem
 SUPPORT_TOLERANCE = 1e-6  # a constraint is active when its margin is within this of 1 (convention of this project)
 INFEASIBLE_BELOW = 1e-11  # of the least-distance residual, about the reciprocal of the norm in units of the data
 GAP_TOLERANCE = 1e-9  # relative duality gap that a solution must certify
+BATCH_NUMBERS = 2**21  # held at once while many selections are solved
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -102,38 +102,53 @@ class MarginSolver:
 
     def solve(self, selection: Any) -> MaxMargin:
         """W^α of one selection, shape (n,)."""
-        alpha = _checked(selection, self._visible)
-        n = len(alpha)
-        constrained = self._visible.copy()
-        constrained[np.arange(n), alpha] = False
-        A = (self._rows[np.arange(n), alpha][:, None] - self._rows)[constrained]
-        lam = _least_norm(A)
-        multipliers, support = np.zeros(constrained.shape), np.zeros(constrained.shape, bool)
-        if lam is None:
-            return MaxMargin(self.problem, alpha, "infeasible", np.inf, multipliers, support, np.inf)
-        multipliers[constrained] = lam
-        margins, squared = self._check(alpha, multipliers)
-        least = margins[constrained].min()
-        if not least > 0:
-            return MaxMargin(self.problem, alpha, "inaccurate", np.inf, multipliers, support, np.inf)
-        lower = max(2 * multipliers.sum() - squared, 0.0)  # twice the dual objective: a lower bound on ‖W^α‖²
-        upper = squared / min(least, 1.0) ** 2  # W / least is feasible: an upper bound
-        gap = float((upper - lower) / upper)
-        support = constrained & (margins <= 1 + SUPPORT_TOLERANCE)
-        status = "optimal" if gap <= GAP_TOLERANCE else "inaccurate"
-        norm = float(np.sqrt(squared) / self._unit)
-        return MaxMargin(self.problem, alpha, status, norm, multipliers / self._unit**2, support, gap)
-
-    def _check(self, alpha: np.ndarray, multipliers: np.ndarray) -> tuple[np.ndarray, float]:
-        """Margins (x_iα - x_it)ᵀ W z_i and ‖W‖² of W = Σ λ_it (x_iα - x_it) z_iᵀ, straight from the data."""
-        differences = self._x[np.arange(len(alpha)), alpha][:, None] - self._x
-        moments = np.einsum("it,itd->id", multipliers, differences)
-        images = self._query_gram @ moments  # W z_i
-        return np.einsum("itd,id->it", differences, images), float(np.sum(moments * images))
+        return self.solve_many([selection])[0]
 
     def solve_many(self, selections: Iterable[Any]) -> list[MaxMargin]:
-        """W^α of each selection, in order."""
-        return [self.solve(alpha) for alpha in selections]
+        """W^α of each selection, in order. A selection's result does not depend on its company."""
+        alphas = np.stack([_checked(alpha, self._visible) for alpha in selections])
+        size = max(1, BATCH_NUMBERS // (self._rows.size + 1))
+        return [mm for k in range(0, len(alphas), size) for mm in self._solve(alphas[k : k + size])]
+
+    def _solve(self, alphas: Int[np.ndarray, "U n"]) -> list[MaxMargin]:
+        """One batch. Every selection has as many constraints, so their rows stack."""
+        U, n = alphas.shape
+        own = np.arange(n)
+        constrained = np.repeat(self._visible[None], U, axis=0)
+        np.put_along_axis(constrained, alphas[:, :, None], False, axis=2)
+        A = (self._rows[own, alphas][:, :, None] - self._rows)[constrained].reshape(U, -1, self._rows.shape[2])
+        lam, separable = _least_norm(A)
+        multipliers = np.zeros(constrained.shape)
+        multipliers[constrained] = lam.ravel()
+        margins, squared = self._check(alphas, multipliers)
+        least = np.where(constrained, margins, np.inf).min((1, 2))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            lower = np.maximum(2 * multipliers.sum((1, 2)) - squared, 0.0)  # the dual objective: below ‖W^α‖²
+            upper = squared / np.minimum(least, 1.0) ** 2  # W / least is feasible: an upper bound
+            gaps = (upper - lower) / upper
+        support = constrained & (margins <= 1 + SUPPORT_TOLERANCE)
+        norms = np.sqrt(squared) / self._unit
+        multipliers /= self._unit**2
+        return [
+            self._judge(alphas[k], separable[k], least[k], gaps[k], norms[k], multipliers[k], support[k])
+            for k in range(U)
+        ]
+
+    def _judge(self, alpha, separable, least, gap, norm, multipliers, support) -> MaxMargin:
+        """What the certificate says of one selection."""
+        if separable and least > 0:
+            status = "optimal" if gap <= GAP_TOLERANCE else "inaccurate"
+            return MaxMargin(self.problem, alpha, status, float(norm), multipliers, support, float(gap))
+        status = "inaccurate" if separable else "infeasible"
+        nothing = np.zeros_like(multipliers)
+        return MaxMargin(self.problem, alpha, status, np.inf, nothing, nothing.astype(bool), np.inf)
+
+    def _check(self, alphas: np.ndarray, multipliers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Margins (x_iα - x_it)ᵀ W z_i and ‖W‖² of W = Σ λ_it (x_iα - x_it) z_iᵀ, straight from the data."""
+        differences = self._x[np.arange(alphas.shape[1]), alphas][:, :, None] - self._x
+        moments = (multipliers[:, :, None] @ differences)[:, :, 0]
+        images = self._query_gram @ moments  # W z_i
+        return (differences @ images[..., None])[..., 0], (moments * images).sum((1, 2))
 
 
 def max_margin(problem: Problem, selection: Any = None, engine: Literal["exact", "cvxpy"] = "exact") -> MaxMargin:
@@ -194,41 +209,49 @@ def _coordinates(rows: Float[np.ndarray, "N p"]) -> Float[np.ndarray, "N r"]:
     return triangle.T
 
 
-def _least_norm(A: Float[np.ndarray, "M r"]) -> Float[np.ndarray, " M"] | None:
-    """Multipliers λ ≥ 0 of min ‖w‖ subject to A w ≥ 1, w = Aᵀλ; None where no w exists."""
-    sizes = np.sqrt((A * A).sum(1))
-    if not sizes.all():
-        return None
-    demand = 1.0 / sizes
-    demand /= demand.max()
-    B = A / sizes[:, None]
-    target = np.zeros(B.shape[1] + 1)
+def _least_norm(A: Float[np.ndarray, "U M r"]) -> tuple[Float[np.ndarray, "U M"], Bool[np.ndarray, " U"]]:
+    """Multipliers λ ≥ 0 of min ‖w‖ subject to A w ≥ 1, w = Aᵀλ, and whether such a w exists."""
+    sizes = np.sqrt((A * A).sum(2))
+    separable = sizes.all(1)
+    sizes[~separable] = 1.0
+    demand = sizes.min(1, keepdims=True) / sizes
+    B = A / sizes[:, :, None]
+    system = np.concatenate([B, demand[:, :, None]], axis=2)
+    target = np.zeros(system.shape[2])
     target[-1] = 1.0
-    try:
-        dual, residual = scipy.optimize.nnls(np.vstack([B.T, demand]), target, maxiter=50 * len(A) + 100)
-    except RuntimeError:  # no convergence: let the certificate say so
-        return np.zeros(len(A))
-    # At the optimum residual² = 1/(1 + ‖w‖²) = 1 - demand·λ in these units; it vanishes exactly when no w exists.
-    slack = 1.0 - demand @ dual
-    if residual < INFEASIBLE_BELOW or slack <= 0:
-        return None
-    lam = _polish(B, demand, dual / slack)
-    return lam / (sizes.min() * sizes)
+    lam = np.zeros(demand.shape)
+    for k in np.flatnonzero(separable):
+        try:
+            lam[k], residual = scipy.optimize.nnls(system[k].T, target, maxiter=50 * len(lam[k]) + 100)
+        except RuntimeError:  # no convergence: λ = 0, and the certificate says so
+            continue
+        # At the optimum residual² = 1/(1 + ‖w‖²) = 1 - demand·λ in these units; it vanishes exactly when no w exists.
+        slack = 1.0 - demand[k] @ lam[k]
+        separable[k] = residual >= INFEASIBLE_BELOW and slack > 0
+        lam[k] /= slack if separable[k] else 1.0
+    lam = _polish(B, demand, lam)
+    return lam / (sizes.min(1, keepdims=True) * sizes), separable
 
 
 def _polish(B: np.ndarray, demand: np.ndarray, lam: np.ndarray) -> np.ndarray:
     """Solve the active constraints as equations; keep the start where that leaves the non-negative orthant."""
     active = lam > 0
-    Q, R = np.linalg.qr(B[active].T)
-    diagonal = np.abs(np.diag(R))
-    if len(R) < active.sum() or diagonal.min() <= len(R) * np.finfo(float).eps * diagonal.max():
-        return lam
-    inner = scipy.linalg.solve_triangular(R, demand[active], trans=1)
-    exact = scipy.linalg.solve_triangular(R, inner)
-    if not np.all(exact >= 0):
-        return lam
-    polished = np.zeros_like(lam)
-    polished[active] = exact
+    count = active.sum(1)
+    polished = lam.copy()
+    for width in np.unique(count[(count > 0) & (count <= B.shape[2])]):  # alike ones stack
+        which = np.flatnonzero(count == width)
+        mine = active[which]
+        rows = B[which][mine].reshape(len(which), width, -1)
+        R: np.ndarray = np.linalg.qr(rows.swapaxes(1, 2), mode="r")  # type: ignore[assignment]
+        diagonal = np.abs(np.diagonal(R, axis1=1, axis2=2))
+        sound = diagonal.min(1) > width * np.finfo(float).eps * diagonal.max(1)
+        R[~sound] = np.eye(width)
+        inner = np.linalg.solve(R.swapaxes(1, 2), demand[which][mine].reshape(-1, width, 1))
+        exact = np.linalg.solve(R, inner)[:, :, 0]
+        sound &= (exact >= 0).all(1)
+        each = polished[which]
+        each[mine] = exact.ravel()
+        polished[which[sound]] = each[sound]
     return polished
 
 

@@ -6,6 +6,7 @@ import pytest
 from conftest import DATA
 
 import jaxsim
+from jaxsim.margin import MarginSolver
 
 
 def brute_constraints(problem, alpha):
@@ -211,3 +212,14 @@ def test_a_thousand_distinct_selections_in_two_seconds():
     seconds = time.perf_counter() - began
     assert all(mm.status == "optimal" for mm in solutions)
     assert seconds < 2, seconds
+
+
+def test_a_selection_does_not_depend_on_its_company():
+    problem = jaxsim.data.unit_sphere(jax.random.key(3), n=5, T=6, d=4)
+    solver = MarginSolver(problem)
+    selections = np.unique(np.random.default_rng(0).integers(0, 6, (300, 5)), axis=0)
+    together = solver.solve_many(selections)
+    for alpha, mm in zip(selections[::7], together[::7], strict=True):
+        alone = solver.solve(alpha)
+        assert alone.status == mm.status and alone.norm == mm.norm
+        np.testing.assert_array_equal(alone.multipliers, mm.multipliers)

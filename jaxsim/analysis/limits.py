@@ -29,22 +29,20 @@ class Limits:
     def number(self, selections: Int[np.ndarray, "lanes n"]) -> Int[np.ndarray, " lanes"]:
         """The number of each lane's selection; new ones are solved and numbered in order of appearance."""
         distinct, first, inverse = np.unique(selections, axis=0, return_index=True, return_inverse=True)
-        order = np.argsort(first)
-        numbers = np.empty(len(distinct), int)
-        for k in order:
-            alpha = tuple(int(t) for t in distinct[k])
-            if alpha not in self._number:
-                self._number[alpha] = len(self.solutions)
-                self._add(self._solver.solve(distinct[k]))
-            numbers[k] = self._number[alpha]
-        return numbers[inverse.ravel()]
+        keys = [tuple(alpha) for alpha in distinct.tolist()]
+        new = [k for k in np.argsort(first) if keys[k] not in self._number]
+        if new:
+            self._number |= {keys[k]: len(self.solutions) + j for j, k in enumerate(new)}
+            solutions = self._solver.solve_many(distinct[new])
+            self.solutions += solutions
+            self.units += [self._unit(mm) for mm in solutions]
+        return np.array([self._number[key] for key in keys])[inverse.ravel()]
 
-    def _add(self, solution: MaxMargin) -> None:
-        self.solutions.append(solution)
-        unit = np.full(self.frame.size, np.nan)
-        if np.isfinite(solution.norm):
-            unit = self.frame.combine(solution.coeffs[None])[0] / solution.norm
-        self.units.append(unit)
+    def _unit(self, mm: MaxMargin) -> np.ndarray:
+        # One at a time: a product of matrices rounds differently for another number of rows.
+        if not np.isfinite(mm.norm):
+            return np.full(self.frame.size, np.nan)
+        return self.frame.combine(mm.coeffs[None])[0] / mm.norm
 
 
 def follow(

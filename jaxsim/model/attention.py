@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float
 
 from jaxsim._tree import pytree, static
 from jaxsim.model.coordinates import Frame, Params, Space
+from jaxsim.model.fold import largest
 from jaxsim.model.gradient import Block, Gradient
 from jaxsim.model.losses import Loss
 from jaxsim.model.softmax import ScaledMap, Scores, log_attention_gap, scaled_map
@@ -57,10 +58,10 @@ class Attention:
 
     def _loss_gap(self, phi: ScaledMap) -> tuple[Float[Array, " lanes"], Float[Array, " lanes"]]:
         """L - L* from s_{i,opt} - m_i = δ_ik + e^{c_i} G_i, scaled by the largest e^{c_i} where every k is optimal."""
-        scale = jnp.where(phi.short.max((0, 1)) == 0, phi.log_scale.max((0, 1)), 0.0)
+        scale = jnp.where(largest(phi.short, 0, 1) == 0, largest(phi.log_scale, 0, 1), 0.0)[0, 0]
         scaled = jnp.where(phi.short == 0, jnp.exp(phi.log_scale - scale) * phi.gap, phi.deficit)
         each = scaled * self.loss.drop(self.scores.best, phi.deficit)
-        # A product rather than a sum: the compiler would otherwise put the logarithms inside a scalar loop.
+        # A product, not a fold: the compiler would compute the logarithms anew for every use of the mean.
         mean = jnp.full((1, len(each)), 1.0 / len(each), each.dtype)
         return lax.dot(mean, each[:, 0], precision=lax.Precision.HIGHEST)[0], scale
 

@@ -22,6 +22,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from jaxsim._tree import pytree, static
+from jaxsim.model.fold import total
 from jaxsim.problem import Problem
 
 PRIMAL_OVERHEAD = 2.0  # small batched products cost about twice the flops of one large one
@@ -73,7 +74,8 @@ class Dual:
     def pull(self, g):
         """(K g, g), and the norm √(gᵀ K g), in units in which the squares of small tokens do not underflow."""
         Kg = _product(self.gram, g.reshape(len(self.gram), -1)).reshape(g.shape)
-        squared = (g * (Kg / self.size / self.size)).sum((0, 1))
+        unit = 1 / self.size
+        squared = total(g * (Kg * unit * unit), 0, 1)[0, 0]
         return {"logits": Kg, "coeffs": g}, self.size * jnp.sqrt(squared)
 
     def position(self, params):
@@ -104,7 +106,7 @@ class Primal:
         values = lax.dot_general(self.tokens, g, (((1,), (1,)), ((0,), (0,))), precision=lax.Precision.HIGHEST)
         n, r_x, lanes = values.shape
         core = _product(self.queries.T, values.reshape(n, r_x * lanes)).reshape(-1, r_x, lanes)
-        return {"core": core}, jnp.sqrt((core * core).sum((0, 1)))
+        return {"core": core}, jnp.sqrt(total(core * core, 0, 1)[0, 0])
 
     def position(self, params):
         """The core, flattened."""

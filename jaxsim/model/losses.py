@@ -1,5 +1,6 @@
 """Losses ℓ of the margin m: slopes with their log scale, and differences of ℓ that do not cancel."""
 
+import math
 from typing import Protocol
 
 import jax
@@ -8,6 +9,8 @@ from jaxtyping import Array, Float
 
 from jaxsim._tree import pytree
 
+_PAST = 60.0  # where log(1 + e^x) is x in either precision, and e^x still a number
+SERIES = 18  # 1/19! is below the rounding of float64
 _FAR = 16.0  # beyond this deficit e^δ may overflow in a sum, and the plain difference has all its digits
 
 
@@ -49,9 +52,11 @@ class Logistic:
     def drop(self, s, delta):
         """log(1 + q (e^δ - 1)) / δ with q = σ(-s)."""
         q = jax.nn.sigmoid(-s)
-        near = jnp.log1p(q * jnp.expm1(jnp.minimum(delta, _FAR)))
-        far = jax.nn.softplus(delta - s) - jax.nn.softplus(-s)
-        return _ratio(jnp.where(delta < _FAR, near, far), delta, q)
+        past = delta - s
+        near = q * delta * _growth(jnp.minimum(delta, 1.0))
+        far = jnp.exp(jnp.minimum(past, _PAST)) * jax.nn.sigmoid(s) - q
+        difference = jnp.log1p(jnp.where(delta < 1.0, near, far))
+        return _ratio(jnp.where(past < _PAST, difference, past - jax.nn.softplus(-s)), delta, q)
 
 
 @pytree
@@ -102,6 +107,14 @@ def named(loss: str) -> Loss:
     if loss not in LOSSES:
         raise ValueError(f"loss: expected one of {', '.join(LOSSES)}; got {loss!r}")
     return LOSSES[loss]
+
+
+def _growth(delta):
+    """(e^δ - 1) / δ for 0 ≤ δ ≤ 1, by its series Σ δ^k/(k+1)!; cheaper than expm1, and no quotient."""
+    series = jnp.full_like(delta, 1 / math.factorial(SERIES))
+    for k in range(SERIES - 1, 0, -1):
+        series = series * delta + 1 / math.factorial(k)
+    return series
 
 
 def _ratio(difference, delta, limit):

@@ -23,6 +23,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from jaxsim._tree import pytree, static
+from jaxsim.model.fold import largest, smallest, total
 
 
 @pytree
@@ -57,7 +58,7 @@ class ScaledMap:
     def pull(self, slope: Float[Array, "n 1 lanes"], log_slope: Float[Array, "n 1 lanes"], scores: Scores):
         """The gradient in the logits as (g e^-κ, κ), from slopes ℓ'(m_i) = -slope · exp(log_slope)."""
         n = len(scores.best)
-        kappa = jnp.round((self.log_scale + log_slope).max((0, 1)))
+        kappa = jnp.round(largest(self.log_scale + log_slope, 0, 1)[0, 0])
         weight = -slope * jnp.exp((self.log_scale - kappa) + log_slope) / (n * self.denominator)
         own = (self.short - scores.deficits) + self.past_short
         fall = jnp.where(scores.deficits == self.short, self.gap, own)
@@ -66,17 +67,15 @@ class ScaledMap:
 
 def scaled_map(logits: Float[Array, "n T lanes"], scores: Scores) -> ScaledMap:
     """The scaled attention map of `logits`; hidden tokens have logit -inf."""
-    largest = logits.max(1, keepdims=True)
-    short = jnp.where(logits >= largest, scores.deficits, jnp.inf).min(1, keepdims=True)
+    top = largest(logits, 1)
+    short = smallest(jnp.where(logits >= top, scores.deficits, jnp.inf), 1)
     peer = scores.deficits == short
-    runner_up = jnp.where(peer, -jnp.inf, logits).max(1, keepdims=True)
-    c = runner_up - largest
-    shift = jnp.where(c == -jnp.inf, 0.0, c)
-    weights = jnp.exp((logits - largest) - jnp.where(peer, 0.0, shift))
-    peers = 1.0 if scores.distinct else jnp.where(peer, weights, 0.0).sum(1, keepdims=True)
+    c = largest(jnp.where(peer, -jnp.inf, logits), 1) - top
+    weights = jnp.exp((logits - top) - jnp.where(peer | (c == -jnp.inf), 0.0, c))
+    peers = 1.0 if scores.distinct else total(jnp.where(peer, weights, 0.0), 1)
     # Σ_others w = Σ w - Σ_peers w loses nothing: the others hold a weight of 1, or nothing at all.
-    denominator = peers + jnp.exp(shift) * (weights.sum(1, keepdims=True) - peers)
-    gap = (weights * (scores.deficits - short)).sum(1, keepdims=True) / denominator
+    denominator = peers + jnp.exp(c) * (total(weights, 1) - peers)
+    gap = total(weights * (scores.deficits - short), 1) / denominator
     return ScaledMap(c, weights, denominator, short, gap)
 
 
