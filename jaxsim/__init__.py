@@ -12,7 +12,7 @@ from jaxsim.driver import compilations
 from jaxsim.margin import MarginSolver, MaxMargin, max_margin
 from jaxsim.problem import Problem
 from jaxsim.results import Run
-from jaxsim.simulation import simulate
+from jaxsim.simulation import simulate, simulate_many
 
 __version__ = "0.1.0"
 
@@ -28,4 +28,5 @@ __all__ = [
     "max_margin",
     "rules",
     "simulate",
+    "simulate_many",
 ]

@@ -140,10 +140,46 @@ def draw(
         chi2 = jax.random.chisquare(outside, rest, dtype=dtype) if rest else jnp.zeros((), dtype)
         return jax.random.normal(inside, (size,), dtype), chi2
 
-    def block(indices):
-        xi, chi2 = jax.vmap(one)(indices)
-        xi, _ = entry(xi)
-        xi, outside = jax.vmap(law.place)(xi, chi2)
-        return xi, entry(xi)[1], outside
+    return jax.lax.map(lambda indices: _start(law, *jax.vmap(one)(indices), entry), lanes)
 
-    return jax.lax.map(block, lanes)
+
+@functools.partial(jax.jit, static_argnames=("lanes", "size", "dtype"))
+def draw_each(
+    law: Law,
+    keys: Array,
+    entries: Callable[[Array], tuple[Array, Array]],
+    rests: Float[Array, " problems"],
+    lanes: int,
+    size: int,
+    dtype: Any,
+) -> tuple[Float[Array, "problems lanes size"], Float[Array, "problems lanes p"], Float[Array, "problems lanes"]]:
+    """What `draw` gives for the first `lanes` lanes, up to rounding, for many problems, each with its own key.
+
+    Args:
+        law: the law of W_0.
+        keys: one JAX key per problem.
+        entries: `Frame.entry` of each problem, stacked.
+        rests: dimension of the space outside the span of each problem.
+        lanes: lanes per problem.
+        size: numbers in ξ.
+        dtype: the run's dtype.
+    """
+
+    def problem(inputs):
+        key, entry, rest = inputs
+
+        def one(i):
+            inside, outside = jax.random.split(jax.random.fold_in(key, i))
+            chi2 = jax.random.chisquare(outside, jnp.maximum(rest, 1), dtype=dtype)
+            return jax.random.normal(inside, (size,), dtype), jnp.where(rest > 0, chi2, 0.0)
+
+        return _start(law, *jax.vmap(one)(jnp.arange(lanes, dtype=jnp.uint32)), entry)
+
+    return jax.lax.map(problem, (keys, entries, rests))
+
+
+def _start(law: Law, xi: Array, chi2: Array, entry: Callable[[Array], tuple[Array, Array]]):
+    """From standard Gaussian coordinates to ξ_0, start vectors and ‖W_0 outside‖²."""
+    xi, _ = entry(xi)
+    xi, outside = jax.vmap(law.place)(xi, chi2)
+    return xi, entry(xi)[1], outside

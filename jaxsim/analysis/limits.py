@@ -53,10 +53,11 @@ def follow(
     A difference of unit vectors keeps all its digits; 1 minus a correlation would lose half of them. NaN where
     W_k = 0 or the limit does not exist.
     """
-    norm = np.sqrt((xi * xi).sum(-1) + outside[:, None])
+    norm = np.sqrt(np.einsum("lrs,lrs->lr", xi, xi) + outside[:, None])
     with np.errstate(invalid="ignore", divide="ignore"):
-        apart = xi / norm[..., None] - unit[:, None, :]
-        error = np.sqrt((apart * apart).sum(-1) + outside[:, None] / norm**2)
+        apart = xi / norm[..., None]
+        apart -= unit[:, None, :]
+        error = np.sqrt(np.einsum("lrs,lrs->lr", apart, apart) + outside[:, None] / norm**2)
     return norm, error
 
 

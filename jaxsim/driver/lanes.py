@@ -21,8 +21,8 @@ from jaxtyping import Array, Float, Int
 from jaxsim.driver.advance import Model, trajectory
 from jaxsim.rules.base import Rule
 
-CACHE_BYTES = 2**17  # per array of a block; a few such arrays fit the second-level cache of a core
-CPU_BLOCKS = (16, 512)  # narrowest and widest block on a CPU
+CACHE_BYTES = 2**16  # per array of a block; a dozen such arrays fit the second-level cache of a core
+CPU_BLOCKS = (16, 256)  # narrowest and widest block on a CPU
 CPU_SPREAD = 8  # few lanes still make this many blocks, so that all cores have work
 ACCELERATOR_BLOCK = 2**14
 HOST_COPIES = 5  # of the recorded positions, in float64, while a chunk is analysed
@@ -74,14 +74,24 @@ def run_chunks(
     starts: Iterator[Float[Array, "lanes p"]],
     gaps: Int[np.ndarray, " R"],
     how: Plan,
+    models: Iterator[Model] | None = None,
 ) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray, dict[str, np.ndarray]]]:
-    """Records (lanes, R, …), final logits (lanes, n, T) and reports (lanes,) of each chunk, on the host."""
+    """Records (lanes, R, …), final logits (lanes, n, T) and reports (lanes,) of each chunk, on the host.
+
+    `models`, where given, takes the place of `model` and holds for each chunk one model per block: every leaf has
+    the blocks as its first axis.
+    """
     mesh = _mesh()
     sharded = NamedSharding(mesh, PartitionSpec("lanes"))
     for start in starts:
         blocks = jnp.swapaxes(jnp.asarray(start).reshape(how.blocks, how.width, -1), 1, 2)
         records, final, report = _program()(
-            model, rule, jax.device_put(blocks, sharded), jnp.asarray(gaps, jnp.int32), mesh
+            model if models is None else jax.device_put(next(models), sharded),
+            rule,
+            jax.device_put(blocks, sharded),
+            jnp.asarray(gaps, jnp.int32),
+            mesh,
+            models is not None,
         )
         yield (
             {name: _lanes_first(value) for name, value in records.items()},
@@ -105,20 +115,22 @@ def _mesh() -> Mesh:
 def _program():
     """The compiled form of `_run_blocks`; XLA vectorises for half of a wide CPU's registers unless told otherwise."""
     wide = {"xla_cpu_prefer_vector_width": "512"} if jax.default_backend() == "cpu" else None
-    return jax.jit(_run_blocks, static_argnames=("mesh",), compiler_options=wide)
+    return jax.jit(_run_blocks, static_argnames=("mesh", "each"), compiler_options=wide)
 
 
-def _run_blocks(model, rule, starts: Float[Array, "blocks p width"], gaps, mesh: Mesh):
+def _run_blocks(model, rule, starts: Float[Array, "blocks p width"], gaps, mesh: Mesh, each: bool):
     """All blocks of a chunk: sharded over devices, and on each device one after the other."""
 
     def local(model, rule, starts, gaps):
+        if each:
+            return lax.map(lambda pair: trajectory(pair[0], rule, pair[1], gaps), (model, starts))
         return lax.map(lambda start: trajectory(model, rule, start, gaps), starts)
 
     everywhere, split = PartitionSpec(), PartitionSpec("lanes")
     return jax.shard_map(
         local,
         mesh=mesh,
-        in_specs=(everywhere, everywhere, split, everywhere),
+        in_specs=(split if each else everywhere, everywhere, split, everywhere),
         out_specs=split,
         check_vma=False,
     )(model, rule, starts, gaps)

@@ -1,8 +1,8 @@
 """Models: what a rule minimises. Reduced coordinates, scaled gradients, losses."""
 
-from jaxsim.model.attention import Attention, attention
+from jaxsim.model.attention import Attention, attention, stacked
 from jaxsim.model.coordinates import Frame, frame_of
 from jaxsim.model.gradient import Block, Gradient
 from jaxsim.model.losses import LOSSES, Loss, named
 
-__all__ = ["LOSSES", "Attention", "Block", "Frame", "Gradient", "Loss", "attention", "frame_of", "named"]
+__all__ = ["LOSSES", "Attention", "Block", "Frame", "Gradient", "Loss", "attention", "frame_of", "named", "stacked"]

@@ -5,15 +5,17 @@ r"""Softmax attention with a fixed decoder: the loss in W, its scaled gradient, 
 L* is an infimum that no W attains: margins stay below s_{i,opt}.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from jaxsim._tree import pytree, static
-from jaxsim.model.coordinates import Frame, Params, Space
+from jaxsim.model.coordinates import Dual, Frame, Params, Space, host
 from jaxsim.model.fold import largest
 from jaxsim.model.gradient import Block, Gradient
 from jaxsim.model.losses import Loss
@@ -53,7 +55,7 @@ class Attention:
         g, log_scale = phi.pull(*self.loss.slope(self.scores.best - phi.deficit), self.scores)
         direction, norm = self.space.pull(g)
         gap, gap_log_scale = self._loss_gap(phi)
-        infimum = self.loss.value(self.scores.best).mean()
+        infimum = self.loss.value(self.scores.best).mean((0, 1))
         return Gradient((Block(direction, log_scale, norm),), gap, gap_log_scale, infimum)
 
     def _loss_gap(self, phi: ScaledMap) -> tuple[Float[Array, " lanes"], Float[Array, " lanes"]]:
@@ -79,7 +81,27 @@ class Attention:
 
 def attention(problem: Problem, frame: Frame, loss: Loss, dtype: Any) -> Attention:
     """The model of `problem`, computed on the host in float64 and then cast to `dtype`."""
-    visible = None if problem.mask is None else jnp.asarray(problem.mask[:, :, None])
+    return jax.tree.map(jnp.asarray, _on_host(problem, frame, loss, dtype))
+
+
+def stacked(problems: Sequence[Problem], frames: Sequence[Frame], loss: Loss, dtype: Any, each: int) -> Attention:
+    """One model for several problems of one shape in dual coordinates, `each` lanes for every problem in turn."""
+    models = [_on_host(problem, frame, loss, dtype) for problem, frame in zip(problems, frames, strict=True)]
+
+    def spread(parts) -> Any:
+        return np.repeat(np.concatenate(list(parts), axis=-1), each, axis=-1)
+
+    grams: Any = np.stack([m.space.gram for m in models])
+    space = Dual(grams, spread(m.space.size[None] for m in models), models[0].space.shape)
+    distinct = all(m.scores.distinct for m in models)
+    scores = Scores(spread(m.scores.deficits for m in models), spread(m.scores.best for m in models), distinct)
+    masked = any(problem.mask is not None for problem in problems)
+    visible = spread(problem.visible[:, :, None] for problem in problems) if masked else None
+    return Attention(space, scores, visible, loss)
+
+
+def _on_host(problem: Problem, frame: Frame, loss: Loss, dtype: Any) -> Any:
+    visible: Any = None if problem.mask is None else problem.mask[:, :, None]
     return Attention(frame.space(dtype), token_scores(problem, dtype), visible, loss)
 
 
@@ -90,4 +112,4 @@ def token_scores(problem: Problem, dtype: Any) -> Scores:
     deficits = best[:, None] - problem.scores
     rounded = np.sort(deficits.astype(dtype), axis=1)
     distinct = bool((np.diff(rounded, axis=1) > 0).all())
-    return Scores(jnp.asarray(deficits[:, :, None], dtype), jnp.asarray(best[:, None, None], dtype), distinct)
+    return Scores(*host(dtype, deficits[:, :, None], best[:, None, None]), distinct)

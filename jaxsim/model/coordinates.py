@@ -17,7 +17,6 @@ from typing import Any, Literal, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.linalg
 from jax import lax
 from jaxtyping import Array, Float
 
@@ -29,9 +28,17 @@ PRIMAL_OVERHEAD = 2.0  # small batched products cost about twice the flops of on
 Params = dict[str, Array]
 
 
-def _product(matrix: Float[Array, "p q"], x: Float[Array, "q lanes"]) -> Float[Array, "p lanes"]:
-    """A shared matrix times one column per lane, at full precision on every device."""
-    return lax.dot(matrix, x, precision=lax.Precision.HIGHEST)
+def _product(matrix: Float[Array, "*groups p q"], x: Float[Array, "q lanes"]) -> Float[Array, "p lanes"]:
+    """A shared matrix times one column per lane, at full precision on every device; or one matrix per group of lanes.
+
+    The matrices of groups are symmetric, and are multiplied with lanes first: few lanes make no long columns.
+    """
+    if matrix.ndim == 2:
+        return lax.dot(matrix, x, precision=lax.Precision.HIGHEST)
+    groups, p, q = matrix.shape
+    rows = x.reshape(q, groups, -1).transpose(1, 2, 0)
+    products = lax.dot_general(rows, matrix, (((2,), (1,)), ((0,), (0,))), precision=lax.Precision.HIGHEST)
+    return products.transpose(2, 0, 1).reshape(p, -1)
 
 
 class Space(Protocol):
@@ -56,10 +63,13 @@ class Space(Protocol):
 
 @pytree
 class Dual:
-    """Centred logits and coefficients, with the Gram matrix of the centred rows, and the root of its largest entry."""
+    """Centred logits and coefficients, with the Gram matrix of the centred rows, and the root of its largest entry.
 
-    gram: Float[Array, "N N"]
-    size: Float[Array, ""]
+    One of each for all lanes, or one for each of several equal groups of lanes that belong to different problems.
+    """
+
+    gram: Float[Array, "*groups N N"]
+    size: Float[Array, "*lanes"]
     shape: tuple[int, int] = static()
 
     def enter(self, start):
@@ -73,14 +83,14 @@ class Dual:
 
     def pull(self, g):
         """(K g, g), and the norm √(gᵀ K g), in units in which the squares of small tokens do not underflow."""
-        Kg = _product(self.gram, g.reshape(len(self.gram), -1)).reshape(g.shape)
+        Kg = _product(self.gram, g.reshape(self.gram.shape[-1], -1)).reshape(g.shape)
         unit = 1 / self.size
         squared = total(g * (Kg * unit * unit), 0, 1)[0, 0]
         return {"logits": Kg, "coeffs": g}, self.size * jnp.sqrt(squared)
 
     def position(self, params):
         """c, flattened."""
-        return params["coeffs"].reshape(len(self.gram), -1)
+        return params["coeffs"].reshape(self.gram.shape[-1], -1)
 
 
 @pytree
@@ -145,7 +155,7 @@ class Frame(Protocol):
     ambient: int  # d², the dimension of the whole of W
 
     def space(self, dtype: Any) -> Space:
-        """The device side, in the run's dtype."""
+        """The device side in the run's dtype, its leaves still on the host."""
         ...
 
     def project(self, W: Float[np.ndarray, "lanes d d"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -198,14 +208,16 @@ class DualFrame:
         self._root = (vectors * root) @ vectors.T * self._norms  # ξ = root c, logits = rootᵀ ξ
         self._inverse_root = (vectors / root) @ vectors.T / self._norms[:, None]  # c = inverse_root ξ
         self._projector = vectors @ vectors.T
-        self._centre = scipy.linalg.block_diag(*centre)
+        blocks = np.zeros((n, T, n, T))
+        blocks[np.arange(n), :, np.arange(n), :] = centre
+        self._centre = blocks.reshape(n * T, n * T)
         self.shape = (n, T)
         self.size, self.rank, self.ambient = n * T, int(keep.sum()), d * d
 
     def space(self, dtype):
         """See Frame."""
-        size = np.sqrt(np.abs(self.gram).max())
-        return Dual(jnp.asarray(self.gram, dtype), jnp.asarray(size, dtype), self.shape)
+        gram, size = host(dtype, self.gram, np.sqrt(np.abs(self.gram).max()))
+        return Dual(gram, size, self.shape)
 
     def project(self, W):
         """See Frame."""
@@ -217,6 +229,10 @@ class DualFrame:
         """See Frame."""
         projector = None if self.rank == self.size else jnp.asarray(self._projector, dtype)
         return DualEntry(jnp.asarray(self._root @ self._centre.T, dtype), projector)
+
+    def projection(self, dtype: Any) -> list[Any]:
+        """The arrays of `entry`, on the host and the projector always among them."""
+        return host(dtype, self._root @ self._centre.T, self._projector)
 
     def locate(self, start, position):
         """See Frame. Coefficients sum to zero in every sequence; the centring removes what rounding left of the sum."""
@@ -253,7 +269,7 @@ class PrimalFrame:
 
     def space(self, dtype):
         """See Frame."""
-        return Primal(jnp.asarray(self._centred, dtype), jnp.asarray(self._queries, dtype))
+        return Primal(*host(dtype, self._centred, self._queries))
 
     def project(self, W):
         """See Frame."""
@@ -331,6 +347,11 @@ def least_norm_coefficients(
     """The smallest c with Σ_it c_it x_it z_iᵀ = what `moved` describes; a bad lane stays in its own row."""
     rows = frame.combine(np.eye(n * T).reshape(n * T, n, T))
     return (moved @ np.linalg.pinv(rows)).reshape(*moved.shape[:-1], n, T)
+
+
+def host(dtype: Any, *arrays: np.ndarray) -> list[Any]:
+    """The arrays in the run's dtype, not yet on a device."""
+    return [array.astype(dtype) for array in arrays]
 
 
 def as_device(tree: Any, dtype: Any) -> Any:

@@ -33,7 +33,7 @@ class Gradient:
     blocks: tuple[Block, ...]
     gap: Float[Array, " lanes"]
     gap_log_scale: Float[Array, " lanes"]
-    infimum: Float[Array, ""]
+    infimum: Float[Array, "*lanes"]
 
     @property
     def scaled_norm(self) -> tuple[Float[Array, " lanes"], Float[Array, " lanes"]]:

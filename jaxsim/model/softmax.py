@@ -30,8 +30,8 @@ from jaxsim.model.fold import largest, smallest, total
 class Scores:
     """What the map needs to know of the token scores."""
 
-    deficits: Float[Array, "n T 1"]
-    best: Float[Array, "n 1 1"]
+    deficits: Float[Array, "n T #lanes"]
+    best: Float[Array, "n 1 #lanes"]
     distinct: bool = static()  # no two scores of a sequence are equal, so that k has no peer but itself
 
 

@@ -1,0 +1,69 @@
+"""What the user gave, checked: each message names the argument, what was expected and what came."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxsim._check import whole_number
+from jaxsim.init import Given, Law
+from jaxsim.model import named
+from jaxsim.problem import Problem
+
+LARGEST_SCORE = {"float32": 80.0, "float64": 700.0}  # e^-s stays a normal number
+
+
+def check(problem: Problem, init: Law | Given, lanes: int, steps: int, loss: str) -> tuple[int, int]:
+    """Lanes and steps as integers, or the ValueError that `simulate` would raise for these arguments."""
+    lanes, steps = whole_number("lanes", lanes), whole_number("steps", steps)
+    named(loss)
+    if isinstance(init, Given):
+        init.matrices(np.arange(0), lanes, problem.shape[2])
+    return lanes, steps
+
+
+def check_types(problem: Any, rule: Any, init: Any, key: Any) -> None:
+    """Refuse what is not a problem, a rule, a law or a key."""
+    if not isinstance(problem, Problem):
+        raise ValueError(f"problem: expected a jaxsim.Problem; got {type(problem).__name__}")
+    if isinstance(rule, type) or not hasattr(rule, "update"):
+        raise ValueError(f"rule: expected a rule such as jaxsim.rules.NGD(0.1); got {rule!r}")
+    if isinstance(init, type) or not (hasattr(init, "place") or isinstance(init, Given)):
+        raise ValueError(f"init: expected a law such as jaxsim.init.Gaussian(1.0); got {init!r}")
+    if not isinstance(key, jax.Array):
+        raise ValueError(f"key: expected a JAX key such as jax.random.key(0); got {key!r}")
+
+
+def check_range(problem: Problem, loss: str, real: np.dtype) -> None:
+    """Refuse scores at which differences of the loss leave the range of the dtype."""
+    scores = problem.scores[problem.visible]
+    largest = {"logistic": scores.max(), "exponential": np.abs(scores).max(), "linear": 0.0}[loss]
+    bound = LARGEST_SCORE[real.name]
+    if largest > bound:
+        raise ValueError(
+            f"decoder: token scores reach {largest:.4g}, where the {loss} loss leaves the range of {real}; expected at "
+            f"most {bound:g}. Scale the decoder down" + ("." if real == np.float64 else ", or use float64.")
+        )
+
+
+def run_dtype(dtype: Any) -> np.dtype:
+    """The dtype of a run: as asked, or the widest that JAX has switched on."""
+    enabled = jax.config.jax_enable_x64  # type: ignore[attr-defined]
+    real = np.dtype(dtype if dtype is not None else (np.float64 if enabled else np.float32))
+    if real not in (np.dtype(np.float32), np.dtype(np.float64)):
+        raise ValueError(f"dtype: expected float32 or float64; got {real}")
+    if real == np.float64 and not enabled:
+        raise ValueError(
+            "dtype: expected float32, because JAX has float64 switched off in this process; got float64. "
+            'Switch it on before the first computation: jax.config.update("jax_enable_x64", True).'
+        )
+    return real
+
+
+def kept_records(keep: Iterable[str]) -> set[str]:
+    """The names of what to keep at every recorded step."""
+    kept = {keep} if isinstance(keep, str) else set(keep)
+    if not kept <= {"logits", "coeffs"}:
+        raise ValueError(f"keep: expected 'logits' and 'coeffs'; got {sorted(kept - {'logits', 'coeffs'})}")
+    return kept

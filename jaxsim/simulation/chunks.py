@@ -1,0 +1,151 @@
+"""Between host and device: start vectors chunk by chunk, and recorded numbers back to the columns of a table."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Int
+
+from jaxsim import driver
+from jaxsim.analysis import Limits, follow
+from jaxsim.init import Given, Law, draw
+from jaxsim.model import Attention, Frame, attention, named
+from jaxsim.model.coordinates import as_device, least_norm_coefficients
+from jaxsim.problem import Problem
+from jaxsim.rules import Rule
+
+LOG10 = np.log(10.0)
+
+
+@dataclasses.dataclass
+class Work:
+    """One problem, one rule and many lanes, checked and ready to run chunk by chunk."""
+
+    problem: Problem
+    rule: Rule
+    init: Law | Given
+    key: jax.Array
+    lanes: int
+    recorded: Int[np.ndarray, " R"]
+    loss: str
+    dtype: np.dtype
+    frame: Frame
+    kept: set[str]
+    how: driver.Plan
+
+    def __post_init__(self):
+        self.limits = Limits(self.problem, self.frame)
+
+    def model(self) -> Attention:
+        """The model on the device."""
+        return attention(self.problem, self.frame, named(self.loss), self.dtype)
+
+    def starts(self) -> "Starts":
+        """A fresh stream of start vectors."""
+        return Starts(self.init, self.key, self.frame, self.lanes, self.problem.shape[2], self.dtype)
+
+    def parts(self, progress: Callable[[int, int], None] | None = None) -> Iterator[dict[str, np.ndarray]]:
+        """The columns of one chunk of lanes after another."""
+        model = self.model()
+        starts = self.starts()
+        gaps, size = np.diff(self.recorded, prepend=0), self.how.blocks * self.how.width
+        chunks = driver.run_chunks(model, as_device(self.rule, self.dtype), starts.over(self.how), gaps, self.how)
+        for k, (records, final, report) in enumerate(chunks):
+            valid = min(self.lanes - k * size, size)
+            xi0, outside = starts.taken.pop(0)
+            cut = {name: value[:valid] for name, value in records.items()}
+            cut_report = {name: value[:valid] for name, value in report.items()}
+            yield analyse(self.limits, cut, final[:valid], cut_report, xi0[:valid], outside[:valid], self.kept)
+            if progress is not None:
+                progress(min(self.lanes, (k + 1) * size), self.lanes)
+
+    def settings(self) -> dict[str, Any]:
+        """How the lanes are made, as plain values."""
+        settings: dict[str, Any] = {
+            "rule": repr(self.rule),
+            "rule_name": self.rule.name,
+            "init": repr(self.init) if not isinstance(self.init, Given) else f"Given{self.init.W0.shape}",
+            "key": np.asarray(jax.random.key_data(self.key)).ravel().tolist(),
+            "lanes": self.lanes,
+            "steps": int(self.recorded[-1]),
+            "loss": self.loss,
+            "dtype": self.dtype.name,
+            "coordinates": self.frame.kind,
+            "rank": self.frame.rank,
+        }
+        if isinstance(self.init, Given):
+            settings["given"] = beyond(self.init, self.frame)
+        return settings
+
+
+class Starts:
+    """Start vectors chunk by chunk; what the analysis needs of each chunk waits in `taken`."""
+
+    def __init__(self, init: Law | Given, key: jax.Array, frame: Frame, lanes: int, d: int, dtype: np.dtype):
+        self.init, self.key, self.frame, self.lanes, self.d, self.dtype = init, key, frame, lanes, d, dtype
+        self.taken: list[tuple[Any, Any]] = []
+
+    def over(self, how: driver.Plan) -> Iterator[jax.Array]:
+        """Start vectors of each chunk of the plan."""
+        for k in range(how.chunks):
+            index = how.chunk(k)
+            if isinstance(self.init, Given):
+                # Lanes past the end repeat the last one and are dropped afterwards.
+                W0 = self.init.matrices(np.minimum(index.ravel(), self.lanes - 1), self.lanes, self.d)
+                with np.errstate(over="ignore", invalid="ignore"):  # becomes the verdict of that lane
+                    xi, start, outside = self.frame.project(W0)
+                    start = jnp.asarray(start.astype(self.dtype))
+            else:
+                law, entry = as_device(self.init, self.dtype), self.frame.entry(self.dtype)
+                rest = self.frame.ambient - self.frame.rank
+                index = jnp.asarray(index, jnp.uint32)
+                xi, start, outside = draw(law, self.key, index, entry, self.frame.size, rest, self.dtype)
+            xi, outside = np.asarray(xi, np.float64), np.asarray(outside, np.float64)
+            self.taken.append((xi.reshape(index.size, -1), outside.ravel()))
+            yield start
+
+
+def beyond(init: Given, frame: Frame) -> np.ndarray:
+    """The part of the given matrices outside the span, which never moves."""
+    W0 = init.W0 if init.W0.ndim == 3 else init.W0[None]
+    with np.errstate(over="ignore", invalid="ignore"):
+        xi, _, _ = frame.project(W0)
+        return W0 - np.stack([frame.lift(x) for x in xi])
+
+
+def analyse(limits: Limits, records, final, report, xi0, outside, kept: set[str]) -> dict[str, np.ndarray]:
+    """Recorded numbers of some lanes to the columns of a Run."""
+    records = {name: np.asarray(value, np.float64) for name, value in records.items()}
+    visible = limits.problem.visible
+    known = np.where(visible & ~np.isnan(final), final, -np.inf)
+    selection = np.where((known == -np.inf).all(-1), visible.argmax(-1), known.argmax(-1))
+    number = limits.number(selection)
+    position = records.pop("position")
+    with np.errstate(invalid="ignore", over="ignore"):
+        xi = limits.frame.locate(xi0[:, None], position)
+        norm, error = follow(xi, outside, np.stack([limits.units[k] for k in number]))
+        final_logits = limits.frame.logits(xi[:, -1])
+        every_logits = limits.frame.logits(xi) if "logits" in kept else None
+    columns = {
+        "norm": norm,
+        "direction_error": error,
+        "final_logits": final_logits,
+        "selection_number": number,
+        "start": xi0,
+        "position": np.array(xi[:, -1]),
+        "outside": outside,
+    }
+    columns |= {f"log10_{name[4:]}": records[name] / LOG10 for name in records if name.startswith("log_")}
+    columns |= {f"report.{name}": np.asarray(value, np.float64) for name, value in report.items()}
+    if every_logits is not None:
+        columns["logits"] = every_logits
+    if "coeffs" in kept:
+        n, T = visible.shape
+        if limits.frame.kind == "dual":
+            columns["coeffs"] = position.reshape(*position.shape[:-1], n, T)
+        else:
+            columns["coeffs"] = least_norm_coefficients(limits.frame, xi - xi0[:, None], n, T)
+    return columns

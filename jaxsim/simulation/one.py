@@ -1,0 +1,121 @@
+"""`simulate`: from a problem, a rule and an initialisation law to a verdict on every lane."""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal
+
+import jax
+import numpy as np
+
+from jaxsim import driver
+from jaxsim._check import whole_number
+from jaxsim.analysis import Limits, Thresholds
+from jaxsim.init import Given, Law
+from jaxsim.model import frame_of
+from jaxsim.problem import Problem
+from jaxsim.results import Run
+from jaxsim.rules import Rule
+from jaxsim.simulation.arguments import check, check_range, check_types, kept_records, run_dtype
+from jaxsim.simulation.chunks import Work
+
+
+def simulate(
+    problem: Problem,
+    rule: Rule,
+    init: Law | Given,
+    *,
+    key: jax.Array,
+    lanes: int,
+    steps: int,
+    record: Sequence[int] | None = None,
+    loss: Literal["logistic", "exponential", "linear"] = "logistic",
+    dtype: Any = None,
+    coordinates: Literal["dual", "primal"] | None = None,
+    keep: Iterable[Literal["logits", "coeffs"]] = (),
+    thresholds: Thresholds | None = None,
+    chunk_bytes: int = 2**28,
+    chunk_lanes: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Run:
+    """Train one attention head from many initialisations at once and say where each run went.
+
+    Args:
+        problem: the data.
+        rule: a step-size rule, such as jaxsim.rules.NGD(0.1).
+        init: the law of W_0, such as jaxsim.init.Gaussian(1.0).
+        key: the JAX key; lane i draws from fold_in(key, i).
+        lanes: number of runs.
+        steps: number of updates S.
+        record: the recorded steps; by default 0 and about ten per decade. The horizon is always recorded.
+        loss: ℓ: "logistic", "exponential" or "linear".
+        dtype: float32 or float64; by default float64 where JAX has it switched on, else float32. Float32 is
+            accumulated with compensation and right at any depth.
+        coordinates: "dual" or "primal"; by default the cheaper one. Both give the same trajectories.
+        keep: "logits" and "coeffs" to keep them at every recorded step (lanes · R · n · T numbers each).
+        thresholds: when a run counts as saturated and aligned.
+        chunk_bytes: aim for the memory of the records of one chunk of lanes, in bytes; a chunk has at least one
+            block of lanes per device.
+        chunk_lanes: likewise for the lanes of one chunk. Results are the same for any chunk size.
+        progress: called as progress(lanes done, lanes) after each chunk.
+
+    Returns:
+        A `Run`. A lane whose arithmetic fails has the verdict "nonfinite" and does not touch the others.
+
+    Raises:
+        ValueError: where an argument has the wrong type, shape or range; or float64 is asked for while JAX has it
+            switched off.
+
+    Example:
+        >>> import jax, jaxsim
+        >>> problem = jaxsim.data.unit_sphere(jax.random.key(0), n=3, T=4, d=5)
+        >>> run = jaxsim.simulate(
+        ...     problem, jaxsim.rules.NGD(0.1), jaxsim.init.Gaussian(0.1), key=jax.random.key(1), lanes=8, steps=1000
+        ... )
+        >>> run.verdict.shape, run.direction_error.shape == (8, len(run.steps))
+        ((8,), True)
+    """
+    began = time.perf_counter()
+    work = prepare(
+        problem, rule, init, key, lanes, steps, record, loss, dtype, coordinates, keep, chunk_bytes, chunk_lanes
+    )
+    parts = list(work.parts(progress))
+    columns = {name: np.concatenate([part.pop(name) for part in parts]) for name in list(parts[0])}
+    settings = work.settings() | {"seconds": time.perf_counter() - began}
+    return assemble(work.limits, settings, work.recorded, columns, thresholds or Thresholds())
+
+
+def prepare(
+    problem, rule, init, key, lanes, steps, record, loss, dtype, coordinates, keep, chunk_bytes, chunk_lanes
+) -> Work:
+    """Check the arguments of `simulate` and plan the work."""
+    check_types(problem, rule, init, key)
+    lanes, steps = check(problem, init, lanes, steps, loss)
+    real = run_dtype(dtype)
+    check_range(problem, loss, real)
+    recorded = driver.record_steps(steps, record)
+    if chunk_lanes is not None:
+        whole_number("chunk_lanes", chunk_lanes)
+    kept, frame = kept_records(keep), frame_of(problem, coordinates)
+    size = max(frame.size, math.prod(problem.shape[:2]))
+    how = driver.plan(lanes, size, len(recorded), real.itemsize, chunk_bytes, chunk_lanes)
+    return Work(problem, rule, init, key, lanes, recorded, loss, real, frame, kept, how)
+
+
+def assemble(limits: Limits, settings, recorded, columns, thresholds: Thresholds) -> Run:
+    """A Run from the columns of its lanes and the limits that they met."""
+    report = {name[7:]: columns.pop(name) for name in list(columns) if name.startswith("report.")}
+    solutions = limits.solutions
+    return Run(
+        problem=limits.problem,
+        settings=settings,
+        steps=recorded,
+        selections=np.stack([mm.selection for mm in solutions]),
+        limit_norm=np.array([mm.norm for mm in solutions]),
+        limit_status=np.array([mm.status for mm in solutions]),
+        locally_optimal=np.array([mm.locally_optimal for mm in solutions]),
+        support=np.stack([mm.support for mm in solutions]),
+        report=report,
+        thresholds=thresholds,
+        **columns,
+    )
