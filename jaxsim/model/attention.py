@@ -112,4 +112,5 @@ def token_scores(problem: Problem, dtype: Any) -> Scores:
     deficits = best[:, None] - problem.scores
     rounded = np.sort(deficits.astype(dtype), axis=1)
     distinct = bool((np.diff(rounded, axis=1) > 0).all())
-    return Scores(*host(dtype, deficits[:, :, None], best[:, None, None]), distinct)
+    given, top = host(dtype, deficits[:, :, None], best[:, None, None])
+    return Scores(given, top, distinct)
