@@ -12,7 +12,7 @@ from jaxsim.driver import compilations
 from jaxsim.margin import MarginSolver, MaxMargin, max_margin
 from jaxsim.problem import Problem
 from jaxsim.results import Run
-from jaxsim.simulation import simulate, simulate_many
+from jaxsim.simulation import Survey, simulate, simulate_many, survey
 
 __version__ = "0.1.0"
 
@@ -21,6 +21,7 @@ __all__ = [
     "MaxMargin",
     "Problem",
     "Run",
+    "Survey",
     "Thresholds",
     "compilations",
     "data",
@@ -29,4 +30,5 @@ __all__ = [
     "rules",
     "simulate",
     "simulate_many",
+    "survey",
 ]

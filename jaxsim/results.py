@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from jaxsim.analysis import Proportion, Rate, Thresholds, by_direction, by_selection, fit_rate, fractions
 from jaxsim.analysis.limits import same
 from jaxsim.analysis.rates import Law
-from jaxsim.model.coordinates import Frame, frame_of, least_norm_coefficients
+from jaxsim.model.frames import Frame, frame_of, least_norm_coefficients
 from jaxsim.problem import Problem
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ import itertools
 import json
 import os
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,6 +59,50 @@ def _make(path: str | os.PathLike | None) -> tuple[Path, bool]:
         return folder, True
     except OSError as error:
         raise ValueError(f"out: cannot make the folder {os.fspath(path or '.')!r}: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def lane_table(path: str | os.PathLike) -> "Iterator[Callable[[pandas.DataFrame], None]]":
+    """A Parquet file written table by table, in constant memory; it appears under its name only when it is complete.
+
+    Args:
+        path: the file; an existing one is refused.
+
+    Raises:
+        ValueError: where the file exists or cannot be written.
+
+    Example:
+        >>> with lane_table("lanes.parquet") as write:  # doctest: +SKIP
+        ...     jaxsim.survey(problem, rule, law, key=key, lanes=10**6, steps=1000, each=write)
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    target = Path(path)
+    if target.exists():
+        raise ValueError(f"path: expected a new file; {os.fspath(path)!r} exists")
+    part = target.with_name(target.name + ".part")
+    with contextlib.ExitStack() as stack:
+        writer: Any = None
+
+        def add(table: "pandas.DataFrame") -> None:
+            nonlocal writer
+            rows = pyarrow.Table.from_pandas(table, preserve_index=False)
+            if writer is None:
+                writer = stack.enter_context(pyarrow.parquet.ParquetWriter(part, rows.schema))
+            writer.write_table(rows)
+
+        try:
+            yield add
+            stack.close()
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise ValueError(f"path: cannot write {os.fspath(path)!r}: {error.strerror or error}") from error
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+    if writer is not None:
+        part.rename(target)
 
 
 def write(folder: Path, groups: Mapping[str, Sequence[Run]], settings: Mapping[str, Any], full: bool = False) -> None:

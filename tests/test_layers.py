@@ -66,7 +66,7 @@ def test_rules_do_not_know_attention():
     assert not any(
         word in path.read_text(encoding="utf-8")
         for path in (ROOT / "rules").glob("*.py")
-        for word in ("model.attention", "model.softmax", "model.coordinates")
+        for word in ("model.attention", "model.softmax", "model.frames")
     )
 
 

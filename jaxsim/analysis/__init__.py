@@ -3,9 +3,10 @@
 from jaxsim.analysis.intervals import Proportion, fractions, wilson
 from jaxsim.analysis.limits import Limits, follow
 from jaxsim.analysis.rates import Rate, fit_rate
+from jaxsim.analysis.sketch import Sketch
 from jaxsim.analysis.verdict import VERDICTS, Thresholds, by_direction, by_selection
 
 __all__ = [
-    "VERDICTS", "Limits", "Proportion", "Rate", "Thresholds",
+    "VERDICTS", "Limits", "Proportion", "Rate", "Sketch", "Thresholds",
     "by_direction", "by_selection", "fit_rate", "follow", "fractions", "wilson",
 ]  # fmt: skip

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from jaxsim.margin import MarginSolver, MaxMargin
-from jaxsim.model.coordinates import Frame
+from jaxsim.model.frames import Frame
 from jaxsim.problem import Problem
 
 

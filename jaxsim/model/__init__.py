@@ -1,7 +1,7 @@
 """Models: what a rule minimises. Reduced coordinates, scaled gradients, losses."""
 
 from jaxsim.model.attention import Attention, attention, stacked
-from jaxsim.model.coordinates import Frame, frame_of
+from jaxsim.model.frames import Frame, frame_of
 from jaxsim.model.gradient import Block, Gradient
 from jaxsim.model.losses import LOSSES, Loss, named
 

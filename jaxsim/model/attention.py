@@ -15,11 +15,12 @@ from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from jaxsim._tree import pytree, static
-from jaxsim.model.coordinates import Dual, Frame, Params, Space, host
 from jaxsim.model.fold import largest
+from jaxsim.model.frames import Frame
 from jaxsim.model.gradient import Block, Gradient
 from jaxsim.model.losses import Loss
 from jaxsim.model.softmax import ScaledMap, Scores, log_attention_gap, scaled_map
+from jaxsim.model.spaces import Dual, Params, Space, host
 from jaxsim.problem import Problem
 
 Blocks = tuple[Params, ...]

@@ -3,5 +3,6 @@
 from jaxsim.simulation.arguments import check
 from jaxsim.simulation.many import simulate_many
 from jaxsim.simulation.one import simulate
+from jaxsim.simulation.survey import Survey, survey
 
-__all__ = ["check", "simulate", "simulate_many"]
+__all__ = ["Survey", "check", "simulate", "simulate_many", "survey"]

@@ -13,7 +13,8 @@ from jaxsim import driver
 from jaxsim.analysis import Limits, follow
 from jaxsim.init import Given, Law, draw
 from jaxsim.model import Attention, Frame, attention, named
-from jaxsim.model.coordinates import as_device, least_norm_coefficients
+from jaxsim.model.frames import least_norm_coefficients
+from jaxsim.model.spaces import as_device
 from jaxsim.problem import Problem
 from jaxsim.rules import Rule
 

@@ -14,7 +14,7 @@ from jaxsim import driver
 from jaxsim.analysis import Thresholds
 from jaxsim.init import Given, Law, draw_each
 from jaxsim.model import named, stacked
-from jaxsim.model.coordinates import DualEntry, as_device
+from jaxsim.model.spaces import DualEntry, as_device
 from jaxsim.problem import Problem
 from jaxsim.results import Run
 from jaxsim.rules import Rule
