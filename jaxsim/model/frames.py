@@ -21,6 +21,7 @@ from jaxtyping import Float
 from jaxsim.model.spaces import Dual, DualEntry, Primal, PrimalEntry, Space, host
 from jaxsim.problem import Problem
 
+ROWS = 1152  # of one product: a whole number of every register tile, for one thread or several
 PRIMAL_OVERHEAD = 2.0  # small batched products cost about twice the flops of one large one
 
 
@@ -114,7 +115,7 @@ class DualFrame:
 
     def locate(self, start, position):
         """See Frame. Coefficients sum to zero in every sequence; the centring removes what rounding left of the sum."""
-        return start + position @ (self._root @ self._centre).T
+        return start + _rows_times(position, (self._root @ self._centre).T)
 
     def combine(self, coeffs):
         """See Frame."""
@@ -122,7 +123,7 @@ class DualFrame:
 
     def logits(self, xi):
         """See Frame."""
-        return (xi @ self._root).reshape(*xi.shape[:-1], *self.shape)
+        return _rows_times(xi, self._root).reshape(*xi.shape[:-1], *self.shape)
 
     def lift(self, xi):
         """See Frame."""
@@ -200,6 +201,17 @@ def centring(problem: Problem) -> Float[np.ndarray, "n T T"]:
     """Per sequence, the matrix that takes the mean over visible tokens away; zero rows at hidden ones."""
     v = problem.visible.astype(float)
     return np.eye(v.shape[1]) * v[:, :, None] - v[:, :, None] * v[:, None, :] / v.sum(1)[:, None, None]
+
+
+def _rows_times(x: Float[np.ndarray, "... p"], matrix: Float[np.ndarray, "p q"]) -> Float[np.ndarray, "... q"]:
+    """Multiply by slices of one fixed shape, so that a row comes out the same whatever stands beside it."""
+    rows = x.reshape(-1, x.shape[-1])
+    product = np.empty((len(rows), matrix.shape[1]))
+    for k in range(0, len(rows), ROWS):
+        part = rows[k : k + ROWS]
+        full = part if len(part) == ROWS else np.concatenate([part, np.zeros((ROWS - len(part), rows.shape[1]))])
+        product[k : k + ROWS] = (full @ matrix)[: len(part)]
+    return product.reshape(*x.shape[:-1], -1)
 
 
 def _outside(W: np.ndarray, xi: np.ndarray, frame: Frame) -> np.ndarray:
