@@ -12,33 +12,86 @@ def main():
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="check the answers at small sizes; time nothing")
     parser.add_argument("--json", metavar="FILE", help="also write the figures and the environment to FILE")
+    parser.add_argument("--plot", metavar="FILE", help="also draw throughput against lanes, n, T and d")
+    parser.add_argument("--lanes", type=int, default=10**6, help="lanes of the largest survey (default: a million)")
     options = parser.parse_args()
     jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
     jax.config.update("jax_enable_x64", True)
-    from benchmarks import ceilings, rivals, throughput
+    from benchmarks import throughput
     from jaxsim.storage import environment
 
-    figures = {}
     for dtype in ("float32", "float64"):
         throughput.check(dtype)
-        if options.quick:
-            print(f"{dtype}: answers agree")
-            continue
-        real = jax.numpy.dtype(dtype).type
-        product, exponential = ceilings.measure(real)
-        rows = {"product alone (ceiling)": product, "exponentials alone": exponential}
-        for rule in throughput.RULES:
-            rows[f"jaxsim {rule}, 10,000 lanes"] = throughput.rate(rule, dtype, 10_000, 2000)
-        rows["jaxsim ngd, 1 lane"] = throughput.rate("ngd", dtype, 1, 100_000, 3)
-        rows["NumPy, batched, plain gradient"] = rivals.numpy_batched(throughput.problem(), real)
-        rows["eager autodiff, one run"] = rivals.eager_loop(throughput.problem(), real)
-        print(f"\n{dtype}: lane-steps per second, n=6, T=8, d=10, 2,000 steps, {jax.local_device_count()} devices")
-        for name, value in rows.items():
-            print(f"  {name:34s} {value / 1e6:10.4f} M   {100 * value / product:6.2f}% of the product")
-        figures[dtype] = rows
+        print(f"{dtype}: answers agree")
+    if options.quick:
+        return
+    print(f"device: {jax.devices()[0].device_kind}, {jax.local_device_count()} of them; JAX {jax.__version__}")
+    cold, warm = throughput.study()
+    print(
+        f"\npublished study, 100 problems x 2,000 steps with att-SVMs: {warm:.2f} s warm, {cold:.2f} s with compilation"
+    )
+    solved = throughput.margins()
+    print(f"att-SVMs with certificates: {solved:,.0f} per second")
+    figures = {"study_seconds": {"cold": cold, "warm": warm}, "margins_per_second": solved}
+    for dtype in ("float32", "float64"):
+        figures[dtype] = _one_dtype(dtype)
+    figures["survey"] = _surveys(options.lanes)
+    if options.plot:
+        from benchmarks import scaling
+
+        figures["scaling"] = scaling.draw(options.plot)
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:
             json.dump({"figures": figures, "environment": environment()}, file, indent=2)
+
+
+def _one_dtype(dtype):
+    """Figures of one precision, in lane-steps per second, each beside the product alone."""
+    from benchmarks import ceilings, throughput
+    from benchmarks.rivals import eager, numpy_batch
+
+    real = jax.numpy.dtype(dtype).type
+    product, exponential = ceilings.measure(real)
+    print(f"\n{dtype}: lane-steps per second, n=6, T=8, d=10, 2,000 steps, 20 records")
+    rows = {}
+
+    def row(name, value):
+        rows[name] = value
+        print(f"  {name:44s} {value / 1e6:10.4f} M   {100 * value / product:7.3f}% of the product", flush=True)
+
+    row("matrix product alone (the ceiling)", product)
+    row("exponentials alone", exponential)
+    for rule in throughput.RULES:
+        row(f"jaxsim {rule}, 10,000 lanes", throughput.rate(rule, dtype, 10_000, 2000))
+    row("jaxsim ngd, 1,000 problems x 10 lanes", throughput.many(dtype))
+    row("jaxsim ngd, 1 lane", throughput.rate("ngd", dtype, 1, 100_000, 3))
+    for d in (16, 4096):
+        row(f"jaxsim ngd, d={d}, 10,000 lanes", throughput.rate("ngd", dtype, 10_000, 2000, 3, throughput.problem(d=d)))
+    large = throughput.problem(n=200, T=16, d=64)
+    row("jaxsim ngd, n=200 T=16 d=64, 500 lanes", throughput.rate("ngd", dtype, 500, 100, 3, large, "saturated"))
+    row("NumPy batch, logits, unscaled", numpy_batch.rate(throughput.problem(), real))
+    row("one run, eager autodiff", eager.rate(throughput.problem(), real))
+    try:
+        from benchmarks.rivals import torch_batch
+    except ImportError:
+        print("  (PyTorch is not installed; its rivals are left out)")
+        return rows
+    for space in ("parameters", "logits"):
+        for compiled in (False, True):
+            name = f"PyTorch batch, {space}, {'compiled' if compiled else 'eager'}, unscaled"
+            row(name, torch_batch.rate(throughput.problem(), real, space, compiled))
+    return rows
+
+
+def _surveys(lanes):
+    """Throughput and peak memory of `survey` at ten thousand lanes and at many."""
+    from benchmarks import throughput
+
+    small, _ = throughput.survey("float32", 10_000, repeats=5)
+    large, memory = throughput.survey("float32", lanes)
+    print(f"\nsurvey, float32, 1,000 steps: {small / 1e6:.2f} M at 10,000 lanes, {large / 1e6:.2f} M at {lanes:,}")
+    print(f"peak resident memory of the whole process: {memory:.2f} GiB")
+    return {"10000": small, str(lanes): large, "peak_rss_gib": memory}
 
 
 if __name__ == "__main__":

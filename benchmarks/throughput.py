@@ -1,4 +1,7 @@
-"""Lane-steps per second of `simulate`, whole: draws, steps, records, att-SVMs, verdicts; its answer checked first."""
+"""Lane-steps per second of whole calls: draws, steps, records, att-SVMs, verdicts; answers checked first."""
+
+import resource
+import time
 
 import jax
 import numpy as np
@@ -9,30 +12,94 @@ from benchmarks.clock import median_seconds
 RULES = {"ngd": jaxsim.rules.NGD(0.1), "gd": jaxsim.rules.GD(1.0), "polyak": jaxsim.rules.Polyak()}
 
 
-def problem():
-    """One problem of the published experiment's family: n=6, T=8, d=10."""
-    return jaxsim.data.unit_sphere(jax.random.key(1), n=6, T=8, d=10)
+def problem(n=6, T=8, d=10, key=1):
+    """One problem of the published experiment's family: n=6, T=8, d=10 unless said."""
+    return jaxsim.data.unit_sphere(jax.random.key(key), n=n, T=T, d=d)
 
 
 def check(dtype):
-    """A lane of the timed configuration must stay on the float64 trajectory, deep into saturation."""
+    """Lanes of the timed configurations must stay on the float64 trajectory, deep into saturation."""
     law = jaxsim.init.Given(np.random.default_rng(0).standard_normal((10, 10)))
-    runs = [
-        jaxsim.simulate(problem(), RULES["ngd"], law, key=jax.random.key(0), lanes=1, steps=2000, dtype=kind)
-        for kind in (dtype, "float64")
-    ]
-    difference = np.abs(runs[0].final_logits - runs[1].final_logits).max() / np.abs(runs[1].final_logits).max()
-    assert difference < 1e-5, f"wrong answer: {difference:.1e}"
+    options: dict = dict(key=jax.random.key(0), lanes=1, steps=2000)
+    for rule in (RULES["ngd"], RULES["gd"], jaxsim.rules.Polyak(max_step=1.0)):
+        one, two = (jaxsim.simulate(problem(), rule, law, dtype=kind, **options) for kind in (dtype, "float64"))
+        (many,) = jaxsim.simulate_many([problem()], rule, law, dtype=dtype, **options)
+        for run in (one, many):
+            difference = np.abs(run.final_logits - two.final_logits).max() / np.abs(two.final_logits).max()
+            assert difference < 2e-5, f"wrong answer, {rule!r}: {difference:.1e}"
 
 
-def rate(rule, dtype, lanes, steps, repeats=5):
-    """Lane-steps per second at about 20 log-spaced records."""
-    record = np.unique(np.geomspace(1, steps, 20).astype(int)).tolist()
+def records(steps):
+    """About 20 log-spaced steps."""
+    return np.unique(np.geomspace(1, steps, 20).astype(int)).tolist()
+
+
+def rate(rule, dtype, lanes, steps, repeats=5, which=None, limits="all"):
+    """Lane-steps per second of `simulate` on one problem."""
+    data = which if which is not None else problem()
 
     def go():
         jaxsim.simulate(
-            problem(), RULES[rule], jaxsim.init.Gaussian(0.5), key=jax.random.key(0), lanes=lanes, steps=steps,
-            record=record, dtype=dtype,
+            data, RULES[rule], jaxsim.init.Gaussian(0.5), key=jax.random.key(0), lanes=lanes, steps=steps,
+            record=records(steps), dtype=dtype, limits=limits,  # type: ignore[arg-type]
         )  # fmt: skip
 
     return lanes * steps / median_seconds(go, repeats)
+
+
+def many(dtype, count=1000, lanes=10, steps=2000):
+    """Lane-steps per second of `simulate_many`."""
+    batch = [problem(key=k) for k in range(count)]
+
+    def go():
+        jaxsim.simulate_many(
+            batch, RULES["ngd"], jaxsim.init.Gaussian(0.5), key=jax.random.key(0), lanes=lanes, steps=steps,
+            record=records(steps), dtype=dtype,
+        )  # fmt: skip
+
+    return count * lanes * steps / median_seconds(go, 3)
+
+
+def survey(dtype, lanes, steps=1000, repeats=1):
+    """Lane-steps per second of `survey`, and the peak resident memory of this process in GiB."""
+
+    def go():
+        jaxsim.survey(
+            problem(), RULES["ngd"], jaxsim.init.Gaussian(0.5), key=jax.random.key(0), lanes=lanes, steps=steps,
+            record=records(steps), dtype=dtype,
+        )  # fmt: skip
+
+    if repeats > 1:
+        seconds = median_seconds(go, repeats)
+    else:
+        began = time.perf_counter()
+        go()
+        seconds = time.perf_counter() - began
+    return lanes * steps / seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def margins(count=4000):
+    """Distinct att-SVMs solved with their certificates per second, one core."""
+    solver = jaxsim.MarginSolver(problem())
+    selections = np.unique(np.random.default_rng(0).integers(0, 8, (count, 6)), axis=0)
+    assert all(mm.status == "optimal" for mm in solver.solve_many(selections[:100]))
+    return len(selections) / median_seconds(lambda: solver.solve_many(selections), 5)
+
+
+def study(problems=100, steps=2000):
+    """Seconds of the published study, first and second call: every run held against its own att-SVM."""
+    rng = np.random.default_rng(0)
+    batch = [problem(key=k) for k in range(problems)]
+    laws = [jaxsim.init.Given(rng.standard_normal((10, 10)) * 1e-3) for _ in batch]
+
+    def go():
+        runs = jaxsim.simulate_many(batch, RULES["ngd"], laws, key=jax.random.key(0), lanes=1, steps=steps)
+        return np.array([1 - run.direction_error[0] ** 2 / 2 for run in runs])  # correlations
+
+    seconds = []
+    for _ in range(4):
+        began = time.perf_counter()
+        correlations = go()
+        seconds.append(time.perf_counter() - began)
+    assert correlations.shape[0] == problems and np.nanmax(correlations) <= 1
+    return seconds[0], sorted(seconds[1:])[1]

@@ -28,7 +28,8 @@ class MaxMargin:
     Attributes:
         selection: α, shape (n,).
         status: "optimal"; "infeasible" (no W separates the selection; then norm is inf); or "inaccurate" (the
-            certificate does not reach 1e-9: the selection is within rounding of infeasible, and norm may be inf).
+            certificate does not reach 1e-9: the selection is within rounding of infeasible, and norm may be inf). In
+            results also "unsolved", where nobody asked.
         norm: ‖W^α‖_F.
         multipliers: λ_it ≥ 0 of the constraints, shape (n, T), 0 at t = α_i.
         support: True at the tokens whose constraint is active, shape (n, T).
@@ -38,7 +39,7 @@ class MaxMargin:
 
     problem: Problem
     selection: Int[np.ndarray, " n"]
-    status: Literal["optimal", "infeasible", "inaccurate"]
+    status: Literal["optimal", "infeasible", "inaccurate", "unsolved"]
     norm: float
     multipliers: Float[np.ndarray, "n T"]
     support: Bool[np.ndarray, "n T"]

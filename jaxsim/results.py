@@ -39,8 +39,8 @@ class Run:
         final_logits: (lanes, n, T); 0 at hidden tokens.
         selection: argmax over the visible tokens of the final logits, (lanes, n).
         selection_number: which row of the table of selections, (lanes,).
-        selections: the distinct final selections, (U, n), with `limit_norm` ‖W^α‖ (inf where infeasible),
-            `limit_status`, `locally_optimal` and `support` (U, n, T).
+        selections: the distinct final selections, (U, n), with `limit_norm` ‖W^α‖ (inf where infeasible, NaN where
+            unsolved), `limit_status`, `locally_optimal` and `support` (U, n, T).
         report: the rule's per-lane diagnostics, such as Polyak's capped_steps.
         start, position, outside: ξ_0, final ξ and ‖W_0 outside the span‖² (reduced coordinates).
         logits: (lanes, R, n, T), only where asked for.
@@ -109,7 +109,7 @@ class Run:
         number = self.selection_number
         return by_selection(
             finite=self.finite,
-            feasible=np.isfinite(self.limit_norm)[number],
+            feasible=~np.isinf(self.limit_norm)[number],
             saturated=self.log10_attention_gap[:, -1] <= np.log10(self.thresholds.saturation),
             optimal=same(self.selection, self.problem.optimal),
             locally_optimal=self.locally_optimal[number],

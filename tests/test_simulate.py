@@ -398,3 +398,22 @@ def test_bad_step_sizes(rule, eta):
 def test_bad_laws_and_caps(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_limits_of_saturated_lanes_only():
+    problem = jaxsim.data.unit_sphere(jax.random.key(4), n=4, T=5, d=3)
+    options = dict(key=jax.random.key(0), lanes=60, steps=60, chunk_lanes=16)
+    law = jaxsim.init.Gaussian(8.0)
+    every = jaxsim.simulate(problem, jaxsim.rules.NGD(0.1), law, **options)
+    some = jaxsim.simulate(problem, jaxsim.rules.NGD(0.1), law, limits="saturated", **options)
+    saturated = every.log10_attention_gap[:, -1] <= np.log10(every.thresholds.saturation)
+    assert 0 < saturated.sum() < 60
+    np.testing.assert_array_equal(some.direction_error[saturated], every.direction_error[saturated])
+    assert np.isnan(some.direction_error[~saturated]).all()
+    np.testing.assert_array_equal(some.verdict[saturated], every.verdict[saturated])
+    assert set(some.verdict[~saturated]) == {"unresolved"}
+    solved = some.limit_status != "unsolved"
+    assert 0 < solved.sum() < len(solved)
+    assert set(some.selection_number[saturated]) == set(np.flatnonzero(solved))
+    with pytest.raises(ValueError, match="limits: expected 'all' or 'saturated'; got 'none'"):
+        jaxsim.simulate(problem, jaxsim.rules.NGD(0.1), law, limits="none", **options)

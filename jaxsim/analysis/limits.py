@@ -12,13 +12,15 @@ from jaxsim.problem import Problem
 
 @dataclasses.dataclass
 class Limits:
-    """The distinct selections met so far, each solved once.
+    """The distinct selections met so far, each solved at most once.
 
-    `solutions[k]` is the limit of selection number k, `units[k]` its direction ξ^α/‖W^α‖ (NaN where infeasible).
+    `solutions[k]` is the limit of selection number k, `units[k]` its direction ξ^α/‖W^α‖ (NaN where there is none).
+    Where `all_lanes` is False, only selections of lanes that are needed are solved; the others are "unsolved".
     """
 
     problem: Problem
     frame: Frame
+    all_lanes: bool = True
 
     def __post_init__(self):
         self._solver = MarginSolver(self.problem)
@@ -26,23 +28,41 @@ class Limits:
         self.solutions: list[MaxMargin] = []
         self.units: list[np.ndarray] = []
 
-    def number(self, selections: Int[np.ndarray, "lanes n"]) -> Int[np.ndarray, " lanes"]:
-        """The number of each lane's selection; new ones are solved and numbered in order of appearance."""
+    def number(
+        self, selections: Int[np.ndarray, "lanes n"], needed: Bool[np.ndarray, " lanes"]
+    ) -> Int[np.ndarray, " lanes"]:
+        """The number of each lane's selection; new ones are numbered in order of appearance."""
         distinct, first, inverse = np.unique(selections, axis=0, return_index=True, return_inverse=True)
+        inverse = inverse.ravel()
         keys = [tuple(alpha) for alpha in distinct.tolist()]
-        new = [k for k in np.argsort(first) if keys[k] not in self._number]
-        if new:
-            self._number |= {keys[k]: len(self.solutions) + j for j, k in enumerate(new)}
-            solutions = self._solver.solve_many(distinct[new])
-            self.solutions += solutions
-            self.units += [self._unit(mm) for mm in solutions]
-        return np.array([self._number[key] for key in keys])[inverse.ravel()]
+        for k in np.argsort(first):
+            if keys[k] not in self._number:
+                self._number[keys[k]] = len(self.solutions)
+                self.solutions.append(_unsolved(self.problem, distinct[k]))
+                self.units.append(np.full(self.frame.size, np.nan))
+        numbers = np.array([self._number[key] for key in keys])
+        wanted = np.unique(numbers[inverse] if self.all_lanes else numbers[inverse[needed]])
+        todo = [k for k in wanted if self.solutions[k].status == "unsolved"]
+        if todo:
+            for k, mm in zip(todo, self._solver.solve_many([self.solutions[k].selection for k in todo]), strict=True):
+                self.solutions[k], self.units[k] = mm, self._unit(mm)
+        return numbers[inverse]
+
+    def of(self, numbers: Int[np.ndarray, " lanes"], needed: Bool[np.ndarray, " lanes"]) -> np.ndarray:
+        """The unit direction of each lane's limit, NaN for lanes whose limit is not asked for; (lanes, size)."""
+        units = np.stack([self.units[k] for k in numbers])
+        return units if self.all_lanes else np.where(needed[:, None], units, np.nan)
 
     def _unit(self, mm: MaxMargin) -> np.ndarray:
         # One at a time: a product of matrices rounds differently for another number of rows.
         if not np.isfinite(mm.norm):
             return np.full(self.frame.size, np.nan)
         return self.frame.combine(mm.coeffs[None])[0] / mm.norm
+
+
+def _unsolved(problem: Problem, alpha: Int[np.ndarray, " n"]) -> MaxMargin:
+    nothing = np.zeros(problem.visible.shape)
+    return MaxMargin(problem, alpha, "unsolved", np.nan, nothing, nothing.astype(bool), np.nan)
 
 
 def follow(

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int
 
 from jaxsim import driver
-from jaxsim.analysis import Limits, follow
+from jaxsim.analysis import Limits, Thresholds, follow
 from jaxsim.init import Given, Law, draw
 from jaxsim.model import Attention, Frame, attention, named
 from jaxsim.model.frames import least_norm_coefficients
@@ -36,9 +36,11 @@ class Work:
     frame: Frame
     kept: set[str]
     how: driver.Plan
+    thresholds: Thresholds
+    limits_of: str
 
     def __post_init__(self):
-        self.limits = Limits(self.problem, self.frame)
+        self.limits = Limits(self.problem, self.frame, self.limits_of == "all")
 
     def model(self) -> Attention:
         """The model on the device."""
@@ -59,7 +61,10 @@ class Work:
             xi0, outside = starts.taken.pop(0)
             cut = {name: value[:valid] for name, value in records.items()}
             cut_report = {name: value[:valid] for name, value in report.items()}
-            yield analyse(self.limits, cut, final[:valid], cut_report, xi0[:valid], outside[:valid], self.kept)
+            yield analyse(
+                self.limits, self.thresholds.saturation, cut, final[:valid], cut_report,
+                xi0[:valid], outside[:valid], self.kept,
+            )  # fmt: skip
             if progress is not None:
                 progress(min(self.lanes, (k + 1) * size), self.lanes)
 
@@ -117,17 +122,20 @@ def beyond(init: Given, frame: Frame) -> np.ndarray:
         return W0 - np.stack([frame.lift(x) for x in xi])
 
 
-def analyse(limits: Limits, records, final, report, xi0, outside, kept: set[str]) -> dict[str, np.ndarray]:
+def analyse(
+    limits: Limits, saturation: float, records, final, report, xi0, outside, kept: set[str]
+) -> dict[str, np.ndarray]:
     """Recorded numbers of some lanes to the columns of a Run."""
     records = {name: np.asarray(value, np.float64) for name, value in records.items()}
     visible = limits.problem.visible
     known = np.where(visible & ~np.isnan(final), final, -np.inf)
     selection = np.where((known == -np.inf).all(-1), visible.argmax(-1), known.argmax(-1))
-    number = limits.number(selection)
+    needed = records["log_attention_gap"][:, -1] <= np.log(saturation)
+    number = limits.number(selection, needed)
     position = records.pop("position")
     with np.errstate(invalid="ignore", over="ignore"):
         xi = limits.frame.locate(xi0[:, None], position)
-        norm, error = follow(xi, outside, np.stack([limits.units[k] for k in number]))
+        norm, error = follow(xi, outside, limits.of(number, needed))
         final_logits = limits.frame.logits(xi[:, -1])
         every_logits = limits.frame.logits(xi) if "logits" in kept else None
     columns = {

@@ -19,11 +19,10 @@ from jaxsim.problem import Problem
 from jaxsim.results import Run
 from jaxsim.rules import Rule
 from jaxsim.simulation.chunks import Work, analyse
-from jaxsim.simulation.one import assemble, prepare
+from jaxsim.simulation.one import CHUNK_BYTES, assemble, prepare
 
 BLOCK = 256  # lanes that share a block, of several problems
 ALIGNED = 64  # a width that is no multiple of this leaves vectors part empty
-CHUNK_BYTES = 2**28
 
 
 def simulate_many(
@@ -38,6 +37,7 @@ def simulate_many(
     loss: Literal["logistic", "exponential", "linear"] = "logistic",
     dtype: Any = None,
     thresholds: Thresholds | None = None,
+    limits: Literal["all", "saturated"] = "all",
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Run]:
     """`simulate` on many problems of one shape, with a few lanes each, in one program.
@@ -55,6 +55,7 @@ def simulate_many(
         loss: as for `simulate`.
         dtype: as for `simulate`.
         thresholds: as for `simulate`.
+        limits: as for `simulate`.
         progress: called as progress(problems done, problems).
 
     Returns:
@@ -78,13 +79,26 @@ def simulate_many(
     laws = list(init) if isinstance(init, Sequence) else [init] * len(problems)
     _check(problems, laws)
     batch = [
-        prepare(problem, rule, law, key, lanes, steps, record, loss, dtype, "dual", (), CHUNK_BYTES, None)
+        prepare(
+            problem,
+            rule,
+            law,
+            key=key,
+            lanes=lanes,
+            steps=steps,
+            record=record,
+            loss=loss,
+            dtype=dtype,
+            coordinates="dual",
+            thresholds=thresholds,
+            limits=limits,
+        )  # fmt: skip
         for problem, law in zip(problems, laws, strict=True)
     ]
     keys = jax.vmap(lambda p: jax.random.fold_in(key, p))(jnp.arange(len(batch), dtype=jnp.uint32))
     each: list[Any] = []
     for work, columns in _columns(batch, keys):
-        each.append((work.limits, work.settings(), work.recorded, columns, thresholds or Thresholds()))
+        each.append((work.limits, work.settings(), work.recorded, columns, work.thresholds))
         if progress is not None:
             progress(len(each), len(batch))
     seconds = (time.perf_counter() - began) / len(batch)
@@ -148,6 +162,7 @@ def _columns(batch: list[Work], keys: jax.Array) -> Iterator[tuple[Work, dict[st
             xi0, outside = held[0][j]
             columns = analyse(
                 batch[p].limits,
+                first.thresholds.saturation,
                 {name: value[at] for name, value in records_.items()},
                 final[at],
                 {name: value[at] for name, value in report.items()},

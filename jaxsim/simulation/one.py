@@ -19,6 +19,8 @@ from jaxsim.rules import Rule
 from jaxsim.simulation.arguments import check, check_range, check_types, kept_records, run_dtype
 from jaxsim.simulation.chunks import Work
 
+CHUNK_BYTES = 2**28
+
 
 def simulate(
     problem: Problem,
@@ -34,7 +36,8 @@ def simulate(
     coordinates: Literal["dual", "primal"] | None = None,
     keep: Iterable[Literal["logits", "coeffs"]] = (),
     thresholds: Thresholds | None = None,
-    chunk_bytes: int = 2**28,
+    limits: Literal["all", "saturated"] = "all",
+    chunk_bytes: int = CHUNK_BYTES,
     chunk_lanes: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Run:
@@ -54,6 +57,9 @@ def simulate(
         coordinates: "dual" or "primal"; by default the cheaper one. Both give the same trajectories.
         keep: "logits" and "coeffs" to keep them at every recorded step (lanes · R · n · T numbers each).
         thresholds: when a run counts as saturated and aligned.
+        limits: hold every lane against the att-SVM of its selection, or only saturated ones. With thousands of
+            constraints an att-SVM takes seconds, and lanes that have not settled have as many selections as lanes.
+            The direction errors of the others are NaN, and an infeasible selection shows only when it saturates.
         chunk_bytes: aim for the memory of the records of one chunk of lanes, in bytes; a chunk has at least one
             block of lanes per device.
         chunk_lanes: likewise for the lanes of one chunk. Results are the same for any chunk size.
@@ -77,16 +83,33 @@ def simulate(
     """
     began = time.perf_counter()
     work = prepare(
-        problem, rule, init, key, lanes, steps, record, loss, dtype, coordinates, keep, chunk_bytes, chunk_lanes
-    )
+        problem, rule, init, key=key, lanes=lanes, steps=steps, record=record, loss=loss, dtype=dtype,
+        coordinates=coordinates, keep=keep, thresholds=thresholds, limits=limits, chunk_bytes=chunk_bytes,
+        chunk_lanes=chunk_lanes,
+    )  # fmt: skip
     parts = list(work.parts(progress))
     columns = {name: np.concatenate([part.pop(name) for part in parts]) for name in list(parts[0])}
     settings = work.settings() | {"seconds": time.perf_counter() - began}
-    return assemble(work.limits, settings, work.recorded, columns, thresholds or Thresholds())
+    return assemble(work.limits, settings, work.recorded, columns, work.thresholds)
 
 
 def prepare(
-    problem, rule, init, key, lanes, steps, record, loss, dtype, coordinates, keep, chunk_bytes, chunk_lanes
+    problem: Problem,
+    rule: Rule,
+    init: Law | Given,
+    *,
+    key: jax.Array,
+    lanes: int,
+    steps: int,
+    record: Sequence[int] | None,
+    loss: str,
+    dtype: Any,
+    thresholds: Thresholds | None,
+    limits: str,
+    coordinates: Literal["dual", "primal"] | None = None,
+    keep: Iterable[str] = (),
+    chunk_bytes: int = CHUNK_BYTES,
+    chunk_lanes: int | None = None,
 ) -> Work:
     """Check the arguments of `simulate` and plan the work."""
     check_types(problem, rule, init, key)
@@ -99,7 +122,10 @@ def prepare(
     kept, frame = kept_records(keep), frame_of(problem, coordinates)
     size = max(frame.size, math.prod(problem.shape[:2]))
     how = driver.plan(lanes, size, len(recorded), real.itemsize, chunk_bytes, chunk_lanes)
-    return Work(problem, rule, init, key, lanes, recorded, loss, real, frame, kept, how)
+    if limits not in ("all", "saturated"):
+        raise ValueError(f"limits: expected 'all' or 'saturated'; got {limits!r}")
+    held = thresholds or Thresholds()
+    return Work(problem, rule, init, key, lanes, recorded, loss, real, frame, kept, how, held, limits)
 
 
 def assemble(limits: Limits, settings, recorded, columns, thresholds: Thresholds) -> Run:

@@ -14,7 +14,7 @@ from jaxsim.init import Given, Law
 from jaxsim.problem import Problem
 from jaxsim.results import Run
 from jaxsim.rules import Rule
-from jaxsim.simulation.one import assemble, prepare
+from jaxsim.simulation.one import CHUNK_BYTES, assemble, prepare
 
 if TYPE_CHECKING:
     import pandas
@@ -90,7 +90,8 @@ def survey(
     dtype: Any = None,
     coordinates: Literal["dual", "primal"] | None = None,
     thresholds: Thresholds | None = None,
-    chunk_bytes: int = 2**28,
+    limits: Literal["all", "saturated"] = "all",
+    chunk_bytes: int = CHUNK_BYTES,
     each: "Callable[[pandas.DataFrame], None] | None" = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Survey:
@@ -110,6 +111,7 @@ def survey(
         dtype: float32 or float64.
         coordinates: "dual" or "primal".
         thresholds: when a run counts as saturated and aligned.
+        limits: which lanes to hold against the att-SVM of their selection.
         chunk_bytes: aim for the memory of one chunk of lanes.
         each: called with the table of every chunk, one row per lane, as `Run.to_pandas` gives; to write it to disk
             use `jaxsim.storage.lane_table`.
@@ -131,12 +133,15 @@ def survey(
         (100, True)
     """
     began = time.perf_counter()
-    work = prepare(problem, rule, init, key, lanes, steps, record, loss, dtype, coordinates, (), chunk_bytes, None)
-    settings, limits = work.settings(), thresholds or Thresholds()
+    work = prepare(
+        problem, rule, init, key=key, lanes=lanes, steps=steps, record=record, loss=loss, dtype=dtype,
+        coordinates=coordinates, thresholds=thresholds, limits=limits, chunk_bytes=chunk_bytes,
+    )  # fmt: skip
+    settings = work.settings()
     tally = _Tally(work.recorded)
     run = None
     for columns in work.parts(progress):
-        run = assemble(work.limits, settings, work.recorded, columns, limits)
+        run = assemble(work.limits, settings, work.recorded, columns, work.thresholds)
         table = tally.add(run)
         if each is not None:
             each(table)
