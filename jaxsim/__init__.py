@@ -6,7 +6,7 @@
 'optimal'
 """
 
-from jaxsim import data, init, rules
+from jaxsim import data, init, rules, storage
 from jaxsim.analysis import Thresholds
 from jaxsim.driver import compilations
 from jaxsim.margin import MarginSolver, MaxMargin, max_margin
@@ -30,5 +30,6 @@ __all__ = [
     "rules",
     "simulate",
     "simulate_many",
+    "storage",
     "survey",
 ]

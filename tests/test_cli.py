@@ -130,3 +130,16 @@ def test_help_and_version(tmp_path):
 def test_console_script_is_declared():
     text = (pathlib.Path(jaxsim.__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
     assert 'jaxsim = "jaxsim.cli:main"' in text
+
+
+def test_compiled_programs_are_kept_on_request(tmp_path):
+    arguments = ["run", "--data", "unit-sphere", "--rule", "ngd=0.1", *SMALL, "--cache", "programs"]
+    assert command(*arguments, "--out", "one", cwd=tmp_path).returncode == 0
+    kept = {path.name for path in (tmp_path / "programs").iterdir() if path.name.endswith("-cache")}
+    assert any("run_blocks" in name for name in kept)
+    assert command(*arguments, "--out", "two", cwd=tmp_path).returncode == 0
+    assert kept == {path.name for path in (tmp_path / "programs").iterdir() if path.name.endswith("-cache")}
+    (tmp_path / "file").write_text("")
+    done = command(*arguments[:-1], "file/inside", "--out", "three", cwd=tmp_path)
+    assert done.returncode == 2 and "cache: cannot make the folder" in done.stderr
+    assert not (tmp_path / "three").exists()

@@ -34,3 +34,10 @@ def test_the_file_of_the_readme_runs(tmp_path):
     subprocess.run([sys.executable, "-m", "jaxsim", *arguments], cwd=tmp_path, check=True, capture_output=True)
     reading = next(block for block in re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL) if "read_parquet" in block)
     subprocess.run([sys.executable, "-c", reading], cwd=tmp_path, check=True)
+
+
+def test_the_survey_of_the_readme_runs(tmp_path):
+    blocks = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    code = blocks[0] + next(block for block in blocks if "lane_table" in block).replace("10**6", "64")
+    subprocess.run([sys.executable, "-c", code.replace("steps=5000", "steps=50")], cwd=tmp_path, check=True)
+    assert (tmp_path / "lanes.parquet").exists()

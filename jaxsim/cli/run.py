@@ -55,6 +55,7 @@ def run(
     dtype: Annotated[str, _Machine(help="float64, or float32: compensated, right at any depth.")] = "float64",
     cores: Annotated[int | None, _Machine(help="CPU cores to use (default: all).")] = None,
     memory: Annotated[int, _Machine(help="Bound on the memory for one chunk of lanes, in MiB.")] = 256,
+    cache: Annotated[Path | None, _Machine(help="Folder in which to keep compiled programs between runs.")] = None,
     out: Annotated[Path | None, _Output(help="New or empty results folder (default: next jaxsim-run-NNN).")] = None,
     full: Annotated[bool, _Output("--full", help="Also save every run's arrays, for jaxsim.Run.load.")] = False,
 ) -> None:
@@ -67,6 +68,9 @@ def run(
     if dtype not in ("float32", "float64"):
         raise ValueError(f"dtype: expected float32 or float64; got {dtype!r}")
     jax.config.update("jax_enable_x64", dtype == "float64")
+    if cache is not None:
+        jax.config.update("jax_compilation_cache_dir", str(_folder(cache)))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
     from jaxsim import storage
     from jaxsim.cli import table
@@ -113,6 +117,14 @@ def run(
             table.show(name, runs)
         storage.write(folder, groups, settings, full)
     table.closing(folder, time.perf_counter() - began)
+
+
+def _folder(cache: Path) -> Path:
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"cache: cannot make the folder {str(cache)!r}: {error.strerror}") from error
+    return cache
 
 
 def _cores() -> int:
