@@ -39,3 +39,21 @@ def test_dimension_4096_costs_what_64_does_and_stays_under_2_gib():
     assert large["finite"] and large["lanes"] == 10000
     assert large["rss"] < 2.0
     assert large["seconds"] < 1.5 * small["seconds"]
+
+
+def test_a_million_lanes_fit_in_two_gibibytes():
+    code = """
+import jax, resource
+jax.config.update("jax_num_cpu_devices", 2)
+import jaxsim
+problem = jaxsim.data.unit_sphere(jax.random.key(1))
+found = jaxsim.survey(
+    problem, jaxsim.rules.NGD(0.1), jaxsim.init.Gaussian(0.5), key=jax.random.key(0), lanes=10**6, steps=1000
+)
+assert found.lanes == 10**6
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    peak = float(done.stdout)
+    print(f"peak resident memory {peak:.2f} GiB")
+    assert peak < 2
