@@ -82,23 +82,23 @@ class Given:
     """Starts given as arrays.
 
     Args:
-        W0: one matrix (d, d) for every lane, or one per lane (lanes, d, d); finite.
+        W0: one matrix (d, e) for every lane, or one per lane (lanes, d, e); finite. In self-attention e = d.
     """
 
     W0: Any
 
     def __post_init__(self):
         W = np.asarray(self.W0)
-        if W.ndim not in (2, 3) or W.shape[-1] != W.shape[-2]:
-            raise ValueError(f"W0: expected shape (d, d) or (lanes, d, d); got {W.shape}")
-        object.__setattr__(self, "W0", finite_array("W0", W, (None,) * W.ndim, "(d, d) or (lanes, d, d)"))
+        if W.ndim not in (2, 3):
+            raise ValueError(f"W0: expected shape (d, e) or (lanes, d, e); got {W.shape}")
+        object.__setattr__(self, "W0", finite_array("W0", W, (None,) * W.ndim, "(d, e) or (lanes, d, e)"))
 
-    def matrices(self, lanes: np.ndarray, total: int, d: int) -> Float[np.ndarray, "lanes d d"]:
-        """The starts of the lanes with these indices, out of `total`."""
-        if self.W0.shape[-1] != d:
-            raise ValueError(f"W0: expected matrices {(d, d)}; got {self.W0.shape[-2:]}")
+    def matrices(self, lanes: np.ndarray, total: int, shape: tuple[int, int]) -> Float[np.ndarray, "lanes d e"]:
+        """The starts of the lanes with these indices, out of `total`, for weights of this shape."""
+        if self.W0.shape[-2:] != shape:
+            raise ValueError(f"W0: expected matrices {shape}; got {self.W0.shape[-2:]}")
         if self.W0.ndim == 2:
-            return np.broadcast_to(self.W0, (len(lanes), d, d))
+            return np.broadcast_to(self.W0, (len(lanes), *shape))
         if len(self.W0) != total:
             raise ValueError(f"W0: expected one matrix per lane, {total}; got {len(self.W0)}")
         return self.W0[lanes]

@@ -62,11 +62,11 @@ class MaxMargin:
         return mu
 
     @property
-    def W(self) -> Float[np.ndarray, "d d"]:
+    def W(self) -> Float[np.ndarray, "d e"]:
         """W^α as a matrix; NaN where there is none."""
         if not np.isfinite(self.norm):
-            return np.full((self.problem.shape[2],) * 2, np.nan)
-        return np.einsum("it,itd,ie->de", self.coeffs, self.problem.tokens, self.problem.queries, optimize=True)
+            return np.full(self.problem.weights, np.nan)
+        return np.einsum("it,itd,ie->de", self.coeffs, self.problem.keys, self.problem.queries, optimize=True)
 
     @property
     def locally_optimal(self) -> bool:
@@ -83,14 +83,14 @@ class MarginSolver:
     orthonormal basis of their span by a QR factorisation, which keeps the relative precision of each row however
     different their sizes. A selection is a least-distance problem over unit rows, solved by non-negative least
     squares (Lawson & Hanson, Solving Least Squares Problems, ch. 23) and polished on its active set. The certificate is
-    computed from tokens and queries, not from the factorisation.
+    computed from keys and queries, not from the factorisation.
     """
 
     def __init__(self, problem: Problem):
         self.problem = problem
         self._visible = visible = problem.visible
         n, T, _ = problem.shape
-        tokens = problem.tokens * visible[:, :, None]
+        tokens = problem.keys * visible[:, :, None]
         tokens = (tokens - tokens.sum(1, keepdims=True) / visible.sum(1)[:, None, None]) * visible[:, :, None]
         token_size, query_size = np.abs(tokens).max(), np.abs(problem.queries).max()
         self._unit = token_size * query_size  # all else is in units in which the largest entries are 1
@@ -260,13 +260,14 @@ def _solve_with_cvxpy(problem: Problem, alpha: np.ndarray) -> MaxMargin:
     """The same problem, stated in d × d variables and given to Clarabel."""
     import cvxpy as cp
 
-    n, _, d = problem.shape
+    n = len(problem.labels)
+    size = problem.weights[0] * problem.weights[1]
     constrained = problem.visible.copy()
     constrained[np.arange(n), alpha] = False
     i, t = np.nonzero(constrained)
-    differences = problem.tokens[i, alpha[i]] - problem.tokens[i, t]
-    rows = np.einsum("md,me->mde", differences, problem.queries[i]).reshape(len(i), d * d)
-    w = cp.Variable(d * d)
+    differences = problem.keys[i, alpha[i]] - problem.keys[i, t]
+    rows = np.einsum("md,me->mde", differences, problem.queries[i]).reshape(len(i), size)
+    w = cp.Variable(size)
     constraint = rows @ w >= 1
     program = cp.Problem(cp.Minimize(0.5 * cp.sum_squares(w)), [constraint])
     program.solve(solver=cp.CLARABEL, tol_gap_abs=1e-12, tol_gap_rel=1e-12, tol_feas=1e-12)

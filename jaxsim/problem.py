@@ -20,15 +20,19 @@ class Problem:
 
         a_it = x_itᵀ W z_i,   φ_i = softmax(a_i),   m_i = Σ_t φ_it s_it,   s_it = y_i uᵀ x_it.
 
+    Queries may have another dimension e than tokens; W is then d × e. Where keys k_it are given, logits see them in
+    place of the tokens, which keep the scores: a_it = k_itᵀ W z_i.
+
     All arrays are kept on the host in float64, whatever precision the simulation runs in.
 
     Args:
         tokens: x, shape (n, T, d).
-        queries: z, shape (n, d); or, for self-attention, the index of the query token, one integer for
-            all sequences or one for each, shape (n,).
+        queries: z, shape (n, e), with e = d in most uses; or, for self-attention, the index of the query token, one
+            integer for all sequences or one for each, shape (n,).
         labels: y, shape (n,), each +1 or -1.
         decoder: u, shape (d,), not zero.
         mask: True where a token exists, shape (n, T); None when all sequences have T tokens.
+        keys: what logits see of the tokens, shape (n, T, k); by default the tokens themselves.
 
     Raises:
         ValueError: where an argument has the wrong shape or value; the message names the argument, what
@@ -47,12 +51,13 @@ class Problem:
     """
 
     tokens: Float[np.ndarray, "n T d"]
-    queries: Float[np.ndarray, "n d"]
+    queries: Float[np.ndarray, "n e"]
     labels: Float[np.ndarray, " n"]
     decoder: Float[np.ndarray, " d"]
     mask: Bool[np.ndarray, "n T"] | None = None
+    given_keys: Float[np.ndarray, "n T k"] | None = None
 
-    def __init__(self, tokens: Any, queries: Any, labels: Any, decoder: Any, mask: Any = None):
+    def __init__(self, tokens: Any, queries: Any, labels: Any, decoder: Any, mask: Any = None, keys: Any = None):
         x = finite_array("tokens", tokens, (None, None, None), "(n, T, d)")
         n, T, d = x.shape
         if n < 1 or T < 2 or d < 1:
@@ -69,11 +74,14 @@ class Problem:
         visible = _visible(mask, n, T)
         z = _queries(queries, x, visible)
         put = object.__setattr__
-        for name, value in dict(tokens=x, queries=z, labels=y, decoder=u, mask=visible).items():
+        k = None if keys is None else finite_array("keys", keys, (n, T, None), "(n, T, k)")
+        for name, value in dict(tokens=x, queries=z, labels=y, decoder=u, mask=visible, given_keys=k).items():
             if value is not None:
                 value.flags.writeable = False
             put(self, name, value)
-        _refuse_duplicates(x, visible)
+        _refuse_duplicates("tokens", x, visible)
+        if k is not None:
+            _refuse_duplicates("keys", k, visible)
         ties_in_top_score(self.scores, visible)
 
     def __repr__(self):
@@ -85,6 +93,16 @@ class Problem:
         """(n, T, d)."""
         n, T, d = self.tokens.shape
         return n, T, d
+
+    @property
+    def keys(self) -> Float[np.ndarray, "n T k"]:
+        """What logits see of the tokens."""
+        return self.tokens if self.given_keys is None else self.given_keys
+
+    @property
+    def weights(self) -> tuple[int, int]:
+        """The shape of W: (d, d) in self-attention."""
+        return self.keys.shape[2], self.queries.shape[1]
 
     @property
     def scores(self) -> Float[np.ndarray, "n T"]:
@@ -104,14 +122,17 @@ class Problem:
     def fingerprint(self) -> str:
         """A hash of the content: equal for equal problems on every machine."""
         digest = hashlib.sha256()
-        for leaf in (self.tokens, self.queries, self.labels, self.decoder, self.visible):
+        leaves = [self.tokens, self.queries, self.labels, self.decoder, self.visible]
+        if self.given_keys is not None:
+            leaves.append(self.given_keys)
+        for leaf in leaves:
             digest.update(repr((leaf.shape, leaf.dtype.str)).encode())
             digest.update(np.ascontiguousarray(leaf).tobytes())
         return digest.hexdigest()
 
     def tree_flatten(self):
         """Leaves for jax.tree_util; unflattening does not validate, so leaves may be tracers."""
-        return (self.tokens, self.queries, self.labels, self.decoder, self.mask), None
+        return (self.tokens, self.queries, self.labels, self.decoder, self.mask, self.given_keys), None
 
     @classmethod
     def tree_unflatten(cls, _, leaves):
@@ -138,12 +159,14 @@ def _visible(mask: Any, n: int, T: int) -> Bool[np.ndarray, "n T"] | None:
 
 
 def _queries(queries: Any, x: np.ndarray, visible: np.ndarray | None) -> np.ndarray:
-    n, T, d = x.shape
+    n, T, _ = x.shape
     q = np.asarray(queries)
     if q.ndim == 2 or not np.issubdtype(q.dtype, np.integer):
-        return finite_array("queries", queries, (n, d), "(n, d), or integers: an index into the tokens")
+        return finite_array(
+            "queries", queries, (n, None), f"(n, e) with n = {n}, or integers: an index into the tokens"
+        )
     if q.shape not in ((), (n,)):
-        raise ValueError(f"queries: expected one index, n = {n} indices or shape {(n, d)}; got shape {q.shape}")
+        raise ValueError(f"queries: expected one index, n = {n} indices or shape (n, e); got shape {q.shape}")
     index = np.broadcast_to(q, (n,))
     if index.min() < 0 or index.max() >= T:
         raise ValueError(
@@ -155,13 +178,13 @@ def _queries(queries: Any, x: np.ndarray, visible: np.ndarray | None) -> np.ndar
     return x[np.arange(n), index].copy()
 
 
-def _refuse_duplicates(x: np.ndarray, visible: np.ndarray | None) -> None:
+def _refuse_duplicates(name: str, x: np.ndarray, visible: np.ndarray | None) -> None:
     same = (x[:, :, None, :] == x[:, None, :, :]).all(-1) & ~np.eye(x.shape[1], dtype=bool)
     if visible is not None:
         same &= visible[:, :, None] & visible[:, None, :]
     if same.any():
         i, t, other = (int(v) for v in np.argwhere(same)[0])
         raise ValueError(
-            f"tokens: expected distinct tokens within a sequence; tokens {t} and {other} of sequence {i} are equal. "
+            f"{name}: expected distinct {name} within a sequence; {name} {t} and {other} of sequence {i} are equal. "
             "Hide one of them with the mask, or append positions to the tokens."
         )

@@ -142,21 +142,21 @@ class Run:
         n, T, _ = self.problem.shape
         return least_norm_coefficients(self.frame, self.position - self.start, n, T)
 
-    def W(self, lane: int) -> Float[np.ndarray, "d d"]:
-        """The final W of a lane, lifted to d × d.
+    def W(self, lane: int) -> Float[np.ndarray, "d e"]:
+        """The final W of a lane, lifted to its full size.
 
         The part of W_0 outside the span never moves. Of random starts only its norm is drawn during the run; here a
         matrix with that norm is drawn for the lane, always the same. Of given starts it is the given part.
         """
         if not 0 <= lane < self.lanes:
             raise ValueError(f"lane: expected 0 to {self.lanes - 1}; got {lane}")
-        frame, d = self.frame, self.problem.shape[2]
+        frame = self.frame
         inside = frame.lift(self.position[lane])
         if self.outside[lane] == 0:
             return inside
         if self.settings["init"].startswith("Given"):
             return inside + self.settings["given"][lane if len(self.settings["given"]) > 1 else 0]
-        other = np.random.default_rng([*self.settings["key"], lane]).standard_normal((d, d))
+        other = np.random.default_rng([*self.settings["key"], lane]).standard_normal(self.problem.weights)
         other -= frame.lift(frame.project(other[None])[0][0])
         return inside + other * np.sqrt(self.outside[lane] / np.sum(other**2))
 
@@ -222,6 +222,8 @@ class Run:
                 arrays[field.name] = value
         for name in ("tokens", "queries", "labels", "decoder"):
             arrays[f"problem.{name}"] = getattr(self.problem, name)
+        if self.problem.given_keys is not None:
+            arrays["problem.keys"] = self.problem.given_keys
         arrays["problem.mask"] = self.problem.visible
         arrays |= {f"report.{name}": value for name, value in self.report.items()}
         if given is not None:

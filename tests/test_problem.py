@@ -44,7 +44,7 @@ BAD = {
     "tokens of two axes": (dict(tokens=np.ones((3, 4))), r"tokens: expected shape \(n, T, d\); got \(3, 4\)"),
     "no sequences": (dict(tokens=np.ones((0, 4, 5))), "tokens: expected at least n = 1"),
     "one token": (dict(tokens=np.ones((3, 1, 5))), "tokens: expected at least n = 1 sequence, T = 2"),
-    "queries of wrong shape": (dict(queries=np.ones((2, 5))), r"queries: expected shape \(n, d\).*got \(2, 5\)"),
+    "queries of wrong shape": (dict(queries=np.ones((2, 5))), r"queries: expected shape \(n, e\).*got \(2, 5\)"),
     "query index out of range": (dict(queries=4), "queries: expected token indices from 0 to T - 1 = 3; got 4"),
     "labels of wrong shape": (dict(labels=[1, -1]), r"labels: expected shape \(n,\) = \(3,\); got \(2,\)"),
     "labels of zero": (dict(labels=[1, 0, 1]), r"labels: expected \+1 or -1; got \[0.0\]"),

@@ -2,6 +2,6 @@
 
 from jaxsim.data.digits import digits
 from jaxsim.data.files import load, save
-from jaxsim.data.synthetic import orthonormal, signal_noise, unit_sphere
+from jaxsim.data.synthetic import orthonormal, prompt, signal_noise, unit_sphere
 
-__all__ = ["digits", "load", "orthonormal", "save", "signal_noise", "unit_sphere"]
+__all__ = ["digits", "load", "orthonormal", "prompt", "save", "signal_noise", "unit_sphere"]

@@ -15,7 +15,7 @@ def load(path: str | os.PathLike) -> Problem:
 
     Args:
         path: the file. Needed: tokens (n, T, d), queries (n, d) or integer indices (n,), labels (n,), decoder
-            (d,). Optional: mask (n, T). Other arrays are ignored.
+            (d,). Optional: mask (n, T), keys (n, T, k). Other arrays are ignored.
 
     Raises:
         ValueError: where the file cannot be read, or names are missing (the message lists them).
@@ -25,7 +25,7 @@ def load(path: str | os.PathLike) -> Problem:
         if not isinstance(content, np.lib.npyio.NpzFile):
             raise ValueError("it holds a single array")
         with content as archive:
-            names = [name for name in (*REQUIRED, "mask") if name in archive.files]
+            names = [name for name in (*REQUIRED, "mask", "keys") if name in archive.files]
             arrays = {name: archive[name] for name in names}
     except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
         raise ValueError(f"data: expected a readable .npz file at {os.fspath(path)!r}; {error}") from error
@@ -38,5 +38,7 @@ def load(path: str | os.PathLike) -> Problem:
 def save(problem: Problem, path: str | os.PathLike) -> None:
     """Write a problem so that `load` reads it back exactly."""
     arrays = {name: getattr(problem, name) for name in REQUIRED}
+    if problem.given_keys is not None:
+        arrays["keys"] = problem.given_keys
     with open(path, "wb") as file:  # given a name, NumPy would append a suffix to it
         np.savez_compressed(file, **arrays, mask=problem.visible)

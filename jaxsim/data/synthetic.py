@@ -1,9 +1,11 @@
 """Random problem families. A family is a function of a key and sizes; equal keys give equal problems."""
 
+from typing import Any
+
 import jax
 import numpy as np
 
-from jaxsim._check import positive_number, whole_number
+from jaxsim._check import finite_array, positive_number, whole_number
 from jaxsim.problem import Problem
 
 
@@ -110,3 +112,32 @@ def orthonormal(key: jax.Array, n: int = 4, T: int = 4, d: int = 16) -> Problem:
     basis = np.linalg.qr(rng.standard_normal((d, n * T)))[0].T
     labels = rng.choice([-1.0, 1.0], n)
     return Problem(basis.reshape(n, T, d), 0, labels, _unit(rng.standard_normal(d)))
+
+
+def prompt(tokens: Any, labels: Any, decoder: Any, weights: Any = None, mask: Any = None) -> Problem:
+    """Prompt attention softmax(X W p): W fixed, the prompt p trained in its place.
+
+    In terms of `Problem` the keys are k_it = Wᵀ x_it, every query is the number 1, and what is trained is a matrix
+    of one column, p. Starts given as arrays have shape (e, 1).
+
+    Args:
+        tokens: x, shape (n, T, d).
+        labels: y, shape (n,), each +1 or -1.
+        decoder: the value head v (u elsewhere), shape (d,).
+        weights: the fixed W, shape (d, e); by default the identity.
+        mask: as in `Problem`.
+
+    Reference:
+        Tarzanagh, Li, Zhang, Oymak, arXiv 2306.13596.
+
+    Example:
+        >>> import numpy as np
+        >>> p = prompt(np.eye(3)[None], [1], [1.0, 0.0, 0.0])
+        >>> p.weights
+        (3, 1)
+    """
+    x = finite_array("tokens", tokens, (None, None, None), "(n, T, d)")
+    keys = None
+    if weights is not None:
+        keys = x @ finite_array("weights", weights, (x.shape[2], None), f"(d, e) with d = {x.shape[2]}")
+    return Problem(x, np.ones((len(x), 1)), labels, decoder, mask, keys)

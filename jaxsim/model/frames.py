@@ -12,6 +12,7 @@ projections, lifts. Their `space(dtype)` is what runs on the device. Both descri
 the Frobenius norm of the part of W inside the span.
 """
 
+import math
 from typing import Any, Literal, Protocol
 
 import jax.numpy as jnp
@@ -37,7 +38,7 @@ class Frame(Protocol):
         """The device side in the run's dtype, its leaves still on the host."""
         ...
 
-    def project(self, W: Float[np.ndarray, "lanes d d"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def project(self, W: Float[np.ndarray, "lanes d e"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """ξ, the start vector and ‖W outside‖² of given matrices, each with lanes first."""
         ...
 
@@ -57,7 +58,7 @@ class Frame(Protocol):
         """a_it of the part of W inside the span, which is all that logits see."""
         ...
 
-    def lift(self, xi: Float[np.ndarray, " size"]) -> Float[np.ndarray, "d d"]:
+    def lift(self, xi: Float[np.ndarray, " size"]) -> Float[np.ndarray, "d e"]:
         """The matrix that ξ describes."""
         ...
 
@@ -72,11 +73,11 @@ class DualFrame:
     kind: str = "dual"
 
     def __init__(self, problem: Problem):
-        n, T, d = problem.shape
-        self._tokens, self._queries = visible_tokens(problem), problem.queries
+        n, T, _ = problem.shape
+        self._tokens, self._queries = visible_keys(problem), problem.queries
         centre = centring(problem)
         z = np.repeat(self._queries, T, axis=0)
-        flat, centred = self._tokens.reshape(n * T, d), (centre @ self._tokens).reshape(n * T, d)
+        flat, centred = self._tokens.reshape(n * T, -1), (centre @ self._tokens).reshape(n * T, -1)
         self.gram = (centred @ centred.T) * (z @ z.T)
         norms = np.linalg.norm(flat, axis=1) * np.linalg.norm(z, axis=1)
         self._norms = np.where(norms > 0, norms, 1.0)
@@ -91,7 +92,7 @@ class DualFrame:
         blocks[np.arange(n), :, np.arange(n), :] = centre
         self._centre = blocks.reshape(n * T, n * T)
         self.shape = (n, T)
-        self.size, self.rank, self.ambient = n * T, int(keep.sum()), d * d
+        self.size, self.rank, self.ambient = n * T, int(keep.sum()), math.prod(problem.weights)
 
     def space(self, dtype):
         """See Frame."""
@@ -137,14 +138,14 @@ class PrimalFrame:
     kind: str = "primal"
 
     def __init__(self, problem: Problem):
-        n, T, d = problem.shape
-        tokens = visible_tokens(problem)
-        self._token_basis = _basis(tokens.reshape(n * T, d))
+        n, T, _ = problem.shape
+        tokens = visible_keys(problem)
+        self._token_basis = _basis(tokens.reshape(n * T, -1))
         self._query_basis = _basis(problem.queries)
         self._tokens, self._queries = tokens @ self._token_basis, problem.queries @ self._query_basis
         self._centred = centring(problem) @ tokens @ self._token_basis
         self.size = self._tokens.shape[2] * self._queries.shape[1]
-        self.rank, self.ambient = self.size, d * d
+        self.rank, self.ambient = self.size, math.prod(problem.weights)
 
     def space(self, dtype):
         """See Frame."""
@@ -185,16 +186,17 @@ def frame_of(problem: Problem, kind: Literal["dual", "primal"] | None = None) ->
     if kind not in (None, "dual", "primal"):
         raise ValueError(f"coordinates: expected 'dual', 'primal' or None for the cheaper one; got {kind!r}")
     if kind is None:
-        n, T, d = problem.shape
-        r_x, r_z = min(d, n * T), min(d, n)
+        n, T, _ = problem.shape
+        d, e = problem.weights
+        r_x, r_z = min(d, n * T), min(e, n)
         primal = PRIMAL_OVERHEAD * 2 * n * r_x * (r_z + T)
         kind = "dual" if (n * T) ** 2 <= primal else "primal"
     return DualFrame(problem) if kind == "dual" else PrimalFrame(problem)
 
 
-def visible_tokens(problem: Problem) -> Float[np.ndarray, "n T d"]:
-    """The tokens, zero where hidden: what a mask hides must not matter."""
-    return problem.tokens * problem.visible[:, :, None]
+def visible_keys(problem: Problem) -> Float[np.ndarray, "n T d"]:
+    """The keys, zero where hidden: what a mask hides must not matter."""
+    return problem.keys * problem.visible[:, :, None]
 
 
 def centring(problem: Problem) -> Float[np.ndarray, "n T T"]:

@@ -19,7 +19,7 @@ def check(problem: Problem, init: Law | Given, lanes: int, steps: int, loss: str
     lanes, steps = whole_number("lanes", lanes), whole_number("steps", steps)
     named(loss)
     if isinstance(init, Given):
-        init.matrices(np.arange(0), lanes, problem.shape[2])
+        init.matrices(np.arange(0), lanes, problem.weights)
     return lanes, steps
 
 

@@ -48,7 +48,7 @@ class Work:
 
     def starts(self) -> "Starts":
         """A fresh stream of start vectors."""
-        return Starts(self.init, self.key, self.frame, self.lanes, self.problem.shape[2], self.dtype)
+        return Starts(self.init, self.key, self.frame, self.lanes, self.problem.weights, self.dtype)
 
     def parts(self, progress: Callable[[int, int], None] | None = None) -> Iterator[dict[str, np.ndarray]]:
         """The columns of one chunk of lanes after another."""
@@ -90,8 +90,11 @@ class Work:
 class Starts:
     """Start vectors chunk by chunk; what the analysis needs of each chunk waits in `taken`."""
 
-    def __init__(self, init: Law | Given, key: jax.Array, frame: Frame, lanes: int, d: int, dtype: np.dtype):
-        self.init, self.key, self.frame, self.lanes, self.d, self.dtype = init, key, frame, lanes, d, dtype
+    def __init__(
+        self, init: Law | Given, key: jax.Array, frame: Frame, lanes: int, weights: tuple[int, int], dtype: np.dtype
+    ):
+        self.init, self.key, self.frame, self.lanes = init, key, frame, lanes
+        self.weights, self.dtype = weights, dtype
         self.taken: list[tuple[Any, Any]] = []
 
     def over(self, how: driver.Plan) -> Iterator[jax.Array]:
@@ -100,7 +103,7 @@ class Starts:
             index = how.chunk(k)
             if isinstance(self.init, Given):
                 # Lanes past the end repeat the last one and are dropped afterwards.
-                W0 = self.init.matrices(np.minimum(index.ravel(), self.lanes - 1), self.lanes, self.d)
+                W0 = self.init.matrices(np.minimum(index.ravel(), self.lanes - 1), self.lanes, self.weights)
                 with np.errstate(over="ignore", invalid="ignore"):  # becomes the verdict of that lane
                     xi, start, outside = self.frame.project(W0)
                     start = jnp.asarray(start.astype(self.dtype))
