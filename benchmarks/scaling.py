@@ -36,6 +36,9 @@ def draw(path):
     for ax, axis in zip(axes, AXES, strict=True):
         for (dtype, rates), colour, marker in zip(found.items(), ("#0072B2", "#D55E00"), "os", strict=True):
             ax.loglog(list(rates[axis]), list(rates[axis].values()), color=colour, marker=marker, label=dtype)
+        values = list(AXES[axis][k][axis] for k in range(len(AXES[axis])))
+        ax.set_xticks(values, [f"{v:,}" for v in values], fontsize=8)
+        ax.minorticks_off()
         ax.set_xlabel(axis)
         ax.grid(alpha=0.3)
     axes[0].set_ylabel("lane-steps per second")

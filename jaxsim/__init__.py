@@ -10,6 +10,7 @@ from jaxsim import data, init, rules, storage
 from jaxsim.analysis import Thresholds
 from jaxsim.driver import compilations
 from jaxsim.margin import MarginSolver, MaxMargin, max_margin
+from jaxsim.model import losses
 from jaxsim.problem import Problem
 from jaxsim.results import Run
 from jaxsim.simulation import Survey, simulate, simulate_many, survey
@@ -26,6 +27,7 @@ __all__ = [
     "compilations",
     "data",
     "init",
+    "losses",
     "max_margin",
     "rules",
     "simulate",

@@ -66,11 +66,12 @@ def test_protocol(name, dtype):
 @pytest.mark.parametrize("log_scale", [0.0, -20.0, 5.0])
 @pytest.mark.parametrize("name", RULES)
 def test_descends_whatever_the_scale_of_the_gradient(name, log_scale):
-    eta = {"gd": 0.2, "ngd": 0.01, "polyak": 1.0}[name]
+    eta = {"ngd": 0.01, "normalised-momentum": 0.01, "polyak": 1.0, "adagrad-norm": 2.0, "gd": 0.2}.get(name, 0.1)
     rule = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), RULES[name](eta))
     start, state, gap = descend(rule, jnp.float64, log_scale, 300)
-    _, same, _ = descend(rule, jnp.float64, 0.0, 300)
     assert (gap < 1e-3 * 0.5 * (start**2).sum(0)).all()
+    _, state, _ = descend(rule, jnp.float64, log_scale, 60)
+    _, same, _ = descend(rule, jnp.float64, 0.0, 60)
     np.testing.assert_allclose(state.params[0]["x"], same.params[0]["x"], rtol=1e-6, atol=1e-9)
 
 

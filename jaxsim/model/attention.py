@@ -57,7 +57,7 @@ class Attention:
         direction, norm = self.space.pull(g)
         gap, gap_log_scale = self._loss_gap(phi)
         infimum = self.loss.value(self.scores.best).mean((0, 1))
-        return Gradient((Block(direction, log_scale, norm),), gap, gap_log_scale, infimum)
+        return Gradient((Block(direction, log_scale, norm, self.space.inner),), gap, gap_log_scale, infimum)
 
     def _loss_gap(self, phi: ScaledMap) -> tuple[Float[Array, " lanes"], Float[Array, " lanes"]]:
         """L - L* from s_{i,opt} - m_i = δ_ik + e^{c_i} G_i, scaled by the largest e^{c_i} where every k is optimal."""

@@ -1,13 +1,22 @@
 """What a rule sees: gradients whose magnitude is carried apart from their direction."""
 
+from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxsim._tree import pytree
+from jaxsim._tree import pytree, static
+from jaxsim.model.fold import total
 
 Tree = Any  # a pytree of arrays whose last axis runs over lanes
+
+
+def euclidean(a: Tree, b: Tree) -> Float[Array, " lanes"]:
+    """The sum of products of all entries, lane by lane."""
+    products = jax.tree.map(lambda x, y: total(x * y, *range(x.ndim - 1)).reshape(x.shape[-1:]), a, b)
+    return sum(jax.tree.leaves(products))  # type: ignore[return-value]
 
 
 @pytree
@@ -15,12 +24,13 @@ class Block:
     """The gradient of one group of parameters: ∇ = exp(log_scale) · direction, with ‖direction‖ = norm.
 
     `direction` is a tree like the parameters; the norm is the one in parameter space, which reduced
-    coordinates need not show.
+    coordinates need not show. `inner` is the inner product of parameter space for two such trees.
     """
 
     direction: Tree
     log_scale: Float[Array, " lanes"]
     norm: Float[Array, " lanes"]
+    inner: Callable[[Tree, Tree], Float[Array, " lanes"]] = static(default=euclidean)
 
 
 @pytree

@@ -42,6 +42,11 @@ class Space(Protocol):
         """The direction Σ g_it x_it z_iᵀ as an increment of the parameters, and its Frobenius norm."""
         ...
 
+    @staticmethod
+    def inner(a: Params, b: Params) -> Float[Array, " lanes"]:
+        """⟨A, B⟩ of two increments."""
+        ...
+
     def position(self, params: Params) -> Float[Array, "p lanes"]:
         """The vector from which the frame recovers ξ."""
         ...
@@ -74,6 +79,11 @@ class Dual:
         squared = total(g * (Kg * unit * unit), 0, 1)[0, 0]
         return {"logits": Kg, "coeffs": g}, self.size * jnp.sqrt(squared)
 
+    @staticmethod
+    def inner(a, b):
+        """Cᵀ K c'."""
+        return total(a["coeffs"] * b["logits"], 0, 1)[0, 0]
+
     def position(self, params):
         """c, flattened."""
         return params["coeffs"].reshape(self.gram.shape[-1], -1)
@@ -103,6 +113,11 @@ class Primal:
         n, r_x, lanes = values.shape
         core = _product(self.queries.T, values.reshape(n, r_x * lanes)).reshape(-1, r_x, lanes)
         return {"core": core}, jnp.sqrt(total(core * core, 0, 1)[0, 0])
+
+    @staticmethod
+    def inner(a, b):
+        """The product of the cores."""
+        return total(a["core"] * b["core"], 0, 1)[0, 0]
 
     def position(self, params):
         """The core, flattened."""

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxsim._check import positive_number
+from jaxsim._check import finite_number, positive_number
 from jaxsim._tree import pytree, static
-from jaxsim.model.gradient import Gradient, Tree
+from jaxsim.model.gradient import Block, Gradient, Tree
 
 Step = Int[Array, ""]
 
@@ -79,6 +79,40 @@ def step_size(name: str, value: Any) -> Any:
 def times(factor: Float[Array, " lanes"], tree: Tree) -> Tree:
     """Factor · tree, lane by lane."""
     return jax.tree.map(lambda leaf: factor * leaf, tree)
+
+
+@pytree
+class Scaled:
+    """A tree with a log scale per lane: what it stands for is exp(log_scale) · tree."""
+
+    tree: Tree
+    log_scale: Float[Array, " lanes"]
+
+    @staticmethod
+    def zero(block: Tree) -> "Scaled":
+        """Zero, in the shape of a block of parameters."""
+        nothing = zeros_per_lane(block)
+        return Scaled(jax.tree.map(jnp.zeros_like, block), jnp.full_like(nothing, -jnp.inf))
+
+
+def mix(memory: Scaled, beta: Any, block: Block) -> Scaled:
+    """β · memory + ∇, at the scale of the larger, so that neither underflows however much gradients shrink."""
+    kept = memory.log_scale + jnp.log(jnp.asarray(beta, memory.log_scale.dtype))
+    scale = jnp.maximum(kept, block.log_scale)
+    still = scale == -jnp.inf  # no gradient so far
+    old = jnp.where(still, 0.0, jnp.exp(kept - scale))
+    new = jnp.where(still, 0.0, jnp.exp(block.log_scale - scale))
+    return Scaled(jax.tree.map(lambda m, g: old * m + new * g, memory.tree, block.direction), scale)
+
+
+def decay(name: str, value: Any) -> Any:
+    """A number from 0 to below 1; what JAX rebuilds is left alone."""
+    if isinstance(value, bool | int | float | str):
+        number = finite_number(name, value)
+        if not 0 <= number < 1:
+            raise ValueError(f"{name}: expected a number from 0 to below 1; got {value}")
+        return number
+    return value
 
 
 class Stateless:

@@ -8,13 +8,13 @@ import numpy as np
 
 from jaxsim._check import whole_number
 from jaxsim.init import Given, Law
-from jaxsim.model import named
+from jaxsim.model import Loss, named
 from jaxsim.problem import Problem
 
 LARGEST_SCORE = {"float32": 80.0, "float64": 700.0}  # e^-s stays a normal number
 
 
-def check(problem: Problem, init: Law | Given, lanes: int, steps: int, loss: str) -> tuple[int, int]:
+def check(problem: Problem, init: Law | Given, lanes: int, steps: int, loss: str | Loss) -> tuple[int, int]:
     """Lanes and steps as integers, or the ValueError that `simulate` would raise for these arguments."""
     lanes, steps = whole_number("lanes", lanes), whole_number("steps", steps)
     named(loss)
@@ -35,15 +35,15 @@ def check_types(problem: Any, rule: Any, init: Any, key: Any) -> None:
         raise ValueError(f"key: expected a JAX key such as jax.random.key(0); got {key!r}")
 
 
-def check_range(problem: Problem, loss: str, real: np.dtype) -> None:
+def check_range(problem: Problem, loss: Loss, real: np.dtype) -> None:
     """Refuse scores at which differences of the loss leave the range of the dtype."""
     scores = problem.scores[problem.visible]
-    largest = {"logistic": scores.max(), "exponential": np.abs(scores).max(), "linear": 0.0}[loss]
+    largest = {"logistic": scores.max(), "exponential": np.abs(scores).max()}.get(loss.name, 0.0)
     bound = LARGEST_SCORE[real.name]
     if largest > bound:
         raise ValueError(
-            f"decoder: token scores reach {largest:.4g}, where the {loss} loss leaves the range of {real}; expected at "
-            f"most {bound:g}. Scale the decoder down" + ("." if real == np.float64 else ", or use float64.")
+            f"decoder: token scores reach {largest:.4g}, where the {loss.name} loss leaves the range of {real}; "
+            f"expected at most {bound:g}. Scale the decoder down" + ("." if real == np.float64 else ", or use float64.")
         )
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Int
 from jaxsim import driver
 from jaxsim.analysis import Limits, Thresholds, follow
 from jaxsim.init import Given, Law, draw
-from jaxsim.model import Attention, Frame, attention, named
+from jaxsim.model import Attention, Frame, Loss, attention
 from jaxsim.model.frames import least_norm_coefficients
 from jaxsim.model.spaces import as_device
 from jaxsim.problem import Problem
@@ -31,7 +31,7 @@ class Work:
     key: jax.Array
     lanes: int
     recorded: Int[np.ndarray, " R"]
-    loss: str
+    loss: Loss
     dtype: np.dtype
     frame: Frame
     kept: set[str]
@@ -44,7 +44,7 @@ class Work:
 
     def model(self) -> Attention:
         """The model on the device."""
-        return attention(self.problem, self.frame, named(self.loss), self.dtype)
+        return attention(self.problem, self.frame, self.loss, self.dtype)
 
     def starts(self) -> "Starts":
         """A fresh stream of start vectors."""
@@ -77,7 +77,7 @@ class Work:
             "key": np.asarray(jax.random.key_data(self.key)).ravel().tolist(),
             "lanes": self.lanes,
             "steps": int(self.recorded[-1]),
-            "loss": self.loss,
+            "loss": self.loss.name,
             "dtype": self.dtype.name,
             "coordinates": self.frame.kind,
             "rank": self.frame.rank,

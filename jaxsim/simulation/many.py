@@ -13,7 +13,7 @@ import numpy as np
 from jaxsim import driver
 from jaxsim.analysis import Thresholds
 from jaxsim.init import Given, Law, draw_each
-from jaxsim.model import named, stacked
+from jaxsim.model import Loss, stacked
 from jaxsim.model.spaces import DualEntry, as_device
 from jaxsim.problem import Problem
 from jaxsim.results import Run
@@ -34,7 +34,7 @@ def simulate_many(
     lanes: int,
     steps: int,
     record: Sequence[int] | None = None,
-    loss: Literal["logistic", "exponential", "linear"] = "logistic",
+    loss: Literal["logistic", "exponential", "linear"] | Loss = "logistic",
     dtype: Any = None,
     thresholds: Thresholds | None = None,
     limits: Literal["all", "saturated"] = "all",
@@ -134,7 +134,7 @@ def _columns(batch: list[Work], keys: jax.Array) -> Iterator[tuple[Work, dict[st
     def models() -> Iterator[Any]:
         for k in range(how.chunks):
             parts = [
-                stacked([batch[p].problem for p in row], [batch[p].frame for p in row], named(first.loss), dtype, part)
+                stacked([batch[p].problem for p in row], [batch[p].frame for p in row], first.loss, dtype, part)
                 for row in members(k)
             ]
             yield jax.tree.map(lambda *leaves: np.stack(leaves), *parts)

@@ -12,7 +12,7 @@ from jaxsim import driver
 from jaxsim._check import whole_number
 from jaxsim.analysis import Limits, Thresholds
 from jaxsim.init import Given, Law
-from jaxsim.model import frame_of
+from jaxsim.model import Loss, frame_of, named
 from jaxsim.problem import Problem
 from jaxsim.results import Run
 from jaxsim.rules import Rule
@@ -31,7 +31,7 @@ def simulate(
     lanes: int,
     steps: int,
     record: Sequence[int] | None = None,
-    loss: Literal["logistic", "exponential", "linear"] = "logistic",
+    loss: Literal["logistic", "exponential", "linear"] | Loss = "logistic",
     dtype: Any = None,
     coordinates: Literal["dual", "primal"] | None = None,
     keep: Iterable[Literal["logits", "coeffs"]] = (),
@@ -51,7 +51,7 @@ def simulate(
         lanes: number of runs.
         steps: number of updates S.
         record: the recorded steps; by default 0 and about ten per decade. The horizon is always recorded.
-        loss: ℓ: "logistic", "exponential" or "linear".
+        loss: ℓ: "logistic", "exponential", "linear", or a `jaxsim.losses.Smooth`.
         dtype: float32 or float64; by default float64 where JAX has it switched on, else float32. Float32 is
             accumulated with compensation and right at any depth.
         coordinates: "dual" or "primal"; by default the cheaper one. Both give the same trajectories.
@@ -102,7 +102,7 @@ def prepare(
     lanes: int,
     steps: int,
     record: Sequence[int] | None,
-    loss: str,
+    loss: str | Loss,
     dtype: Any,
     thresholds: Thresholds | None,
     limits: str,
@@ -115,7 +115,7 @@ def prepare(
     check_types(problem, rule, init, key)
     lanes, steps = check(problem, init, lanes, steps, loss)
     real = run_dtype(dtype)
-    check_range(problem, loss, real)
+    check_range(problem, named(loss), real)
     recorded = driver.record_steps(steps, record)
     if chunk_lanes is not None:
         whole_number("chunk_lanes", chunk_lanes)
@@ -125,7 +125,7 @@ def prepare(
     if limits not in ("all", "saturated"):
         raise ValueError(f"limits: expected 'all' or 'saturated'; got {limits!r}")
     held = thresholds or Thresholds()
-    return Work(problem, rule, init, key, lanes, recorded, loss, real, frame, kept, how, held, limits)
+    return Work(problem, rule, init, key, lanes, recorded, named(loss), real, frame, kept, how, held, limits)
 
 
 def assemble(limits: Limits, settings, recorded, columns, thresholds: Thresholds) -> Run:

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 
 from jaxsim.analysis import VERDICTS, Proportion, Sketch, Thresholds, wilson
 from jaxsim.init import Given, Law
+from jaxsim.model import Loss
 from jaxsim.problem import Problem
 from jaxsim.results import Run
 from jaxsim.rules import Rule
@@ -86,7 +87,7 @@ def survey(
     lanes: int,
     steps: int,
     record: Sequence[int] | None = None,
-    loss: Literal["logistic", "exponential", "linear"] = "logistic",
+    loss: Literal["logistic", "exponential", "linear"] | Loss = "logistic",
     dtype: Any = None,
     coordinates: Literal["dual", "primal"] | None = None,
     thresholds: Thresholds | None = None,

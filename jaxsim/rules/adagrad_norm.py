@@ -1,0 +1,57 @@
+"""AdaGrad with one step size for the whole gradient."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxsim._check import positive_number
+from jaxsim._tree import pytree
+from jaxsim.rules.base import step_size, times
+
+
+@pytree
+class AdaGradNorm:
+    """AdaGrad-norm: one step size, divided by the root of the sum of all squared gradient norms.
+
+        b² ← b² + ‖∇L(W)‖²,   W ← W - η ∇L(W) / b
+
+    The sum is over all blocks and carried as its logarithm.
+
+    Args:
+        eta: step size η above 0, or a schedule.
+        b0: b at the start, above 0.
+
+    Reference:
+        Ward, Wu, Bottou 2019, arXiv 1806.01811.
+
+    Example:
+        >>> import jaxsim
+        >>> jaxsim.rules.AdaGradNorm(0.5)
+        AdaGradNorm(eta=0.5, b0=1.0)
+    """
+
+    eta: Any
+    b0: Any = 1.0
+
+    name = "adagrad-norm"
+
+    def __post_init__(self):
+        object.__setattr__(self, "eta", step_size("eta", self.eta))
+        if isinstance(self.b0, bool | int | float | str):
+            object.__setattr__(self, "b0", positive_number("b0", self.b0))
+
+    def init(self, params):
+        """Log b, per lane."""
+        leaf = jax.tree.leaves(params)[0]
+        return jnp.full(leaf.shape[-1:], jnp.log(jnp.asarray(self.b0, leaf.dtype)))
+
+    def update(self, gradient, state, step):
+        """-(η / b) ∇."""
+        eta = self.eta(step, gradient.gap.dtype)
+        log_b = 0.5 * jnp.logaddexp(2 * state, 2 * gradient.log_norm)
+        return tuple(times(-eta * jnp.exp(b.log_scale - log_b), b.direction) for b in gradient.blocks), log_b
+
+    def report(self, state):
+        """B at the end, as its logarithm to base 10."""
+        return {"log10_b": state / jnp.log(jnp.asarray(10.0, state.dtype))}

@@ -1,0 +1,128 @@
+"""Momentum whose average is carried with a log scale of its own: heavy ball, Nesterov, and normalised."""
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from jaxsim._tree import pytree
+from jaxsim.rules.base import Scaled, decay, mix, step_size, times
+
+
+class _Momentum:
+    """What the three share: one running sum per block, v ← β v + ∇."""
+
+    eta: Any
+    beta: Any
+
+    def __post_init__(self):
+        object.__setattr__(self, "eta", step_size("eta", self.eta))
+        object.__setattr__(self, "beta", decay("beta", self.beta))
+
+    def init(self, params):
+        """V = 0 for every block."""
+        return tuple(Scaled.zero(block) for block in params)
+
+    def report(self, state):
+        """Nothing to report."""
+        return {}
+
+
+@pytree
+class HeavyBall(_Momentum):
+    """Gradient descent with Polyak's heavy-ball momentum.
+
+        v ← β v + ∇L(W),   W ← W - η v
+
+    Gradients shrink exponentially as attention saturates, so v comes to consist of old gradients: at depth its
+    length is set by β and by the past, not by ∇L. v has a log scale of its own and stays right at any depth.
+
+    Args:
+        eta: step size η above 0, or a schedule.
+        beta: β from 0 (gradient descent) to below 1.
+
+    Reference:
+        Polyak 1964; in this form Sutskever, Martens, Dahl, Hinton 2013.
+
+    Example:
+        >>> import jaxsim
+        >>> jaxsim.rules.HeavyBall(0.5)
+        HeavyBall(eta=0.5, beta=0.9)
+    """
+
+    eta: Any
+    beta: Any = 0.9
+
+    name = "heavy-ball"
+
+    def update(self, gradient, state, step):
+        """-η v."""
+        eta = self.eta(step, gradient.gap.dtype)
+        after = tuple(mix(v, self.beta, b) for v, b in zip(state, gradient.blocks, strict=True))
+        return tuple(times(-eta * jnp.exp(v.log_scale), v.tree) for v in after), after
+
+
+@pytree
+class Nesterov(_Momentum):
+    """Gradient descent with Nesterov's momentum, in the form without a look-ahead point.
+
+        v ← β v + ∇L(W),   W ← W - η (∇L(W) + β v)
+
+    Args:
+        eta: step size η above 0, or a schedule.
+        beta: β from 0 (gradient descent) to below 1.
+
+    Reference:
+        Nesterov 1983; in this form Sutskever, Martens, Dahl, Hinton 2013.
+
+    Example:
+        >>> import jaxsim
+        >>> jaxsim.rules.Nesterov(0.5)
+        Nesterov(eta=0.5, beta=0.9)
+    """
+
+    eta: Any
+    beta: Any = 0.9
+
+    name = "nesterov"
+
+    def update(self, gradient, state, step):
+        """-η (∇ + β v)."""
+        eta = self.eta(step, gradient.gap.dtype)
+        after = tuple(mix(v, self.beta, b) for v, b in zip(state, gradient.blocks, strict=True))
+        ahead = [mix(v, self.beta, b) for v, b in zip(after, gradient.blocks, strict=True)]
+        return tuple(times(-eta * jnp.exp(v.log_scale), v.tree) for v in ahead), after
+
+
+@pytree
+class NormalisedMomentum(_Momentum):
+    """Normalised gradient descent with momentum.
+
+        v ← β v + (1 - β) ∇L(W),   W ← W - η v / ‖v‖_F
+
+    Each block is normalised on its own. There is no eps: v vanishes only where every gradient so far did.
+
+    Args:
+        eta: step length η above 0, or a schedule.
+        beta: β from 0 (normalised gradient descent) to below 1.
+
+    Reference:
+        Cutkosky and Mehta 2020, arXiv 2002.03305.
+
+    Example:
+        >>> import jaxsim
+        >>> jaxsim.rules.NormalisedMomentum(0.1)
+        NormalisedMomentum(eta=0.1, beta=0.9)
+    """
+
+    eta: Any
+    beta: Any = 0.9
+
+    name = "normalised-momentum"
+
+    def update(self, gradient, state, step):
+        """-(η / ‖v‖) v; the factor 1 - β cancels."""
+        eta = self.eta(step, gradient.gap.dtype)
+        after = tuple(mix(v, self.beta, b) for v, b in zip(state, gradient.blocks, strict=True))
+        return tuple(
+            times(-eta / jnp.sqrt(b.inner(v.tree, v.tree)), v.tree) for v, b in zip(after, gradient.blocks, strict=True)
+        ), after

@@ -1,0 +1,127 @@
+# ruff: noqa: B023  (the step functions are used within the turn of the loop that makes them)
+"""Make tests/data/models with mpmath: momentum, joint training and key-query training, deep into saturation.
+
+    python tests/make_models.py
+
+Parameter space, plain multiple-precision arithmetic on the definition of the model, nothing shared with the simulator.
+"""
+
+import pathlib
+
+import mpmath as mp
+import numpy as np
+
+HERE = pathlib.Path(__file__).parent / "data" / "models"
+
+
+def matrix(values):
+    return mp.matrix(np.asarray(values, float).tolist())
+
+
+def inner(A, B):
+    return mp.fsum(A[i, j] * B[i, j] for i in range(A.rows) for j in range(A.cols))
+
+
+class Head:
+    """Loss and gradients of one head in the blocks that are trained: W; W and u; or K and Q."""
+
+    def __init__(self, X, Z, y, train):
+        self.X, self.Z, self.train = (
+            [[matrix(x[:, None]) for x in seq] for seq in X],
+            [matrix(z[:, None]) for z in Z],
+            train,
+        )
+        self.y = [mp.mpf(int(v)) for v in y]
+
+    def forward(self, blocks, u):
+        W = blocks[0] * blocks[1].T if self.train == "KQ" else blocks[0]
+        u = blocks[1] if self.train == "Wu" else u
+        n = len(self.y)
+        dW, du, loss, logits = W * 0, u * 0, mp.mpf(0), []
+        for x, z, y in zip(self.X, self.Z, self.y, strict=True):
+            image = W * z
+            a = [(t.T * image)[0] for t in x]
+            top = max(a)
+            e = [mp.exp(v - top) for v in a]
+            mass = mp.fsum(e)
+            phi = [v / mass for v in e]
+            s = [y * (t.T * u)[0] for t in x]
+            m = mp.fdot(phi, s)
+            loss += mp.log1p(mp.exp(-m)) / n
+            slope = -1 / (1 + mp.exp(m)) / n
+            for p, st, t in zip(phi, s, x, strict=True):
+                dW += (slope * p * (st - m)) * (t * z.T)
+                du += (slope * y * p) * t
+            logits += a
+        gradients = {
+            "W": [dW],
+            "Wu": [dW, du],
+            "KQ": [dW * blocks[1], dW.T * blocks[0]] if self.train == "KQ" else None,
+        }
+        return loss, gradients[self.train], logits
+
+
+def train(head, blocks, u, rule, eta, record, digits, beta=0.9):
+    mp.mp.dps = digits
+    blocks, u, eta, beta = [matrix(b) for b in blocks], matrix(u), [mp.mpf(e) for e in eta], mp.mpf(beta)
+    memory = [b * 0 for b in blocks]
+    sum_of_squares = mp.mpf(1)
+    out = {k: [] for k in ("logits", "log10_loss", "log10_norms", "decoder")}
+    for k in range(record[-1] + 1):
+        loss, grads, logits = head.forward(blocks, u)
+        norms = [mp.sqrt(inner(g, g)) for g in grads]
+        if k in record:
+            out["logits"].append([float(v) for v in logits])
+            out["log10_loss"].append(float(mp.log10(loss)))
+            out["log10_norms"].append([float(mp.log10(v)) for v in norms])
+            out["decoder"].append([float(v) for v in (blocks[1] if head.train == "Wu" else u)])
+        squared = mp.fsum(v * v for v in norms)
+        sum_of_squares += squared
+        memory = [beta * v + g for v, g in zip(memory, grads, strict=True)]
+        step = {
+            "gd": lambda i: grads[i],
+            "ngd": lambda i: grads[i] / norms[i],
+            "polyak": lambda i: grads[i] * (loss / squared),
+            "heavy-ball": lambda i: memory[i],
+            "nesterov": lambda i: grads[i] + beta * memory[i],
+            "normalised-momentum": lambda i: memory[i] / mp.sqrt(inner(memory[i], memory[i])),
+            "adagrad-norm": lambda i: grads[i] / mp.sqrt(sum_of_squares),
+        }[rule]
+        blocks = [b - eta[i] * step(i) for i, b in enumerate(blocks)]
+    return {k: np.array(v) for k, v in out.items()}
+
+
+# name, seed, train, rule, eta per block, recorded steps, digits
+CASES = [
+    ("heavy_ball", 1, "W", "heavy-ball", (5.0,), (0, 10, 100, 1000), 60),
+    ("nesterov", 1, "W", "nesterov", (5.0,), (0, 10, 100, 1000), 60),
+    ("normalised_momentum", 1, "W", "normalised-momentum", (0.5,), (0, 10, 100, 1000), 500),
+    ("adagrad_norm", 1, "W", "adagrad-norm", (5.0,), (0, 10, 100, 1000), 60),
+    ("joint_gd", 2, "Wu", "gd", (1.0, 0.5), (0, 10, 100, 1000), 60),
+    ("joint_ngd", 2, "Wu", "ngd", (0.5, 0.5), (0, 10, 100, 1000), 900),
+    ("joint_polyak", 2, "Wu", "polyak", (0.5, 0.5), (0, 10, 100, 300), 400),
+    ("kq_gd", 3, "KQ", "gd", (1.0, 1.0), (0, 10, 100, 1000), 60),
+    ("kq_ngd", 3, "KQ", "ngd", (0.1, 0.1), (0, 10, 100, 400), 900),
+]
+
+
+def problem(seed, n=2, T=3, d=2, width=2):
+    rng = np.random.default_rng(seed)
+    X, Z, u = rng.standard_normal((n, T, d)), rng.standard_normal((n, d)), rng.standard_normal(d)
+    starts = {"W0": rng.standard_normal((d, d)) / 2, "K0": rng.standard_normal((d, width)) / 2}
+    return dict(X=X, Z=Z, y=np.array([1.0, -1.0]), u=u, Q0=rng.standard_normal((d, width)) / 2, **starts)
+
+
+if __name__ == "__main__":
+    HERE.mkdir(exist_ok=True)
+    for name, seed, which, rule, eta, record, digits in CASES:
+        mp.mp.dps = digits
+        case = problem(seed)
+        blocks = {"W": [case["W0"]], "Wu": [case["W0"], case["u"][:, None]], "KQ": [case["K0"], case["Q0"]]}[which]
+        result = train(
+            Head(case["X"], case["Z"], case["y"], which), blocks, case["u"][:, None], rule, eta, record, digits
+        )
+        print(name, result["log10_loss"].round(2), result["log10_norms"][-1].round(1), flush=True)
+        np.savez(
+            HERE / f"{name}.npz", **case, train=which, rule=rule, eta=np.array(eta), steps=np.array(record), **result
+        )
