@@ -13,7 +13,7 @@ from jaxsim.margin import MarginSolver, MaxMargin, max_margin
 from jaxsim.model import losses
 from jaxsim.problem import Problem
 from jaxsim.results import Run
-from jaxsim.simulation import Survey, simulate, simulate_many, survey
+from jaxsim.simulation import Survey, simulate, simulate_many, survey, train
 
 __version__ = "0.1.0"
 
@@ -34,4 +34,5 @@ __all__ = [
     "simulate_many",
     "storage",
     "survey",
+    "train",
 ]

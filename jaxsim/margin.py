@@ -152,6 +152,30 @@ class MarginSolver:
         return (differences @ images[..., None])[..., 0], (moments * images).sum((1, 2))
 
 
+def classifier(problem: Problem, selection: Any) -> tuple[Float[np.ndarray, " d"], float]:
+    """u_mm/‖u_mm‖ and ‖u_mm‖ of the hard-margin classifier of the selected tokens.
+
+        u_mm = argmin ‖u‖  subject to  y_i uᵀ x_{i,α_i} ≥ 1 for all i
+
+    NaN and inf where the tokens are not separable by a hyperplane through 0.
+
+    Example:
+        >>> import numpy as np, jaxsim
+        >>> problem = jaxsim.Problem(np.eye(2)[None], queries=0, labels=[1], decoder=[1.0, 0.0])
+        >>> classifier(problem, [1])
+        (array([0., 1.]), 1.0)
+    """
+    alpha = _checked(selection, problem.visible)
+    rows = problem.labels[:, None] * problem.tokens[np.arange(len(alpha)), alpha]
+    multipliers, separable = _least_norm(rows[None])
+    u = multipliers[0] @ rows
+    least = (rows @ u).min()
+    if not separable[0] or not least > 0:
+        return np.full(rows.shape[1], np.nan), np.inf
+    norm = float(np.linalg.norm(u))
+    return u / norm, norm
+
+
 def max_margin(problem: Problem, selection: Any = None, engine: Literal["exact", "cvxpy"] = "exact") -> MaxMargin:
     r"""The max-margin matrix W^α that separates the selected token of every sequence from the others.
 

@@ -43,6 +43,7 @@ class Run:
             unsolved), `limit_status`, `locally_optimal` and `support` (U, n, T).
         report: the rule's per-lane diagnostics, such as Polyak's capped_steps.
         start, position, outside: ξ_0, final ξ and ‖W_0 outside the span‖² (reduced coordinates).
+        more: what training more than W adds, lanes first; see `jaxsim.train`.
         logits: (lanes, R, n, T), only where asked for.
         coeffs: c in W_k = W_0 + Σ c_it x_it z_iᵀ, (lanes, R, n, T), only where asked for.
         thresholds: when a run counts as saturated and aligned.
@@ -67,6 +68,7 @@ class Run:
     position: Float[np.ndarray, "lanes size"]
     outside: Float[np.ndarray, " lanes"]
     report: dict[str, np.ndarray]
+    more: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     logits: Float[np.ndarray, "lanes R n T"] | None = None
     coeffs: Float[np.ndarray, "lanes R n T"] | None = None
     thresholds: Thresholds = Thresholds()
@@ -111,9 +113,24 @@ class Run:
             finite=self.finite,
             feasible=~np.isinf(self.limit_norm)[number],
             saturated=self.log10_attention_gap[:, -1] <= np.log10(self.thresholds.saturation),
-            optimal=same(self.selection, self.problem.optimal),
-            locally_optimal=self.locally_optimal[number],
+            optimal=same(self.selection, self._scores.argmax(-1)),
+            locally_optimal=self._locally_optimal,
         )
+
+    @property
+    def _scores(self) -> Float[np.ndarray, "lanes_or_1 n T"]:
+        """Token scores, -inf where hidden: the lane's own where the decoder was trained."""
+        fixed = np.where(self.problem.visible, self.problem.scores, -np.inf)[None]
+        return self.more.get("final_scores", fixed)
+
+    @property
+    def _locally_optimal(self) -> Bool[np.ndarray, " lanes"]:
+        """Whether no support token outscores the selected one, under the lane's scores."""
+        number, scores = self.selection_number, self._scores
+        if "final_scores" not in self.more:
+            return self.locally_optimal[number]
+        selected = np.take_along_axis(scores, self.selection[:, :, None], 2)
+        return ~np.any(self.support[number] & (scores > selected), axis=(1, 2))  # type: ignore[return-value]
 
     @property
     def verdict_by_direction(self) -> np.ndarray:
@@ -226,6 +243,7 @@ class Run:
             arrays["problem.keys"] = self.problem.given_keys
         arrays["problem.mask"] = self.problem.visible
         arrays |= {f"report.{name}": value for name, value in self.report.items()}
+        arrays |= {f"more.{name}": value for name, value in self.more.items()}
         if given is not None:
             arrays["given"] = given
         settings = {k: v for k, v in self.settings.items() if k != "given"}
@@ -253,7 +271,7 @@ class Run:
 
     @classmethod
     def _rebuild(cls, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> "Run":
-        parts: dict[str, dict[str, np.ndarray]] = {"problem": {}, "report": {}}
+        parts: dict[str, dict[str, np.ndarray]] = {"problem": {}, "report": {}, "more": {}}
         for name in [k for k in arrays if "." in k]:
             group, _, rest = name.partition(".")
             parts[group][rest] = arrays.pop(name)
@@ -262,7 +280,8 @@ class Run:
             settings["given"] = arrays.pop("given")
         problem = Problem(**parts["problem"])
         thresholds = Thresholds(**meta["thresholds"])
-        return cls(problem=problem, settings=settings, report=parts["report"], thresholds=thresholds, **arrays)  # type: ignore[arg-type]
+        groups: dict[str, Any] = {name: parts[name] for name in ("report", "more")}
+        return cls(problem=problem, settings=settings, thresholds=thresholds, **groups, **arrays)  # type: ignore[arg-type]
 
 
 def _known(value: Any) -> Any:

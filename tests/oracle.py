@@ -24,14 +24,19 @@ def infimum(problem, loss):
 
 def train(problem, W, rule, eta, steps, loss="logistic"):
     """W after `steps` updates."""
+    v, squares, beta = 0 * W, 1.0, 0.9
     for k in range(steps):
         value, gradient, _ = forward(problem, W, loss)
         size = np.linalg.norm(gradient)
-        step = eta(k) if callable(eta) else eta
-        factor = {
-            "gd": step,
-            "ngd": step / size,
-            "polyak": step * (value - infimum(problem, loss)) / size**2,
+        v, squares = beta * v + gradient, squares + size**2
+        direction = {
+            "gd": gradient,
+            "ngd": gradient / size,
+            "polyak": (value - infimum(problem, loss)) / size**2 * gradient,
+            "heavy-ball": v,
+            "nesterov": gradient + beta * v,
+            "normalised-momentum": v / np.linalg.norm(v),
+            "adagrad-norm": gradient / np.sqrt(squares),
         }[rule]
-        W = W - factor * gradient
+        W = W - (eta(k) if callable(eta) else eta) * direction
     return W

@@ -11,7 +11,7 @@ import jaxsim
 from jaxsim.rules import RULES
 
 NGD = jaxsim.rules.NGD
-RULE_AT = {"gd": 0.5, "ngd": 0.05, "polyak": 0.5}
+RULE_AT = {name: 0.05 if name in ("ngd", "normalised-momentum") else 0.5 for name in RULES}
 
 
 def given(lanes, d, scale=0.3, seed=0):
@@ -192,7 +192,7 @@ def test_large_scores_in_float32_follow_float64(problem, key, rule, scale):
     large = jaxsim.Problem(
         problem.tokens, problem.queries, problem.labels, problem.decoder * scale / problem.scores.max()
     )
-    eta = {"gd": 1.0, "ngd": 0.1, "polyak": 0.5}[rule]
+    eta = {"gd": 1.0, "ngd": 0.1, "normalised-momentum": 0.1}.get(rule, 0.5)
     runs = [
         jaxsim.simulate(large, RULES[rule](eta), given(2, 5), key=key, lanes=2, steps=10, dtype=dtype)
         for dtype in ("float32", "float64")

@@ -29,6 +29,10 @@ class Loss(Protocol):
         """ℓ(m)."""
         ...
 
+    def log_value(self, m: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Log ℓ(m), at any depth; NaN for a loss that is not positive."""
+        ...
+
     def slope(self, m: Float[Array, "..."]) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
         """(p, q) with ℓ'(m) = -p e^q and p of order one."""
         ...
@@ -47,6 +51,11 @@ class Logistic:
     def value(self, m):
         """ℓ(m)."""
         return jax.nn.softplus(-m)
+
+    def log_value(self, m):
+        """-m + log(log1p(e^-m) / e^-m); the second term is about -e^-m/2 and negligible beyond 40."""
+        near = jnp.minimum(m, 40.0)
+        return jnp.log(jax.nn.softplus(-near)) + (near - m)
 
     def slope(self, m):
         """1 / (1 + e^m) = e^-max(m, 0) / (1 + e^-|m|)."""
@@ -72,6 +81,10 @@ class Exponential:
         """ℓ(m)."""
         return jnp.exp(-m)
 
+    def log_value(self, m):
+        """-m."""
+        return -m
+
     def slope(self, m):
         """e^-m."""
         return jnp.ones_like(m), -m
@@ -92,6 +105,10 @@ class Linear:
     def value(self, m):
         """ℓ(m)."""
         return -m
+
+    def log_value(self, m):
+        """Not a number: -m has no infimum."""
+        return jnp.full_like(m, jnp.nan)
 
     def slope(self, m):
         """1."""
@@ -151,6 +168,10 @@ class Smooth:
     def value(self, m):
         """ℓ(m)."""
         return self.function(m)
+
+    def log_value(self, m):
+        """Log ℓ(m)."""
+        return jnp.log(self.function(m))
 
     def slope(self, m):
         """-ℓ'(m)."""

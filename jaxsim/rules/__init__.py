@@ -5,10 +5,22 @@ from jaxsim.rules.base import Rule
 from jaxsim.rules.gd import GD
 from jaxsim.rules.momentum import HeavyBall, Nesterov, NormalisedMomentum
 from jaxsim.rules.ngd import NGD
+from jaxsim.rules.per_block import PerBlock
 from jaxsim.rules.polyak import Polyak
 
 RULES: dict[str, type] = {
     rule.name: rule for rule in (GD, NGD, Polyak, HeavyBall, Nesterov, NormalisedMomentum, AdaGradNorm)
 }
 
-__all__ = ["GD", "NGD", "RULES", "AdaGradNorm", "HeavyBall", "Nesterov", "NormalisedMomentum", "Polyak", "Rule"]
+__all__ = [
+    "GD",
+    "NGD",
+    "RULES",
+    "AdaGradNorm",
+    "HeavyBall",
+    "Nesterov",
+    "NormalisedMomentum",
+    "PerBlock",
+    "Polyak",
+    "Rule",
+]

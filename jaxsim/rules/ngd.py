@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import jax.numpy as jnp
+
 from jaxsim._tree import pytree
 from jaxsim.rules.base import Stateless, step_size, times
 
@@ -13,7 +15,7 @@ class NGD(Stateless):
         W ← W - η ∇L(W) / ‖∇L(W)‖_F
 
     The log scale of the gradient cancels, so the step is exact at any depth; there is no eps in the norm. With
-    several blocks of parameters each is normalised on its own.
+    several blocks of parameters each is normalised on its own; one whose gradient is exactly zero stays where it is.
 
     Args:
         eta: step length η above 0 (Frobenius norm of the step), or a schedule.
@@ -37,4 +39,4 @@ class NGD(Stateless):
     def update(self, gradient, state, step):
         """-(η / ‖direction‖) · direction."""
         eta = self.eta(step, gradient.gap.dtype)
-        return tuple(times(-eta / b.norm, b.direction) for b in gradient.blocks), state
+        return tuple(times(jnp.where(b.norm == 0, 0.0, -eta / b.norm), b.direction) for b in gradient.blocks), state

@@ -12,11 +12,12 @@ from jaxtyping import Int
 from jaxsim import driver
 from jaxsim.analysis import Limits, Thresholds, follow
 from jaxsim.init import Given, Law, draw
-from jaxsim.model import Attention, Frame, Loss, attention
+from jaxsim.model import Frame, Loss
 from jaxsim.model.frames import least_norm_coefficients
 from jaxsim.model.spaces import as_device
 from jaxsim.problem import Problem
 from jaxsim.rules import Rule
+from jaxsim.simulation.train import Train
 
 LOG10 = np.log(10.0)
 
@@ -38,13 +39,14 @@ class Work:
     how: driver.Plan
     thresholds: Thresholds
     limits_of: str
+    train: Train
 
     def __post_init__(self):
         self.limits = Limits(self.problem, self.frame, self.limits_of == "all")
 
-    def model(self) -> Attention:
+    def model(self) -> driver.Model:
         """The model on the device."""
-        return attention(self.problem, self.frame, self.loss, self.dtype)
+        return self.train.model(self.problem, self.frame, self.loss, self.dtype)
 
     def starts(self) -> "Starts":
         """A fresh stream of start vectors."""
@@ -55,16 +57,19 @@ class Work:
         model = self.model()
         starts = self.starts()
         gaps, size = np.diff(self.recorded, prepend=0), self.how.blocks * self.how.width
-        chunks = driver.run_chunks(model, as_device(self.rule, self.dtype), starts.over(self.how), gaps, self.how)
+        begun = (self.train.start(self.problem, start) for start in starts.over(self.how))
+        chunks = driver.run_chunks(model, as_device(self.rule, self.dtype), begun, gaps, self.how)
         for k, (records, final, report) in enumerate(chunks):
             valid = min(self.lanes - k * size, size)
             xi0, outside = starts.taken.pop(0)
             cut = {name: value[:valid] for name, value in records.items()}
             cut_report = {name: value[:valid] for name, value in report.items()}
-            yield analyse(
+            columns = analyse(
                 self.limits, self.thresholds.saturation, cut, final[:valid], cut_report,
                 xi0[:valid], outside[:valid], self.kept,
             )  # fmt: skip
+            selection = np.stack([self.limits.solutions[k].selection for k in columns["selection_number"]])
+            yield columns | self.train.columns(self.problem, cut, selection)
             if progress is not None:
                 progress(min(self.lanes, (k + 1) * size), self.lanes)
 
@@ -78,6 +83,7 @@ class Work:
             "lanes": self.lanes,
             "steps": int(self.recorded[-1]),
             "loss": self.loss.name,
+            "train": type(self.train).__name__.lower(),
             "dtype": self.dtype.name,
             "coordinates": self.frame.kind,
             "rank": self.frame.rank,
@@ -135,7 +141,7 @@ def analyse(
     selection = np.where((known == -np.inf).all(-1), visible.argmax(-1), known.argmax(-1))
     needed = records["log_attention_gap"][:, -1] <= np.log(saturation)
     number = limits.number(selection, needed)
-    position = records.pop("position")
+    position = records["position"]
     with np.errstate(invalid="ignore", over="ignore"):
         xi = limits.frame.locate(xi0[:, None], position)
         norm, error = follow(xi, outside, limits.of(number, needed))

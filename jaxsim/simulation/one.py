@@ -1,6 +1,5 @@
 """`simulate`: from a problem, a rule and an initialisation law to a verdict on every lane."""
 
-import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
@@ -18,8 +17,10 @@ from jaxsim.results import Run
 from jaxsim.rules import Rule
 from jaxsim.simulation.arguments import check, check_range, check_types, kept_records, run_dtype
 from jaxsim.simulation.chunks import Work
+from jaxsim.simulation.train import Train, Weights
 
 CHUNK_BYTES = 2**28
+WEIGHTS = Weights()
 
 
 def simulate(
@@ -30,6 +31,7 @@ def simulate(
     key: jax.Array,
     lanes: int,
     steps: int,
+    train: Train = WEIGHTS,
     record: Sequence[int] | None = None,
     loss: Literal["logistic", "exponential", "linear"] | Loss = "logistic",
     dtype: Any = None,
@@ -50,6 +52,7 @@ def simulate(
         key: the JAX key; lane i draws from fold_in(key, i).
         lanes: number of runs.
         steps: number of updates S.
+        train: what is trained: W alone, or `jaxsim.train.Joint()` for W and the decoder.
         record: the recorded steps; by default 0 and about ten per decade. The horizon is always recorded.
         loss: ℓ: "logistic", "exponential", "linear", or a `jaxsim.losses.Smooth`.
         dtype: float32 or float64; by default float64 where JAX has it switched on, else float32. Float32 is
@@ -85,7 +88,7 @@ def simulate(
     work = prepare(
         problem, rule, init, key=key, lanes=lanes, steps=steps, record=record, loss=loss, dtype=dtype,
         coordinates=coordinates, keep=keep, thresholds=thresholds, limits=limits, chunk_bytes=chunk_bytes,
-        chunk_lanes=chunk_lanes,
+        chunk_lanes=chunk_lanes, train=train,
     )  # fmt: skip
     parts = list(work.parts(progress))
     columns = {name: np.concatenate([part.pop(name) for part in parts]) for name in list(parts[0])}
@@ -110,6 +113,7 @@ def prepare(
     keep: Iterable[str] = (),
     chunk_bytes: int = CHUNK_BYTES,
     chunk_lanes: int | None = None,
+    train: Train = WEIGHTS,
 ) -> Work:
     """Check the arguments of `simulate` and plan the work."""
     check_types(problem, rule, init, key)
@@ -120,17 +124,20 @@ def prepare(
     if chunk_lanes is not None:
         whole_number("chunk_lanes", chunk_lanes)
     kept, frame = kept_records(keep), frame_of(problem, coordinates)
-    size = max(frame.size, math.prod(problem.shape[:2]))
-    how = driver.plan(lanes, size, len(recorded), real.itemsize, chunk_bytes, chunk_lanes)
+    if isinstance(train, type) or not hasattr(train, "columns"):
+        raise ValueError(f"train: expected what to train, such as jaxsim.train.Joint(); got {train!r}")
+    train.check(problem, named(loss))
+    how = driver.plan(lanes, train.numbers(problem, frame), len(recorded), real.itemsize, chunk_bytes, chunk_lanes)
     if limits not in ("all", "saturated"):
         raise ValueError(f"limits: expected 'all' or 'saturated'; got {limits!r}")
     held = thresholds or Thresholds()
-    return Work(problem, rule, init, key, lanes, recorded, named(loss), real, frame, kept, how, held, limits)
+    return Work(problem, rule, init, key, lanes, recorded, named(loss), real, frame, kept, how, held, limits, train)
 
 
 def assemble(limits: Limits, settings, recorded, columns, thresholds: Thresholds) -> Run:
     """A Run from the columns of its lanes and the limits that they met."""
     report = {name[7:]: columns.pop(name) for name in list(columns) if name.startswith("report.")}
+    more = {name[5:]: columns.pop(name) for name in list(columns) if name.startswith("more.")}
     solutions = limits.solutions
     return Run(
         problem=limits.problem,
@@ -142,6 +149,7 @@ def assemble(limits: Limits, settings, recorded, columns, thresholds: Thresholds
         locally_optimal=np.array([mm.locally_optimal for mm in solutions]),
         support=np.stack([mm.support for mm in solutions]),
         report=report,
+        more=more,
         thresholds=thresholds,
         **columns,
     )

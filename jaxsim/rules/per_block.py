@@ -1,0 +1,58 @@
+"""A rule of its own for every block of parameters."""
+
+import dataclasses
+from typing import Any
+
+from jaxsim._tree import pytree
+
+
+@pytree
+class PerBlock:
+    """One rule per block of parameters, each seeing its own gradient and the common loss gap.
+
+    For joint training the blocks are W and u, for key-query training K and Q. A rule without PerBlock sees all blocks:
+    NGD normalises each on its own, Polyak shares one step among them.
+
+    Args:
+        *rules: one rule per block, in order.
+
+    Example:
+        >>> import jaxsim
+        >>> jaxsim.rules.PerBlock(jaxsim.rules.NGD(0.1), jaxsim.rules.GD(0.5))
+        PerBlock(NGD(eta=0.1), GD(eta=0.5))
+    """
+
+    rules: Any
+
+    name = "per-block"
+
+    def __init__(self, *rules: Any):
+        for k, rule in enumerate(rules):
+            if isinstance(rule, type) or not hasattr(rule, "update"):
+                raise ValueError(f"rules: expected rules such as jaxsim.rules.NGD(0.1); rule {k} is {rule!r}")
+        if not rules:
+            raise ValueError("rules: expected one rule per block; got none")
+        object.__setattr__(self, "rules", tuple(rules))
+
+    def __repr__(self):
+        return f"PerBlock({', '.join(map(repr, self.rules))})"
+
+    def init(self, params):
+        """Each rule's own memory."""
+        if len(params) != len(self.rules):
+            raise ValueError(f"rule: PerBlock has {len(self.rules)} rules; expected one per block, {len(params)}")
+        return tuple(rule.init((block,)) for rule, block in zip(self.rules, params, strict=True))
+
+    def update(self, gradient, state, step):
+        """Each rule on its own block."""
+        increments, memories = [], []
+        for rule, block, memory in zip(self.rules, gradient.blocks, state, strict=True):
+            (increment,), after = rule.update(dataclasses.replace(gradient, blocks=(block,)), memory, step)
+            increments.append(increment)
+            memories.append(after)
+        return tuple(increments), tuple(memories)
+
+    def report(self, state):
+        """What each rule reports, numbered by block."""
+        reports = [rule.report(memory) for rule, memory in zip(self.rules, state, strict=True)]
+        return {f"{name}_{k}": value for k, report in enumerate(reports) for name, value in report.items()}

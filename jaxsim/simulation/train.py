@@ -1,0 +1,144 @@
+"""What is trained: W alone, or W together with the decoder. Each says how to start, what to run and what to report."""
+
+import dataclasses
+from typing import Any, Protocol
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+
+from jaxsim._check import finite_array
+from jaxsim.margin import classifier
+from jaxsim.model import Frame, Loss, attention
+from jaxsim.model.joint import decoder_rows, joint
+from jaxsim.problem import Problem
+
+LOG10 = np.log(10.0)
+
+
+class Train(Protocol):
+    """What is trained."""
+
+    def check(self, problem: Problem, loss: Loss) -> None:
+        """Refuse what does not fit the problem."""
+        ...
+
+    def model(self, problem: Problem, frame: Frame, loss: Loss, dtype: Any) -> Any:
+        """The model on the device."""
+        ...
+
+    def start(self, problem: Problem, start: Any) -> Any:
+        """Start vectors (…, p) of the model from those of W."""
+        ...
+
+    def numbers(self, problem: Problem, frame: Frame) -> int:
+        """The largest array that a lane carries."""
+        ...
+
+    def columns(self, problem: Problem, records: dict[str, np.ndarray], selection: np.ndarray) -> dict[str, np.ndarray]:
+        """Further columns of the table, from records that W alone does not explain."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """W is trained, the decoder of the problem is fixed."""
+
+    def check(self, problem, loss):
+        """Anything goes."""
+
+    def model(self, problem, frame, loss, dtype):
+        """Attention with a fixed decoder."""
+        return attention(problem, frame, loss, dtype)
+
+    def start(self, problem, start):
+        """As it is."""
+        return start
+
+    def numbers(self, problem, frame):
+        """Logits or core."""
+        return max(frame.size, problem.labels.size * problem.shape[1])
+
+    def columns(self, problem, records, selection):
+        """Nothing further."""
+        return {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Joint:
+    """W and the decoder u are trained together.
+
+    Scores are those of the lane's own decoder, at its end where verdicts are concerned (convention of this project).
+    The decoder's limit is u_mm, the hard-margin classifier of the tokens that the lane selects:
+    min ‖u‖ subject to y_i uᵀx_{i,α_i} ≥ 1. `Run.more` holds, per lane and recorded step, log10_loss (which is
+    also log10_gap, as L* = 0), decoder_norm, decoder_direction_error and decoder_margin_gap, 1 - (margin of u) ‖u_mm‖;
+    and per lane the final `decoder` u.
+
+    Args:
+        decoder: u_0, shape (d,); by default the decoder of the problem. Zeros are allowed: W then moves from the
+            second step on.
+
+    Reference:
+        Joint training as in arXiv 2402.05738 and 2306.13596.
+    """
+
+    decoder: Any = None
+
+    def check(self, problem, loss):
+        """Shape of u_0, and a loss with infimum 0."""
+        self._start(problem)
+        if loss.name == "linear":
+            raise ValueError("loss: joint training needs a loss whose infimum is 0; the linear loss has none")
+
+    def _start(self, problem: Problem) -> Float[np.ndarray, " d"]:
+        if self.decoder is None:
+            return problem.decoder
+        return finite_array("decoder", self.decoder, (problem.shape[2],), "(d,)")
+
+    def model(self, problem, frame, loss, dtype):
+        """Two blocks."""
+        return joint(problem, frame, loss, dtype)
+
+    def start(self, problem, start):
+        """The scores of u_0, after W's."""
+        scores = (decoder_rows(problem) @ self._start(problem)).ravel()
+        wide = jnp.broadcast_to(jnp.asarray(scores, start.dtype), (*start.shape[:-1], scores.size))
+        return jnp.concatenate([start, wide], -1)
+
+    def numbers(self, problem, frame):
+        """Logits, core or scores."""
+        return max(frame.size, problem.labels.size * problem.shape[1])
+
+    def columns(self, problem, records, selection):
+        """Decoder norms, errors and margins; verdict parts under the final scores."""
+        rows = decoder_rows(problem)
+        coeffs = np.asarray(records.pop("decoder"), np.float64)  # (lanes, R, N)
+        u = self._start(problem) + coeffs @ rows.reshape(-1, rows.shape[2])
+        norm = np.linalg.norm(u, axis=2)
+        unit, limit_norm = _classifiers(problem, selection)
+        selected = rows[np.arange(len(rows)), selection]  # (lanes, n, d)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            direction = u / norm[:, :, None]
+            margin = np.einsum("lrd,lnd->lrn", direction, selected).min(2)
+            error = np.linalg.norm(direction - unit[:, None, :], axis=2)
+            gap = 1 - margin * limit_norm[:, None]
+        scores = np.where(problem.visible, np.einsum("itd,ld->lit", rows, u[:, -1]), -np.inf)
+        return {
+            "more.log10_loss": records["log_gap"] / LOG10,
+            "more.decoder_norm": norm,
+            "more.decoder_direction_error": error,
+            "more.decoder_margin_gap": gap,
+            "more.decoder": u[:, -1],
+            "more.decoder_limit_norm": limit_norm,
+            "more.final_scores": scores,
+        }
+
+
+def _classifiers(
+    problem: Problem, selection: Int[np.ndarray, "lanes n"]
+) -> tuple[Float[np.ndarray, "lanes d"], Float[np.ndarray, " lanes"]]:
+    """u_mm/‖u_mm‖ and ‖u_mm‖ of each lane's selected tokens; NaN and inf where they are not separable."""
+    distinct, inverse = np.unique(selection, axis=0, return_inverse=True)
+    found = [classifier(problem, alpha) for alpha in distinct]
+    units, norms = np.stack([unit for unit, _ in found]), np.array([norm for _, norm in found])
+    return units[inverse.ravel()], norms[inverse.ravel()]
