@@ -6,20 +6,22 @@
 'optimal'
 """
 
-from jaxsim import data, init, rules, storage
+from jaxsim import data, init, rules, storage, train
 from jaxsim.analysis import Thresholds
 from jaxsim.driver import compilations
 from jaxsim.margin import MarginSolver, MaxMargin, max_margin
 from jaxsim.model import losses
+from jaxsim.normed import NormedMargin
 from jaxsim.problem import Problem
 from jaxsim.results import Run
-from jaxsim.simulation import Survey, simulate, simulate_many, survey, train
+from jaxsim.simulation import Survey, simulate, simulate_many, survey
 
 __version__ = "0.1.0"
 
 __all__ = [
     "MarginSolver",
     "MaxMargin",
+    "NormedMargin",
     "Problem",
     "Run",
     "Survey",

@@ -104,6 +104,41 @@ class Given:
         return self.W0[lanes]
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Factors:
+    """Starts of K and Q given as arrays, for key-query training.
+
+    Args:
+        K0: one matrix (d, m) for every lane, or one per lane (lanes, d, m); finite.
+        Q0: likewise (e, m) or (lanes, e, m).
+    """
+
+    K0: Any
+    Q0: Any
+
+    def __post_init__(self):
+        for name in ("K0", "Q0"):
+            value = np.asarray(getattr(self, name))
+            if value.ndim not in (2, 3):
+                raise ValueError(f"{name}: expected two or three axes, ([lanes,] d, m); got shape {value.shape}")
+            shape: tuple[int | None, ...] = (None,) * value.ndim
+            object.__setattr__(self, name, finite_array(name, value, shape, "([lanes,] d, m)"))
+
+    def __repr__(self):
+        return f"Factors(K0={self.K0.shape}, Q0={self.Q0.shape})"
+
+    def matrices(self, name: str, lanes: np.ndarray, total: int, shape: tuple[int, int]) -> np.ndarray:
+        """K0 or Q0 of the lanes with these indices, out of `total`."""
+        value = getattr(self, name)
+        if value.shape[-2:] != shape:
+            raise ValueError(f"{name}: expected matrices {shape}; got {value.shape[-2:]}")
+        if value.ndim == 2:
+            return np.broadcast_to(value, (len(lanes), *shape))
+        if len(value) != total:
+            raise ValueError(f"{name}: expected one matrix per lane, {total}; got {len(value)}")
+        return value[lanes]
+
+
 def _check_number(name: str, value: Any) -> None:
     """Check what a user gives; let pass what JAX rebuilds."""
     if isinstance(value, bool | int | float | str | np.ndarray | np.generic):
@@ -183,3 +218,17 @@ def _start(law: Law, xi: Array, chi2: Array, entry: Callable[[Array], tuple[Arra
     xi, _ = entry(xi)
     xi, outside = jax.vmap(law.place)(xi, chi2)
     return xi, entry(xi)[1], outside
+
+
+@functools.partial(jax.jit, static_argnames=("shape", "dtype"))
+def draw_factors(
+    scale: Array, key: jax.Array, lanes: Int[Array, " lanes"], shape: tuple[int, int, int], dtype: Any
+) -> tuple[Float[Array, "lanes d m"], Float[Array, "lanes e m"]]:
+    """K_0 and Q_0 with independent N(0, scale²) entries; lane i draws from fold_in(key, i). `shape` is (d, e, m)."""
+    d, e, m = shape
+
+    def one(i):
+        left, right = jax.random.split(jax.random.fold_in(key, i))
+        return scale * jax.random.normal(left, (d, m), dtype), scale * jax.random.normal(right, (e, m), dtype)
+
+    return jax.vmap(one)(lanes)

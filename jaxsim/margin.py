@@ -7,12 +7,14 @@ This module depends on the data alone, so it cannot inherit an error of the simu
 
 import dataclasses
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import numpy as np
 import scipy.optimize
 from jaxtyping import Bool, Float, Int
 
+from jaxsim import normed
+from jaxsim.normed import NormedMargin
 from jaxsim.problem import Problem
 
 SUPPORT_TOLERANCE = 1e-6  # a constraint is active when its margin is within this of 1 (convention of this project)
@@ -176,25 +178,49 @@ def classifier(problem: Problem, selection: Any) -> tuple[Float[np.ndarray, " d"
     return u / norm, norm
 
 
-def max_margin(problem: Problem, selection: Any = None, engine: Literal["exact", "cvxpy"] = "exact") -> MaxMargin:
+Engine = Literal["exact", "cvxpy"]
+
+
+@overload
+def max_margin(
+    problem: Problem, selection: Any = None, engine: Engine = "exact", norm: None = None, p: None = None
+) -> MaxMargin: ...
+
+
+@overload
+def max_margin(
+    problem: Problem, selection: Any = None, *, norm: normed.Norm, p: float | None = None
+) -> NormedMargin: ...
+
+
+def max_margin(
+    problem: Problem, selection: Any = None, engine: Any = "exact", norm: Any = None, p: Any = None
+) -> MaxMargin | NormedMargin:
     r"""The max-margin matrix W^α that separates the selected token of every sequence from the others.
 
-        W^α = argmin ‖W‖_F  subject to  (x_{i,α_i} - x_it)ᵀ W z_i ≥ 1  for all i and visible t ≠ α_i
+        W^α = argmin ‖W‖  subject to  (x_{i,α_i} - x_it)ᵀ W z_i ≥ 1  for all i and visible t ≠ α_i
 
     Args:
         problem: the data.
         selection: α, one token index per sequence, shape (n,); by default the optimal tokens, which gives
             W_mm.
-        engine: "exact" (non-negative least squares) or "cvxpy" (Clarabel), an independent check.
+        engine: for the Frobenius norm, "exact" (non-negative least squares) or "cvxpy" (Clarabel), an independent
+            check.
+        norm: None for the Frobenius norm by the engine; or "frobenius", "nuclear", "spectral", "l1", "linf" or "lp"
+            (of the entries), each by cvxpy with a dual certificate.
+        p: the order of "lp", above 1.
 
     Returns:
-        A `MaxMargin` with W, norm, support tokens, status and duality gap. Infeasible is a status, not an error.
+        A `MaxMargin` with W, norm, support tokens, status and duality gap; where `norm` is given, a `NormedMargin`.
+        Infeasible is a status, not an error.
 
     Raises:
-        ValueError: where the selection has the wrong shape, is out of range or points at a hidden token.
+        ValueError: where the selection has the wrong shape, is out of range or points at a hidden token, or the norm
+            is unknown.
 
     Reference:
-        att-SVM of Tarzanagh, Li, Thrampoulidis, Oymak, arXiv 2308.16898.
+        att-SVM of Tarzanagh, Li, Thrampoulidis, Oymak, arXiv 2308.16898; the nuclear norm is the one of their
+        (K, Q)-parametrisation.
 
     Example:
         >>> import numpy as np, jaxsim
@@ -202,12 +228,17 @@ def max_margin(problem: Problem, selection: Any = None, engine: Literal["exact",
         >>> mm = jaxsim.max_margin(problem)
         >>> mm.status, round(mm.norm, 12)
         ('optimal', 0.707106781187)
+        >>> round(jaxsim.max_margin(problem, norm="linf").norm, 6)
+        0.5
     """
-    alpha = problem.optimal if selection is None else selection
+    alpha = _checked(problem.optimal if selection is None else selection, problem.visible)
+    if norm is not None:
+        order = normed.check_norm(norm, p)
+        return normed.solve(problem, alpha, norm, order)
     if engine == "exact":
         return MarginSolver(problem).solve(alpha)
     if engine == "cvxpy":
-        return _solve_with_cvxpy(problem, _checked(alpha, problem.visible))
+        return _solve_with_cvxpy(problem, alpha)
     raise ValueError(f"engine: expected 'exact' or 'cvxpy'; got {engine!r}")
 
 

@@ -167,6 +167,8 @@ class Run:
         """
         if not 0 <= lane < self.lanes:
             raise ValueError(f"lane: expected 0 to {self.lanes - 1}; got {lane}")
+        if "K" in self.more:
+            return self.more["K"][lane] @ self.more["Q"][lane].T
         frame = self.frame
         inside = frame.lift(self.position[lane])
         if self.outside[lane] == 0:

@@ -101,7 +101,7 @@ CASES = [
     ("joint_ngd", 2, "Wu", "ngd", (0.5, 0.5), (0, 10, 100, 1000), 900),
     ("joint_polyak", 2, "Wu", "polyak", (0.5, 0.5), (0, 10, 100, 300), 400),
     ("kq_gd", 3, "KQ", "gd", (1.0, 1.0), (0, 10, 100, 1000), 60),
-    ("kq_ngd", 3, "KQ", "ngd", (0.1, 0.1), (0, 10, 100, 400), 900),
+    ("kq_ngd", 3, "KQ", "ngd", (0.05, 0.05), (0, 5, 20, 60), 1200),  # from K_0 and Q_0 times 150: see below
 ]
 
 
@@ -117,6 +117,10 @@ if __name__ == "__main__":
     for name, seed, which, rule, eta, record, digits in CASES:
         mp.mp.dps = digits
         case = problem(seed)
+        if name == "kq_ngd":
+            # From small starts and at steps of 0.1 the exact dynamics amplify a change of 1e-15 at step 30 to 1e-4 at
+            # step 100, so no fixed precision can follow; a start deep in saturation tests the gradient all the same.
+            case |= {"K0": 150 * case["K0"], "Q0": 150 * case["Q0"]}
         blocks = {"W": [case["W0"]], "Wu": [case["W0"], case["u"][:, None]], "KQ": [case["K0"], case["Q0"]]}[which]
         result = train(
             Head(case["X"], case["Z"], case["y"], which), blocks, case["u"][:, None], rule, eta, record, digits

@@ -12,6 +12,7 @@ ROOT = pathlib.Path(jaxsim.__file__).parent
 LAYERS = [
     {"_tree", "_check"},
     {"problem"},
+    {"normed"},
     {"data", "margin"},
     {"model"},
     {"rules", "init"},
@@ -19,6 +20,7 @@ LAYERS = [
     {"analysis"},
     {"results"},
     {"simulation"},
+    {"train"},
     {"plot"},
     {"storage"},
     {"cli"},
@@ -59,7 +61,9 @@ def test_imports_point_one_way():
 
 
 def test_margin_depends_on_data_alone():
-    assert {name for _, room, name in module_imports() if room == "margin"} <= {"problem", "_check"}
+    assert {name for _, room, name in module_imports() if room in ("margin", "normed")} <= {
+        "problem", "_check", "normed",
+    }  # fmt: skip
 
 
 def test_rules_do_not_know_attention():

@@ -66,18 +66,18 @@ def _unsolved(problem: Problem, alpha: Int[np.ndarray, " n"]) -> MaxMargin:
 
 
 def follow(
-    xi: Float[np.ndarray, "lanes R size"], outside: Float[np.ndarray, " lanes"], unit: Float[np.ndarray, "lanes size"]
+    xi: Float[np.ndarray, "lanes R size"], outside: Float[np.ndarray, "_ _"], unit: Float[np.ndarray, "lanes size"]
 ) -> tuple[Float[np.ndarray, "lanes R"], Float[np.ndarray, "lanes R"]]:
     """‖W_k‖ and the direction error ‖W_k/‖W_k‖ - W^α/‖W^α‖‖, by the difference itself.
 
     A difference of unit vectors keeps all its digits; 1 minus a correlation would lose half of them. NaN where
     W_k = 0 or the limit does not exist.
     """
-    norm = np.sqrt(np.einsum("lrs,lrs->lr", xi, xi) + outside[:, None])
+    norm = np.sqrt(np.einsum("lrs,lrs->lr", xi, xi) + outside)
     with np.errstate(invalid="ignore", divide="ignore"):
         apart = xi / norm[..., None]
         apart -= unit[:, None, :]
-        error = np.sqrt(np.einsum("lrs,lrs->lr", apart, apart) + outside[:, None] / norm**2)
+        error = np.sqrt(np.einsum("lrs,lrs->lr", apart, apart) + outside / norm**2)
     return norm, error
 
 

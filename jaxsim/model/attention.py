@@ -53,11 +53,18 @@ class Attention:
         return self._gradient(self.attention_map(params))
 
     def _gradient(self, phi: ScaledMap) -> Gradient:
-        g, log_scale = phi.pull(*self.loss.slope(self.scores.best - phi.deficit), self.scores)
+        g, log_scale, *rest = self._pull(phi)
         direction, norm = self.space.pull(g)
-        gap, gap_log_scale = self._loss_gap(phi)
+        return Gradient((Block(direction, log_scale, norm, self.space.inner),), *rest)
+
+    def in_logits(self, logits: Float[Array, "n T lanes"]) -> tuple[Array, Array, Array, Array, Array]:
+        """The gradient with respect to the logits and its log scale; L - L* and its log scale; and L*."""
+        return self._pull(scaled_map(logits, self.scores))
+
+    def _pull(self, phi: ScaledMap) -> tuple[Array, Array, Array, Array, Array]:
+        g, log_scale = phi.pull(*self.loss.slope(self.scores.best - phi.deficit), self.scores)
         infimum = self.loss.value(self.scores.best).mean((0, 1))
-        return Gradient((Block(direction, log_scale, norm, self.space.inner),), gap, gap_log_scale, infimum)
+        return g, log_scale, *self._loss_gap(phi), infimum
 
     def _loss_gap(self, phi: ScaledMap) -> tuple[Float[Array, " lanes"], Float[Array, " lanes"]]:
         """L - L* from s_{i,opt} - m_i = δ_ik + e^{c_i} G_i, scaled by the largest e^{c_i} where every k is optimal."""

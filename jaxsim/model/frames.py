@@ -175,6 +175,11 @@ class PrimalFrame:
         core = xi.reshape(*xi.shape[:-1], self._queries.shape[1], -1)
         return np.einsum("itx,...zx,iz->...it", self._tokens, core, self._queries, optimize=True)
 
+    @property
+    def bases(self) -> tuple[Float[np.ndarray, "d r_x"], Float[np.ndarray, "e r_z"]]:
+        """Orthonormal bases of the tokens and of the queries."""
+        return self._token_basis, self._query_basis
+
     def lift(self, xi):
         """See Frame."""
         core = xi.reshape(self._queries.shape[1], -1)

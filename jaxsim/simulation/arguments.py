@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from jaxsim._check import whole_number
-from jaxsim.init import Given, Law
+from jaxsim.init import Factors, Given, Law
 from jaxsim.model import Loss, named
 from jaxsim.problem import Problem
 
@@ -29,7 +29,7 @@ def check_types(problem: Any, rule: Any, init: Any, key: Any) -> None:
         raise ValueError(f"problem: expected a jaxsim.Problem; got {type(problem).__name__}")
     if isinstance(rule, type) or not hasattr(rule, "update"):
         raise ValueError(f"rule: expected a rule such as jaxsim.rules.NGD(0.1); got {rule!r}")
-    if isinstance(init, type) or not (hasattr(init, "place") or isinstance(init, Given)):
+    if isinstance(init, type) or not (hasattr(init, "place") or isinstance(init, Given | Factors)):
         raise ValueError(f"init: expected a law such as jaxsim.init.Gaussian(1.0); got {init!r}")
     if not isinstance(key, jax.Array):
         raise ValueError(f"key: expected a JAX key such as jax.random.key(0); got {key!r}")

@@ -17,7 +17,8 @@ from jaxsim.model.frames import least_norm_coefficients
 from jaxsim.model.spaces import as_device
 from jaxsim.problem import Problem
 from jaxsim.rules import Rule
-from jaxsim.simulation.train import Train
+from jaxsim.simulation.factors import FactorStarts, KeyQuery
+from jaxsim.simulation.train import Train, View
 
 LOG10 = np.log(10.0)
 
@@ -48,8 +49,10 @@ class Work:
         """The model on the device."""
         return self.train.model(self.problem, self.frame, self.loss, self.dtype)
 
-    def starts(self) -> "Starts":
+    def starts(self) -> Any:
         """A fresh stream of start vectors."""
+        if isinstance(self.train, KeyQuery):
+            return FactorStarts(self.init, self.key, self.frame, self.lanes, self.train.width, self.dtype)
         return Starts(self.init, self.key, self.frame, self.lanes, self.problem.weights, self.dtype)
 
     def parts(self, progress: Callable[[int, int], None] | None = None) -> Iterator[dict[str, np.ndarray]]:
@@ -65,11 +68,12 @@ class Work:
             cut = {name: value[:valid] for name, value in records.items()}
             cut_report = {name: value[:valid] for name, value in report.items()}
             columns = analyse(
-                self.limits, self.thresholds.saturation, cut, final[:valid], cut_report,
+                self.limits, self.train, self.thresholds.saturation, cut, final[:valid], cut_report,
                 xi0[:valid], outside[:valid], self.kept,
             )  # fmt: skip
             selection = np.stack([self.limits.solutions[k].selection for k in columns["selection_number"]])
-            yield columns | self.train.columns(self.problem, cut, selection)
+            view = View(self.problem, self.frame, cut, outside[:valid], selection, columns)
+            yield columns | self.train.columns(view)
             if progress is not None:
                 progress(min(self.lanes, (k + 1) * size), self.lanes)
 
@@ -78,7 +82,7 @@ class Work:
         settings: dict[str, Any] = {
             "rule": repr(self.rule),
             "rule_name": self.rule.name,
-            "init": repr(self.init) if not isinstance(self.init, Given) else f"Given{self.init.W0.shape}",
+            "init": f"Given{self.init.W0.shape}" if isinstance(self.init, Given) else repr(self.init),
             "key": np.asarray(jax.random.key_data(self.key)).ravel().tolist(),
             "lanes": self.lanes,
             "steps": int(self.recorded[-1]),
@@ -132,7 +136,7 @@ def beyond(init: Given, frame: Frame) -> np.ndarray:
 
 
 def analyse(
-    limits: Limits, saturation: float, records, final, report, xi0, outside, kept: set[str]
+    limits: Limits, train: Train, saturation: float, records, final, report, xi0, outside, kept: set[str]
 ) -> dict[str, np.ndarray]:
     """Recorded numbers of some lanes to the columns of a Run."""
     records = {name: np.asarray(value, np.float64) for name, value in records.items()}
@@ -143,8 +147,8 @@ def analyse(
     number = limits.number(selection, needed)
     position = records["position"]
     with np.errstate(invalid="ignore", over="ignore"):
-        xi = limits.frame.locate(xi0[:, None], position)
-        norm, error = follow(xi, outside, limits.of(number, needed))
+        xi, apart = train.locate(limits.frame, xi0, outside, position)
+        norm, error = follow(xi, apart, limits.of(number, needed))
         final_logits = limits.frame.logits(xi[:, -1])
         every_logits = limits.frame.logits(xi) if "logits" in kept else None
     columns = {
@@ -154,7 +158,7 @@ def analyse(
         "selection_number": number,
         "start": xi0,
         "position": np.array(xi[:, -1]),
-        "outside": outside,
+        "outside": apart[:, -1],
     }
     columns |= {f"log10_{name[4:]}": records[name] / LOG10 for name in records if name.startswith("log_")}
     columns |= {f"report.{name}": np.asarray(value, np.float64) for name, value in report.items()}

@@ -162,6 +162,7 @@ def _columns(batch: list[Work], keys: jax.Array) -> Iterator[tuple[Work, dict[st
             xi0, outside = held[0][j]
             columns = analyse(
                 batch[p].limits,
+                first.train,
                 first.thresholds.saturation,
                 {name: value[at] for name, value in records_.items()},
                 final[at],

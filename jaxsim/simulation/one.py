@@ -123,10 +123,12 @@ def prepare(
     recorded = driver.record_steps(steps, record)
     if chunk_lanes is not None:
         whole_number("chunk_lanes", chunk_lanes)
-    kept, frame = kept_records(keep), frame_of(problem, coordinates)
     if isinstance(train, type) or not hasattr(train, "columns"):
         raise ValueError(f"train: expected what to train, such as jaxsim.train.Joint(); got {train!r}")
-    train.check(problem, named(loss))
+    train.check(problem, named(loss), init)
+    if None not in (train.coordinates, coordinates) and train.coordinates != coordinates:
+        raise ValueError(f"coordinates: {train!r} runs in {train.coordinates} coordinates; got {coordinates!r}")
+    kept, frame = kept_records(keep), frame_of(problem, train.coordinates or coordinates)
     how = driver.plan(lanes, train.numbers(problem, frame), len(recorded), real.itemsize, chunk_bytes, chunk_lanes)
     if limits not in ("all", "saturated"):
         raise ValueError(f"limits: expected 'all' or 'saturated'; got {limits!r}")

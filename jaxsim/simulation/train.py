@@ -1,7 +1,7 @@
 """What is trained: W alone, or W together with the decoder. Each says how to start, what to run and what to report."""
 
 import dataclasses
-from typing import Any, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import jax.numpy as jnp
 import numpy as np
@@ -19,7 +19,9 @@ LOG10 = np.log(10.0)
 class Train(Protocol):
     """What is trained."""
 
-    def check(self, problem: Problem, loss: Loss) -> None:
+    coordinates: ClassVar[Literal["primal"] | None]  # what it needs; None: either
+
+    def check(self, problem: Problem, loss: Loss, init: Any) -> None:
         """Refuse what does not fit the problem."""
         ...
 
@@ -35,17 +37,40 @@ class Train(Protocol):
         """The largest array that a lane carries."""
         ...
 
-    def columns(self, problem: Problem, records: dict[str, np.ndarray], selection: np.ndarray) -> dict[str, np.ndarray]:
+    def locate(self, frame: Frame, start: np.ndarray, outside: np.ndarray, position: np.ndarray) -> tuple[Any, Any]:
+        """ξ (lanes, R, size) and ‖W outside‖² (lanes, R or 1) from recorded positions."""
+        ...
+
+    def columns(self, view: "View") -> dict[str, np.ndarray]:
         """Further columns of the table, from records that W alone does not explain."""
         ...
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """What is known of some lanes after a run."""
+
+    problem: Problem
+    frame: Frame
+    records: dict[str, np.ndarray]
+    outside: np.ndarray
+    selection: np.ndarray
+    columns: dict[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
     """W is trained, the decoder of the problem is fixed."""
 
-    def check(self, problem, loss):
-        """Anything goes."""
+    coordinates: ClassVar[Literal["primal"] | None] = None
+
+    def check(self, problem, loss, init):
+        """Starts are matrices."""
+        _starts_are_matrices(init)
+
+    def locate(self, frame, start, outside, position):
+        """The part outside never moves."""
+        return frame.locate(start[:, None], position), outside[:, None]
 
     def model(self, problem, frame, loss, dtype):
         """Attention with a fixed decoder."""
@@ -59,7 +84,7 @@ class Weights:
         """Logits or core."""
         return max(frame.size, problem.labels.size * problem.shape[1])
 
-    def columns(self, problem, records, selection):
+    def columns(self, view):
         """Nothing further."""
         return {}
 
@@ -84,8 +109,11 @@ class Joint:
 
     decoder: Any = None
 
-    def check(self, problem, loss):
+    coordinates: ClassVar[Literal["primal"] | None] = None
+
+    def check(self, problem, loss, init):
         """Shape of u_0, and a loss with infimum 0."""
+        _starts_are_matrices(init)
         self._start(problem)
         if loss.name == "linear":
             raise ValueError("loss: joint training needs a loss whose infimum is 0; the linear loss has none")
@@ -109,10 +137,15 @@ class Joint:
         """Logits, core or scores."""
         return max(frame.size, problem.labels.size * problem.shape[1])
 
-    def columns(self, problem, records, selection):
+    def locate(self, frame, start, outside, position):
+        """The part outside never moves."""
+        return frame.locate(start[:, None], position), outside[:, None]
+
+    def columns(self, view):
         """Decoder norms, errors and margins; verdict parts under the final scores."""
+        problem, records, selection = view.problem, view.records, view.selection
         rows = decoder_rows(problem)
-        coeffs = np.asarray(records.pop("decoder"), np.float64)  # (lanes, R, N)
+        coeffs = np.asarray(records["decoder"], np.float64)  # (lanes, R, N)
         u = self._start(problem) + coeffs @ rows.reshape(-1, rows.shape[2])
         norm = np.linalg.norm(u, axis=2)
         unit, limit_norm = _classifiers(problem, selection)
@@ -132,6 +165,11 @@ class Joint:
             "more.decoder_limit_norm": limit_norm,
             "more.final_scores": scores,
         }
+
+
+def _starts_are_matrices(init: Any) -> None:
+    if hasattr(init, "K0"):
+        raise ValueError("init: Factors start K and Q; expected a law of W_0, or train=jaxsim.train.KeyQuery(width)")
 
 
 def _classifiers(

@@ -1,0 +1,145 @@
+"""Key-query training: W = K Qᵀ with both factors trained."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any, ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from jaxsim import driver
+from jaxsim._check import whole_number
+from jaxsim.init import Factors, Gaussian, draw_factors
+from jaxsim.margin import max_margin
+from jaxsim.model.frames import PrimalFrame
+from jaxsim.model.key_query import key_query
+
+
+@dataclasses.dataclass(frozen=True)
+class KeyQuery:
+    """K (d × m) and Q (e × m) are trained in place of W = K Qᵀ; the decoder of the problem is fixed.
+
+    Starts are `jaxsim.init.Gaussian(scale)`, for independent N(0, scale²) entries of K and Q, or
+    `jaxsim.init.Factors(K0, Q0)`. The direction errors of a `Run` are those of K Qᵀ to the Frobenius att-SVM of the
+    lane's selection. `Run.more` adds per recorded step `nuclear_direction_error`, to the nuclear-norm att-SVM, and
+    `effective_rank`, exp of the entropy of the normalised singular values (Roy and Vetterli 2007) of the part of W in
+    the span of tokens and queries; and per lane the final `K` and `Q`.
+
+    Args:
+        width: m, the inner width of the head, at least 1.
+        nuclear: whether to solve the nuclear-norm att-SVM of every selection (a semidefinite program each).
+
+    Reference:
+        The (K, Q)-parametrisation of arXiv 2308.16898.
+    """
+
+    width: int
+    nuclear: bool = True
+
+    coordinates: ClassVar[Literal["primal"] | None] = "primal"
+
+    def __post_init__(self):
+        whole_number("width", self.width)
+
+    def check(self, problem, loss, init):
+        """Starts are laws or arrays of K and Q."""
+        if not isinstance(init, Gaussian | Factors):
+            raise ValueError(f"init: expected jaxsim.init.Gaussian or jaxsim.init.Factors for K and Q; got {init!r}")
+
+    def model(self, problem, frame, loss, dtype):
+        """Two blocks, K and Q."""
+        return key_query(problem, frame, loss, dtype, self.width)
+
+    def start(self, problem, start):
+        """As it is."""
+        return start
+
+    def numbers(self, problem, frame):
+        """One image of every token."""
+        return problem.labels.size * problem.shape[1] * self.width
+
+    def locate(self, frame, start, outside, position):
+        """ξ of K Qᵀ, and what the parts of K and Q outside the spans add to ‖K Qᵀ‖²."""
+        K, Q = _split(frame, position, self.width)
+        beyond_K, beyond_Q = _outside(frame, outside, self.width)
+        core = Q @ K.swapaxes(-1, -2)
+        A, B = (part.swapaxes(-1, -2) @ part for part in (beyond_K, beyond_Q))
+        KK, QQ = (part.swapaxes(-1, -2) @ part for part in (K, Q))
+        apart = (KK * B[:, None]).sum((2, 3)) + (QQ * A[:, None]).sum((2, 3)) + (A * B).sum((1, 2))[:, None]
+        return core.reshape(*core.shape[:2], -1), apart
+
+    def columns(self, view):
+        """Effective rank, nuclear direction error, and the final factors."""
+        frame, position = view.frame, np.asarray(view.records["position"], np.float64)
+        K, Q = _split(frame, position, self.width)
+        xi, apart = self.locate(frame, None, view.outside, position)
+        singular = np.linalg.svd(Q @ K.swapaxes(-1, -2), compute_uv=False)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            share = singular / singular.sum(-1, keepdims=True)
+            entropy = -np.sum(np.where(share > 0, share * np.log(share), 0.0), -1)
+        beyond_K, beyond_Q = _outside(frame, view.outside, self.width)
+        token_basis, query_basis = frame.bases
+        found = {
+            "more.effective_rank": np.where(np.isnan(singular).any(-1), np.nan, np.exp(entropy)),
+            "more.K": token_basis @ K[:, -1] + beyond_K,
+            "more.Q": query_basis @ Q[:, -1] + beyond_Q,
+        }
+        if self.nuclear:
+            distinct, inverse = np.unique(view.selection, axis=0, return_inverse=True)
+            solved = [max_margin(view.problem, alpha, norm="nuclear") for alpha in distinct]
+            units = np.stack([frame.project(mm.W[None])[0][0] / np.linalg.norm(mm.W) for mm in solved])
+            norm = view.columns["norm"]
+            with np.errstate(invalid="ignore", divide="ignore"):
+                error = xi / norm[..., None] - units[inverse.ravel()][:, None]
+                found["more.nuclear_direction_error"] = np.sqrt((error * error).sum(-1) + apart / norm**2)
+            found["more.nuclear_limit_norm"] = np.array([mm.norm for mm in solved])[inverse.ravel()]
+        return found
+
+
+class FactorStarts:
+    """Start vectors of K and Q chunk by chunk, like those of W."""
+
+    def __init__(self, init: Any, key: jax.Array, frame: Any, lanes: int, width: int, dtype: np.dtype):
+        self.init, self.key, self.frame, self.lanes, self.width, self.dtype = init, key, frame, lanes, width, dtype
+        self.taken: list[tuple[Any, Any]] = []
+
+    def over(self, how: driver.Plan) -> Iterator[Any]:
+        """Start vectors of each chunk of the plan."""
+        bases = self.frame.bases
+        sides = [basis.shape[0] for basis in bases]
+        for k in range(how.chunks):
+            index = how.chunk(k).ravel()
+            if isinstance(self.init, Factors):
+                lanes = np.minimum(index, self.lanes - 1)  # those past the end are dropped afterwards
+                pairs = zip(("K0", "Q0"), sides, strict=True)
+                full = [self.init.matrices(name, lanes, self.lanes, (side, self.width)) for name, side in pairs]
+            else:
+                scale = jnp.asarray(self.init.scale, self.dtype)
+                shape = (sides[0], sides[1], self.width)
+                full = draw_factors(scale, self.key, jnp.asarray(index, jnp.uint32), shape, self.dtype)
+            full = [np.asarray(value, np.float64) for value in full]
+            inside = [np.swapaxes(basis, 0, 1) @ value for basis, value in zip(bases, full, strict=True)]
+            beyond = [v - basis @ part for v, basis, part in zip(full, bases, inside, strict=True)]
+            core = inside[1] @ inside[0].swapaxes(1, 2)
+            self.taken.append((_flat([core]), _flat(beyond)))
+            yield jnp.asarray(_flat(inside).astype(self.dtype))
+
+
+def _split(frame: PrimalFrame, position: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """K (…, r_x, m) and Q (…, r_z, m) inside the spans."""
+    r_x = frame.bases[0].shape[1]
+    K, Q = np.split(position, [r_x * width], axis=-1)
+    return K.reshape(*K.shape[:-1], r_x, width), Q.reshape(*Q.shape[:-1], -1, width)
+
+
+def _outside(frame: PrimalFrame, outside: Float[np.ndarray, "lanes p"], width: int) -> tuple[np.ndarray, np.ndarray]:
+    """The parts of K (lanes, d, m) and Q (lanes, e, m) outside the spans."""
+    d = frame.bases[0].shape[0]
+    K, Q = np.split(outside, [d * width], axis=-1)
+    return K.reshape(len(K), d, width), Q.reshape(len(Q), -1, width)
+
+
+def _flat(parts: list[np.ndarray]) -> Float[np.ndarray, "lanes p"]:
+    return np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
