@@ -22,6 +22,19 @@ def inner(A, B):
     return mp.fsum(A[i, j] * B[i, j] for i in range(A.rows) for j in range(A.cols))
 
 
+def entries(f, *matrices):
+    A = matrices[0].copy()
+    for i in range(A.rows):
+        for j in range(A.cols):
+            A[i, j] = f(*(M[i, j] for M in matrices))
+    return A
+
+
+def polar(G):
+    U, _, V = mp.svd_r(G)
+    return U * V
+
+
 class Head:
     """Loss and gradients of one head in the blocks that are trained: W; W and u; or K and Q."""
 
@@ -65,6 +78,7 @@ def train(head, blocks, u, rule, eta, record, digits, beta=0.9):
     mp.mp.dps = digits
     blocks, u, eta, beta = [matrix(b) for b in blocks], matrix(u), [mp.mpf(e) for e in eta], mp.mpf(beta)
     memory = [b * 0 for b in blocks]
+    first, second, theta = blocks[0] * 0, blocks[0] * 0, entries(lambda w: mp.sign(w) * abs(w) ** 2, blocks[0])
     sum_of_squares = mp.mpf(1)
     out = {k: [] for k in ("logits", "log10_loss", "log10_norms", "decoder")}
     for k in range(record[-1] + 1):
@@ -77,6 +91,13 @@ def train(head, blocks, u, rule, eta, record, digits, beta=0.9):
             out["decoder"].append([float(v) for v in (blocks[1] if head.train == "Wu" else u)])
         squared = mp.fsum(v * v for v in norms)
         sum_of_squares += squared
+        first, second = (
+            beta * first + (1 - beta) * grads[0],
+            entries(lambda a, g: (999 * a + g * g) / 1000, second, grads[0]),
+        )
+        unbias = 1 - beta ** (k + 1), 1 - mp.mpf("0.999") ** (k + 1)
+        adam = entries(lambda a, b: (a / unbias[0]) / mp.sqrt(b / unbias[1]), first, second)
+        theta = theta - eta[0] * grads[0] / norms[0]
         memory = [beta * v + g for v, g in zip(memory, grads, strict=True)]
         step = {
             "gd": lambda i: grads[i],
@@ -86,6 +107,10 @@ def train(head, blocks, u, rule, eta, record, digits, beta=0.9):
             "nesterov": lambda i: grads[i] + beta * memory[i],
             "normalised-momentum": lambda i: memory[i] / mp.sqrt(inner(memory[i], memory[i])),
             "adagrad-norm": lambda i: grads[i] / mp.sqrt(sum_of_squares),
+            "sign": lambda i: entries(mp.sign, grads[i]),
+            "adam": lambda i: adam,
+            "mirror": lambda i: (blocks[i] - entries(lambda v: mp.sign(v) * mp.sqrt(abs(v)), theta)) / eta[i],
+            "spectral": lambda i: polar(grads[i]),
         }[rule]
         blocks = [b - eta[i] * step(i) for i, b in enumerate(blocks)]
     return {k: np.array(v) for k, v in out.items()}
@@ -97,6 +122,10 @@ CASES = [
     ("nesterov", 1, "W", "nesterov", (5.0,), (0, 10, 100, 1000), 60),
     ("normalised_momentum", 1, "W", "normalised-momentum", (0.5,), (0, 10, 100, 1000), 500),
     ("adagrad_norm", 1, "W", "adagrad-norm", (5.0,), (0, 10, 100, 1000), 60),
+    ("sign", 1, "W", "sign", (0.5,), (0, 10, 100, 400), 300),
+    ("adam", 1, "W", "adam", (0.5,), (0, 10, 100, 400), 300),
+    ("mirror", 1, "W", "mirror", (1.0,), (0, 10, 100, 1000), 300),
+    ("spectral", 1, "W", "spectral", (0.05,), (0, 10, 100, 400), 300),
     ("joint_gd", 2, "Wu", "gd", (1.0, 0.5), (0, 10, 100, 1000), 60),
     ("joint_ngd", 2, "Wu", "ngd", (0.5, 0.5), (0, 10, 100, 1000), 900),
     ("joint_polyak", 2, "Wu", "polyak", (0.5, 0.5), (0, 10, 100, 300), 400),

@@ -29,7 +29,7 @@ PRIMAL_OVERHEAD = 2.0  # small batched products cost about twice the flops of on
 class Frame(Protocol):
     """The float64 host side: how W and the Euclidean coordinates ξ of a space translate."""
 
-    kind: str  # "dual" or "primal"
+    kind: str  # "dual", "primal" or "full"
     size: int  # length of ξ
     rank: int  # dimension of the span that ξ describes
     ambient: int  # d², the dimension of the whole of W
@@ -137,11 +137,15 @@ class PrimalFrame:
 
     kind: str = "primal"
 
+    @staticmethod
+    def _span(vectors: Float[np.ndarray, "N d"]) -> Float[np.ndarray, "d r"]:
+        return _basis(vectors)
+
     def __init__(self, problem: Problem):
         n, T, _ = problem.shape
         tokens = visible_keys(problem)
-        self._token_basis = _basis(tokens.reshape(n * T, -1))
-        self._query_basis = _basis(problem.queries)
+        self._token_basis = self._span(tokens.reshape(n * T, -1))
+        self._query_basis = self._span(problem.queries)
         self._tokens, self._queries = tokens @ self._token_basis, problem.queries @ self._query_basis
         self._centred = centring(problem) @ tokens @ self._token_basis
         self.size = self._tokens.shape[2] * self._queries.shape[1]
@@ -186,17 +190,27 @@ class PrimalFrame:
         return self._token_basis @ core.T @ self._query_basis.T
 
 
-def frame_of(problem: Problem, kind: Literal["dual", "primal"] | None = None) -> Frame:
+class FullFrame(PrimalFrame):
+    """W itself, for rules that act on its entries."""
+
+    kind: str = "full"
+
+    @staticmethod
+    def _span(vectors):
+        return np.eye(vectors.shape[1])
+
+
+def frame_of(problem: Problem, kind: Literal["dual", "primal", "full"] | None = None) -> Frame:
     """The frame of a problem; by default the one with fewer multiply-adds per step."""
-    if kind not in (None, "dual", "primal"):
-        raise ValueError(f"coordinates: expected 'dual', 'primal' or None for the cheaper one; got {kind!r}")
+    if kind not in (None, "dual", "primal", "full"):
+        raise ValueError(f"coordinates: expected 'dual', 'primal', 'full' or None for the cheapest; got {kind!r}")
     if kind is None:
         n, T, _ = problem.shape
         d, e = problem.weights
         r_x, r_z = min(d, n * T), min(e, n)
         primal = PRIMAL_OVERHEAD * 2 * n * r_x * (r_z + T)
         kind = "dual" if (n * T) ** 2 <= primal else "primal"
-    return DualFrame(problem) if kind == "dual" else PrimalFrame(problem)
+    return {"dual": DualFrame, "primal": PrimalFrame, "full": FullFrame}[kind](problem)
 
 
 def visible_keys(problem: Problem) -> Float[np.ndarray, "n T d"]:

@@ -76,6 +76,8 @@ def simulate_many(
     """
     began = time.perf_counter()
     problems = list(problems)
+    if getattr(rule, "coordinates", None) is not None:
+        raise ValueError(f"rule: expected one that runs in dual coordinates; got {rule!r}. Use simulate")
     laws = list(init) if isinstance(init, Sequence) else [init] * len(problems)
     _check(problems, laws)
     batch = [

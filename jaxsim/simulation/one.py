@@ -35,7 +35,7 @@ def simulate(
     record: Sequence[int] | None = None,
     loss: Literal["logistic", "exponential", "linear"] | Loss = "logistic",
     dtype: Any = None,
-    coordinates: Literal["dual", "primal"] | None = None,
+    coordinates: Literal["dual", "primal", "full"] | None = None,
     keep: Iterable[Literal["logits", "coeffs"]] = (),
     thresholds: Thresholds | None = None,
     limits: Literal["all", "saturated"] = "all",
@@ -57,7 +57,8 @@ def simulate(
         loss: ℓ: "logistic", "exponential", "linear", or a `jaxsim.losses.Smooth`.
         dtype: float32 or float64; by default float64 where JAX has it switched on, else float32. Float32 is
             accumulated with compensation and right at any depth.
-        coordinates: "dual" or "primal"; by default the cheaper one. Both give the same trajectories.
+        coordinates: "dual", "primal" or "full"; by default the cheapest that the rule allows. All give the same
+            trajectories of rules that allow them all.
         keep: "logits" and "coeffs" to keep them at every recorded step (lanes · R · n · T numbers each).
         thresholds: when a run counts as saturated and aligned.
         limits: hold every lane against the att-SVM of its selection, or only saturated ones. With thousands of
@@ -109,7 +110,7 @@ def prepare(
     dtype: Any,
     thresholds: Thresholds | None,
     limits: str,
-    coordinates: Literal["dual", "primal"] | None = None,
+    coordinates: Literal["dual", "primal", "full"] | None = None,
     keep: Iterable[str] = (),
     chunk_bytes: int = CHUNK_BYTES,
     chunk_lanes: int | None = None,
@@ -126,14 +127,27 @@ def prepare(
     if isinstance(train, type) or not hasattr(train, "columns"):
         raise ValueError(f"train: expected what to train, such as jaxsim.train.Joint(); got {train!r}")
     train.check(problem, named(loss), init)
-    if None not in (train.coordinates, coordinates) and train.coordinates != coordinates:
-        raise ValueError(f"coordinates: {train!r} runs in {train.coordinates} coordinates; got {coordinates!r}")
-    kept, frame = kept_records(keep), frame_of(problem, train.coordinates or coordinates)
+    kept, frame = kept_records(keep), frame_of(problem, _coordinates(rule, train, coordinates))
     how = driver.plan(lanes, train.numbers(problem, frame), len(recorded), real.itemsize, chunk_bytes, chunk_lanes)
     if limits not in ("all", "saturated"):
         raise ValueError(f"limits: expected 'all' or 'saturated'; got {limits!r}")
     held = thresholds or Thresholds()
     return Work(problem, rule, init, key, lanes, recorded, named(loss), real, frame, kept, how, held, limits, train)
+
+
+def _coordinates(rule: Rule, train: Train, asked: Any) -> Any:
+    """The coordinates that rule and training need, or those asked for; ValueError where they exclude each other."""
+    needed = getattr(rule, "coordinates", None)
+    if needed is not None and not isinstance(train, Weights):
+        raise ValueError(f"rule: {rule!r} acts on the matrix W; expected train=jaxsim.train.Weights(), got {train!r}")
+    needed = needed or train.coordinates
+    allowed = {None: (None, asked), "primal": (None, "primal", "full"), "full": (None, "full")}[needed]
+    if train.coordinates == "primal":
+        allowed = (None, "primal")
+    if asked not in allowed:
+        name = repr(train) if train.coordinates else repr(rule)
+        raise ValueError(f"coordinates: {name} runs in {needed} coordinates; got {asked!r}")
+    return asked or needed
 
 
 def assemble(limits: Limits, settings, recorded, columns, thresholds: Thresholds) -> Run:

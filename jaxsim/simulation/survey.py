@@ -89,7 +89,7 @@ def survey(
     record: Sequence[int] | None = None,
     loss: Literal["logistic", "exponential", "linear"] | Loss = "logistic",
     dtype: Any = None,
-    coordinates: Literal["dual", "primal"] | None = None,
+    coordinates: Literal["dual", "primal", "full"] | None = None,
     thresholds: Thresholds | None = None,
     limits: Literal["all", "saturated"] = "all",
     chunk_bytes: int = CHUNK_BYTES,
@@ -110,7 +110,7 @@ def survey(
         record: the recorded steps.
         loss: ℓ.
         dtype: float32 or float64.
-        coordinates: "dual" or "primal".
+        coordinates: "dual", "primal" or "full".
         thresholds: when a run counts as saturated and aligned.
         limits: which lanes to hold against the att-SVM of their selection.
         chunk_bytes: aim for the memory of one chunk of lanes.

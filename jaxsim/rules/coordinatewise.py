@@ -1,0 +1,222 @@
+"""Rules that act on the entries of W, each in the coordinates of W itself: sign descent, Adam, ℓp mirror descent.
+
+They are not invariant under rotations, so reduced coordinates would change them: `simulate` runs them on the full
+d × e matrix (coordinates "full"), with the same scaled gradients.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxsim._check import finite_number
+from jaxsim._tree import pytree, static
+from jaxsim.model.gradient import Block
+from jaxsim.rules.base import Scaled, Stateless, decay, mix, step_size, times
+
+
+@pytree
+class SignDescent(Stateless):
+    """Sign descent: every entry moves by η against the sign of its derivative.
+
+        W ← W - η sign(∇L(W))
+
+    The steepest descent of the largest entry; entries whose derivative is exactly zero stay.
+
+    Args:
+        eta: step η of an entry, above 0, or a schedule.
+
+    Reference:
+        signSGD, Bernstein et al. 2018, arXiv 1802.04434, without noise.
+
+    Example:
+        >>> import jaxsim
+        >>> jaxsim.rules.SignDescent(0.01)
+        SignDescent(eta=0.01)
+    """
+
+    eta: Any
+
+    name = "sign"
+    coordinates = "full"
+
+    def __post_init__(self):
+        object.__setattr__(self, "eta", step_size("eta", self.eta))
+
+    def update(self, gradient, state, step):
+        """-η sign(direction)."""
+        eta = self.eta(step, gradient.gap.dtype)
+        return tuple(jax.tree.map(lambda leaf: -eta * jnp.sign(leaf), b.direction) for b in gradient.blocks), state
+
+
+@pytree
+class Adam:
+    """Adam, with both averages carried at log scales of their own.
+
+        m ← β1 m + (1 - β1) ∇,   v ← β2 v + (1 - β2) ∇²,   W ← W - η m̂ / (√v̂ + eps)
+
+    with m̂ = m/(1 - β1^t) and v̂ = v/(1 - β2^t). The customary eps = 1e-8 stops the rule as soon as gradients fall
+    below it; the default here is eps = 0, exact at any depth, with entries whose gradients have all been zero left
+    where they are. Even so Adam saturates slowly: √v forgets by no more than √β2 a step, so gradients that shrink
+    faster make steps that shrink too, and log ‖∇L‖ falls by about (1 - β2)/2 a step.
+
+    Args:
+        eta: step size η above 0, or a schedule.
+        beta1: β1 from 0 to below 1.
+        beta2: β2 from 0 to below 1.
+        eps: added to √v̂, 0 or more.
+
+    Reference:
+        Kingma and Ba 2015, arXiv 1412.6980.
+
+    Example:
+        >>> import jaxsim
+        >>> jaxsim.rules.Adam(0.01)
+        Adam(eta=0.01, beta1=0.9, beta2=0.999, eps=0.0)
+    """
+
+    eta: Any
+    beta1: Any = 0.9
+    beta2: Any = 0.999
+    eps: Any = 0.0
+
+    name = "adam"
+    coordinates = "full"
+
+    def __post_init__(self):
+        object.__setattr__(self, "eta", step_size("eta", self.eta))
+        object.__setattr__(self, "beta1", decay("beta1", self.beta1))
+        object.__setattr__(self, "beta2", decay("beta2", self.beta2))
+        if isinstance(self.eps, bool | int | float | str) and finite_number("eps", self.eps) < 0:
+            raise ValueError(f"eps: expected 0 or more; got {self.eps}")
+
+    def init(self, params):
+        """Both sums empty."""
+        return tuple((Scaled.zero(block), Scaled.zero(block)) for block in params)
+
+    def update(self, gradient, state, step):
+        """The ratio is taken at the scale of √v."""
+        eta, real = self.eta(step, gradient.gap.dtype), gradient.gap.dtype
+        t = (step + 1).astype(real)
+        unbias = (1 - self.beta1) / (1 - self.beta1**t), (1 - self.beta2) / (1 - self.beta2**t)
+        increments, after = [], []
+        for block, (first, second) in zip(gradient.blocks, state, strict=True):
+            squares = Block(jax.tree.map(jnp.square, block.direction), 2 * block.log_scale, block.norm**2)
+            m, v = mix(first, self.beta1, block), mix(second, self.beta2, squares)
+            half = v.log_scale / 2
+            known = jnp.where(half == -jnp.inf, 0.0, half)
+            factor = -eta * unbias[0] * jnp.exp(m.log_scale - known)
+
+            def ratio(x, y, factor=factor, known=known):
+                size = jnp.sqrt(unbias[1] * y) + self.eps * jnp.exp(-known)
+                return jnp.where(size == 0, 0.0, factor * x / jnp.where(size == 0, 1.0, size))
+
+            increments.append(jax.tree.map(ratio, m.tree, v.tree))
+            after.append((m, v))
+        return tuple(increments), tuple(after)
+
+    def report(self, state):
+        """Nothing to report."""
+        return {}
+
+
+@pytree
+class Mirror:
+    """Normalised mirror descent with the ℓp potential (1/p) Σ |w|^p of the entries.
+
+        θ ← θ - η ∇L(W) / ‖∇L(W)‖_F,   W = sign(θ) |θ|^{1/(p-1)},   θ_0 = sign(W_0) |W_0|^{p-1}
+
+    p = 2 is normalised gradient descent.
+
+    Args:
+        eta: step length η above 0, or a schedule.
+        p: order of the potential, above 1.
+
+    Reference:
+        Mirror descent for attention: arXiv 2410.14581; here with normalised steps (convention of this project).
+
+    Example:
+        >>> import jaxsim
+        >>> jaxsim.rules.Mirror(0.1, p=3)
+        Mirror(eta=0.1, p=3.0)
+    """
+
+    eta: Any
+    p: Any = 1.5
+
+    name = "mirror"
+    coordinates = "full"
+
+    def __post_init__(self):
+        object.__setattr__(self, "eta", step_size("eta", self.eta))
+        if isinstance(self.p, bool | int | float | str):
+            if not finite_number("p", self.p) > 1:
+                raise ValueError(f"p: expected a number above 1; got {self.p}")
+            object.__setattr__(self, "p", float(self.p))
+
+    def init(self, params):
+        """θ_0."""
+        return jax.tree.map(lambda w: jnp.sign(w) * jnp.abs(w) ** (self.p - 1), tuple(params))
+
+    def update(self, gradient, state, step):
+        """The difference of W before and after."""
+        eta = self.eta(step, gradient.gap.dtype)
+        moved = tuple(times(jnp.where(b.norm == 0, 0.0, -eta / b.norm), b.direction) for b in gradient.blocks)
+        after = jax.tree.map(jnp.add, state, moved)
+        primal = lambda theta: jnp.sign(theta) * jnp.abs(theta) ** (1 / (self.p - 1))  # noqa: E731
+        return jax.tree.map(lambda new, old: primal(new) - primal(old), after, state), after
+
+    def report(self, state):
+        """Nothing to report."""
+        return {}
+
+
+@pytree
+class Optax:
+    """Any optax transformation, applied to each lane on its own.
+
+    optax works on plain numbers, so gradients must be handed over as such. With `normalise` they are divided by
+    their norm first, which keeps them of order one at any depth but changes rules that weigh gradients of different
+    steps against each other (momentum, Adam). Without it they are the gradients themselves: they underflow to zero
+    once attention has saturated (at 1e-38 in float32, 1e-308 in float64), an eps inside the transformation shortens
+    steps long before, and thresholds such as clipping have no effect.
+
+    Args:
+        transformation: an optax.GradientTransformation that includes its step size.
+        normalise: whether to divide gradients by their Frobenius norm.
+
+    Example:
+        >>> import jaxsim, optax
+        >>> jaxsim.rules.Optax(optax.sgd(0.1)).name
+        'optax'
+    """
+
+    transformation: Any = static()
+    normalise: bool = static(default=False)
+
+    name = "optax"
+    coordinates = "full"
+
+    def __post_init__(self):
+        if not (hasattr(self.transformation, "init") and hasattr(self.transformation, "update")):
+            raise ValueError(f"transformation: expected an optax transformation; got {self.transformation!r}")
+
+    def __repr__(self):
+        return f"Optax(normalise={self.normalise})"
+
+    def init(self, params):
+        """The transformation's state of every lane, lanes last."""
+        with jax.numpy_dtype_promotion("standard"):  # which optax relies on
+            return jax.vmap(self.transformation.init, in_axes=-1, out_axes=-1)(tuple(params))
+
+    def update(self, gradient, state, step):
+        """The transformation's updates; the parameters are not passed, so weight decay is not available."""
+        given = tuple(
+            times(1 / b.norm if self.normalise else jnp.exp(b.log_scale), b.direction) for b in gradient.blocks
+        )
+        with jax.numpy_dtype_promotion("standard"):
+            return jax.vmap(lambda g, s: self.transformation.update(g, s), in_axes=-1, out_axes=-1)(given, state)
+
+    def report(self, state):
+        """Nothing to report."""
+        return {}
