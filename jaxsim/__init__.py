@@ -7,14 +7,14 @@
 """
 
 from jaxsim import data, init, rules, storage, train
-from jaxsim.analysis import Thresholds
+from jaxsim.analysis import Thresholds, attractors, predict
 from jaxsim.driver import compilations
 from jaxsim.margin import MarginSolver, MaxMargin, max_margin
 from jaxsim.model import losses
 from jaxsim.normed import NormedMargin
 from jaxsim.problem import Problem
 from jaxsim.results import Run
-from jaxsim.simulation import Survey, simulate, simulate_many, survey
+from jaxsim.simulation import Survey, geometry, simulate, simulate_many, survey
 
 __version__ = "0.1.0"
 
@@ -26,11 +26,14 @@ __all__ = [
     "Run",
     "Survey",
     "Thresholds",
+    "attractors",
     "compilations",
     "data",
+    "geometry",
     "init",
     "losses",
     "max_margin",
+    "predict",
     "rules",
     "simulate",
     "simulate_many",

@@ -130,7 +130,7 @@ class MarginSolver:
             upper = squared / np.minimum(least, 1.0) ** 2  # W / least is feasible: an upper bound
             gaps = (upper - lower) / upper
         support = constrained & (margins <= 1 + SUPPORT_TOLERANCE)
-        norms = np.sqrt(squared) / self._unit
+        norms = np.sqrt(np.maximum(squared, 0.0)) / self._unit  # below 0 by rounding only where the certificate fails
         multipliers /= self._unit**2
         return [
             self._judge(alphas[k], separable[k], least[k], gaps[k], norms[k], multipliers[k], support[k])

@@ -60,7 +60,7 @@ BAD = [
     (["--n", "7"], "images: expected an even number"),
     (["--classes", "3"], "classes: expected two digits, such as 3,8"),
     (["--positions", "maybe"], "positions: expected none, one-hot or both"),
-    (["--rule", "adam=1"], "rule: expected NAME=STEP with a name among gd, ngd, polyak; got 'adam=1'"),
+    (["--rule", "lion=1"], "rule: expected NAME=STEP with a name among gd, ngd, polyak, heavy-ball, nesterov,"),
     (["--rule", "gd"], "rule: expected NAME=STEP"),
     (["--rule", "gd=fast"], "rule: expected a number after gd="),
     (["--rule", "ngd=0"], "eta: expected a number above 0; got 0"),
@@ -143,3 +143,11 @@ def test_compiled_programs_are_kept_on_request(tmp_path):
     done = command(*arguments[:-1], "file/inside", "--out", "three", cwd=tmp_path)
     assert done.returncode == 2 and "cache: cannot make the folder" in done.stderr
     assert not (tmp_path / "three").exists()
+
+
+def test_geometry_prints_its_table(tmp_path):
+    done = command("geometry", "--steps", "300", "--lanes", "2", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for word in ("unit-sphere: n=4, T=5, d=6; 2 lanes, 300 steps", "nuclear", "SignDescent 0.02", "Mirror 0.1, p=3.0"):
+        assert word in done.stdout, word
+    assert not list(tmp_path.iterdir())

@@ -1,5 +1,6 @@
 """From recorded numbers to verdicts, fractions with intervals, and rates."""
 
+from jaxsim.analysis.attractors import Prediction, attractors, predict
 from jaxsim.analysis.intervals import Proportion, fractions, wilson
 from jaxsim.analysis.limits import Limits, follow
 from jaxsim.analysis.rates import Rate, fit_rate
@@ -7,6 +8,6 @@ from jaxsim.analysis.sketch import Sketch
 from jaxsim.analysis.verdict import VERDICTS, Thresholds, by_direction, by_selection
 
 __all__ = [
-    "VERDICTS", "Limits", "Proportion", "Rate", "Sketch", "Thresholds",
-    "by_direction", "by_selection", "fit_rate", "follow", "fractions", "wilson",
+    "VERDICTS", "Limits", "Prediction", "Proportion", "Rate", "Sketch", "Thresholds",
+    "attractors", "by_direction", "by_selection", "fit_rate", "follow", "fractions", "predict", "wilson",
 ]  # fmt: skip

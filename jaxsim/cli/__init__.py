@@ -1,4 +1,4 @@
-"""The command line: `jaxsim run`."""
+"""The command line: `jaxsim run` and `jaxsim geometry`."""
 
 import sys
 from typing import Annotated
@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from jaxsim.cli.geometry import geometry
 from jaxsim.cli.run import run
 
 EXIT_BAD_INPUT = 2
@@ -19,6 +20,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.command()(run)
+app.command()(geometry)
 
 
 def _version(asked: bool) -> None:

@@ -197,17 +197,18 @@ def _rules(texts: list[str], max_step: float) -> list[Any]:
 
 
 def _rule(text: str, max_step: float) -> Any:
-    from jaxsim.rules import RULES
+    from jaxsim.rules import MATRIX_RULES, RULES
 
+    rules = RULES | MATRIX_RULES
     name, _, step = text.partition("=")
-    if name not in RULES or not step:
-        raise ValueError(f"rule: expected NAME=STEP with a name among {', '.join(RULES)}; got {text!r}")
+    if name not in rules or not step:
+        raise ValueError(f"rule: expected NAME=STEP with a name among {', '.join(rules)}; got {text!r}")
     try:
         value = float(step)
     except ValueError as error:
         raise ValueError(f"rule: expected a number after {name}=; got {step!r}") from error
     try:
-        return RULES[name](value, max_step=max_step) if name == "polyak" else RULES[name](value)
+        return rules[name](value, max_step=max_step) if name == "polyak" else rules[name](value)
     except ValueError as error:
         raise ValueError(f"rule: {text!r}: {error}") from error
 

@@ -1,0 +1,105 @@
+"""Rule × geometry: which max-margin solution each rule ends nearest to."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float, Int
+
+from jaxsim.init import Gaussian, Given, Law
+from jaxsim.margin import max_margin
+from jaxsim.normed import NORMS, NormedMargin, check_norm, norm_of
+from jaxsim.problem import Problem
+from jaxsim.rules import Rule
+from jaxsim.simulation.one import simulate
+
+DEFAULT = tuple((name, None) for name in NORMS if name != "lp")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Geometry:
+    """Medians over the saturated lanes of every rule.
+
+    Attributes:
+        rules: the rules, as text, K of them.
+        norms: the norms, as text, N of them.
+        correlation: ⟨W, W^α_N⟩ / (‖W‖_F ‖W^α_N‖_F), (K, N), with α the lane's own selection.
+        margin_ratio: N(W^α_N) · (least margin of W) / N(W), (K, N): 1 exactly where W is a max-margin solution of the
+            norm, which need not be unique for l1, linf and spectral; less elsewhere, negative where W does not
+            separate α.
+        saturated: lanes that entered, (K,).
+        lanes: lanes of every rule.
+    """
+
+    rules: list[str]
+    norms: list[str]
+    correlation: Float[np.ndarray, "K N"]
+    margin_ratio: Float[np.ndarray, "K N"]
+    saturated: Int[np.ndarray, " K"]
+    lanes: int
+
+
+def geometry(
+    problem: Problem,
+    rules: Sequence[Rule],
+    *,
+    key: jax.Array,
+    lanes: int = 16,
+    steps: int = 20_000,
+    init: Law | Given | None = None,
+    norms: Sequence[tuple[str, float | None]] = DEFAULT,
+    dtype: Any = None,
+) -> Geometry:
+    """Run every rule from the same starts and hold its final W against the max-margin solution of every norm.
+
+    Args:
+        problem: the data.
+        rules: the rules.
+        key: the JAX key.
+        lanes: runs per rule.
+        steps: number of updates.
+        init: the law of W_0; by default Gaussian(0.01).
+        norms: pairs (norm, p) as for `max_margin`.
+        dtype: as for `simulate`.
+
+    Returns:
+        A `Geometry`; NaN where no lane of a rule has saturated, or no solution was certified.
+
+    Raises:
+        ValueError: for an unknown norm, and as `simulate`.
+    """
+    orders = [(name, check_norm(name, p)) for name, p in norms]
+    solved: dict[tuple[Any, ...], NormedMargin] = {}
+    correlation, ratio = (np.full((len(rules), len(orders)), np.nan) for _ in range(2))
+    saturated = np.zeros(len(rules), int)
+    for k, rule in enumerate(rules):
+        law = init if init is not None else Gaussian(0.01)
+        run = simulate(problem, rule, law, key=key, lanes=lanes, steps=steps, dtype=dtype, limits="saturated")
+        settled = np.flatnonzero(np.isin(run.verdict, ("global", "local", "transient")))
+        saturated[k] = len(settled)
+        each = np.full((2, len(settled), len(orders)), np.nan)
+        for j, lane in enumerate(settled):
+            W, alpha = run.W(int(lane)), run.selection[lane]
+            for m, (name, p) in enumerate(orders):
+                case = (*alpha.tolist(), name, p)
+                if case not in solved:
+                    solved[case] = max_margin(problem, alpha, norm=name, p=p)  # type: ignore[arg-type]
+                each[:, j, m] = _compare(problem, W, alpha, solved[case], name, p)
+        if len(settled):
+            correlation[k], ratio[k] = np.median(each, axis=1)
+    labels = [name if p is None else f"l{p:g}" for name, p in orders]
+    return Geometry([repr(rule) for rule in rules], labels, correlation, ratio, saturated, lanes)
+
+
+def _compare(problem: Problem, W: np.ndarray, alpha: np.ndarray, best: NormedMargin, name: str, p: float | None):
+    """Correlation and margin ratio of W with the solution of one norm."""
+    if best.status != "optimal":
+        return np.nan, np.nan
+    logits = np.einsum("itd,de,ie->it", problem.keys, W, problem.queries)
+    own = np.arange(len(alpha))
+    others = problem.visible & (np.arange(logits.shape[1]) != alpha[:, None])
+    margin = (logits[own, alpha][:, None] - logits)[others].min()
+    correlation = np.sum(W * best.W) / np.linalg.norm(W) / np.linalg.norm(best.W)
+    return correlation, best.norm * margin / norm_of(W, name, p)
