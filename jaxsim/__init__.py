@@ -14,11 +14,12 @@ from jaxsim.model import losses
 from jaxsim.normed import NormedMargin
 from jaxsim.problem import Problem
 from jaxsim.results import Run
-from jaxsim.simulation import Survey, geometry, simulate, simulate_many, survey
+from jaxsim.simulation import LinearRun, Survey, geometry, regress, simulate, simulate_many, survey
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "LinearRun",
     "MarginSolver",
     "MaxMargin",
     "NormedMargin",
@@ -35,6 +36,7 @@ __all__ = [
     "max_margin",
     "predict",
     "rules",
+    "regress",
     "simulate",
     "simulate_many",
     "storage",

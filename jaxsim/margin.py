@@ -169,13 +169,17 @@ def classifier(problem: Problem, selection: Any) -> tuple[Float[np.ndarray, " d"
     """
     alpha = _checked(selection, problem.visible)
     rows = problem.labels[:, None] * problem.tokens[np.arange(len(alpha)), alpha]
+    return hard_margin(rows)
+
+
+def hard_margin(rows: Float[np.ndarray, "n d"]) -> tuple[Float[np.ndarray, " d"], float]:
+    """w/‖w‖ and ‖w‖ of the shortest w with rows·w ≥ 1; NaN and inf where there is none."""
     multipliers, separable = _least_norm(rows[None])
-    u = multipliers[0] @ rows
-    least = (rows @ u).min()
-    if not separable[0] or not least > 0:
+    w = multipliers[0] @ rows
+    if not separable[0] or not (rows @ w).min() > 0:
         return np.full(rows.shape[1], np.nan), np.inf
-    norm = float(np.linalg.norm(u))
-    return u / norm, norm
+    norm = float(np.linalg.norm(w))
+    return w / norm, norm
 
 
 Engine = Literal["exact", "cvxpy"]

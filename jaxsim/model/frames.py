@@ -139,7 +139,7 @@ class PrimalFrame:
 
     @staticmethod
     def _span(vectors: Float[np.ndarray, "N d"]) -> Float[np.ndarray, "d r"]:
-        return _basis(vectors)
+        return orthonormal_basis(vectors)
 
     def __init__(self, problem: Problem):
         n, T, _ = problem.shape
@@ -242,7 +242,7 @@ def _outside(W: np.ndarray, xi: np.ndarray, frame: Frame) -> np.ndarray:
     return np.array([np.sum((w - frame.lift(x)) ** 2) for w, x in zip(W, xi, strict=True)])
 
 
-def _basis(vectors: Float[np.ndarray, "N d"]) -> Float[np.ndarray, "d r"]:
+def orthonormal_basis(vectors: Float[np.ndarray, "N d"]) -> Float[np.ndarray, "d r"]:
     """An orthonormal basis of the row span; signs fixed by making each column's largest entry positive."""
     _, singular, rows = np.linalg.svd(vectors, full_matrices=False)
     rows = rows[singular > singular[0] * max(vectors.shape) * np.finfo(float).eps]

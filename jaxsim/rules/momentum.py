@@ -101,6 +101,10 @@ class NormalisedMomentum(_Momentum):
 
     Each block is normalised on its own. There is no eps: v vanishes only where every gradient so far did.
 
+    Gradients shrink by about exp(-η/‖W_mm‖) a step. Where that is faster than β, that is η/‖W_mm‖ > log(1/β), v never
+    forgets its first gradients, the direction freezes, and W does not converge to the max-margin direction (seen and
+    tested here on linear regression; no theorem is claimed).
+
     Args:
         eta: step length η above 0, or a schedule.
         beta: β from 0 (normalised gradient descent) to below 1.

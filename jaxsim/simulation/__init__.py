@@ -2,8 +2,9 @@
 
 from jaxsim.simulation.arguments import check
 from jaxsim.simulation.geometry import Geometry, geometry
+from jaxsim.simulation.linear import LinearRun, regress
 from jaxsim.simulation.many import simulate_many
 from jaxsim.simulation.one import simulate
 from jaxsim.simulation.survey import Survey, survey
 
-__all__ = ["Geometry", "Survey", "check", "geometry", "simulate", "simulate_many", "survey"]
+__all__ = ["Geometry", "LinearRun", "Survey", "check", "geometry", "regress", "simulate", "simulate_many", "survey"]

@@ -1,0 +1,53 @@
+r"""Linear classification through the origin: the model that attention is compared with.
+
+    L(w) = (1/n) Σ_i ℓ(m_i),   m_i = y_i wᵀx_i,   ∇L = (1/n) Σ_i ℓ'(m_i) y_i x_i
+
+On separable data the infimum is 0, w diverges in norm and converges in direction to the hard-margin solution. w stays
+in w_0 + span{x_i} and is carried in an orthonormal basis of it; ℓ' underflows, so its logarithm is in the scale.
+"""
+
+from jax import lax
+from jax import numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxsim._tree import pytree, static
+from jaxsim.model.fold import largest, total
+from jaxsim.model.gradient import Block, Gradient
+from jaxsim.model.losses import Loss
+from jaxsim.model.spaces import Params
+
+Blocks = tuple[Params, ...]
+
+
+@pytree
+class Linear:
+    """The model of one data set: rows y_i x_i in a basis of their span."""
+
+    rows: Float[Array, "n r"]
+    loss: Loss = static()
+
+    def enter(self, start: Float[Array, "r lanes"]) -> Blocks:
+        """Parameters at step 0: one block."""
+        return ({"w": start},)
+
+    def logits(self, params: Blocks) -> Float[Array, "n lanes"]:
+        """The margins m_i."""
+        return lax.dot(self.rows, params[0]["w"], precision=lax.Precision.HIGHEST)
+
+    def gradient(self, params: Blocks) -> Gradient:
+        """∇L and L itself, each scaled; L* = 0."""
+        margins = self.logits(params)
+        slope, log_slope = self.loss.slope(margins)
+        kappa = jnp.round(largest(log_slope, 0)[0])
+        g = -slope * jnp.exp(log_slope - kappa) / len(self.rows)
+        direction = lax.dot(self.rows.T, g, precision=lax.Precision.HIGHEST)
+        norm = jnp.sqrt(total(direction * direction, 0)[0])
+        log_each = self.loss.log_value(margins)
+        scale = jnp.round(largest(log_each, 0)[0])
+        gap = total(jnp.exp(log_each - scale), 0)[0] / len(self.rows)
+        return Gradient((Block({"w": direction}, kappa, norm),), gap, scale, jnp.zeros_like(gap))
+
+    def observe(self, params: Blocks) -> dict[str, Array]:
+        """Natural logarithms of ‖∇L‖ and L, and w."""
+        gradient = self.gradient(params)
+        return {"log_grad_norm": gradient.log_norm, "log_gap": gradient.log_gap, "position": params[0]["w"]}
