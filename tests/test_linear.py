@@ -79,7 +79,7 @@ def test_momentum_freezes_where_gradients_shrink_faster_than_it_forgets():
     assert np.linalg.norm(fast.limit) == pytest.approx(0.3226, abs=1e-4)
     early = fast.steps >= 3000
     assert (slow.direction_error[:, -1] < 0.001).all() and (fast.direction_error[:, -1] > 0.02).all()
-    assert np.ptp(fast.direction_error[:, early]) < 1e-3 * fast.direction_error[:, early].mean()
+    assert np.ptp(fast.direction_error[:, early]) < 1e-2 * fast.direction_error[:, early].mean()
 
 
 def test_data_that_no_hyperplane_separates():
