@@ -7,7 +7,7 @@
 """
 
 from jaxsim import data, init, rules, storage, train
-from jaxsim.analysis import Thresholds, attractors, predict
+from jaxsim.analysis import Thresholds, attractors, conditions, predict
 from jaxsim.driver import compilations
 from jaxsim.margin import MarginSolver, MaxMargin, max_margin
 from jaxsim.model import losses
@@ -29,6 +29,7 @@ __all__ = [
     "Thresholds",
     "attractors",
     "compilations",
+    "conditions",
     "data",
     "geometry",
     "init",

@@ -1,6 +1,7 @@
 """From recorded numbers to verdicts, fractions with intervals, and rates."""
 
 from jaxsim.analysis.attractors import Prediction, attractors, predict
+from jaxsim.analysis.conditions import Conditions, conditions
 from jaxsim.analysis.intervals import Proportion, fractions, wilson
 from jaxsim.analysis.limits import Limits, follow
 from jaxsim.analysis.rates import Rate, fit_rate
@@ -8,6 +9,6 @@ from jaxsim.analysis.sketch import Sketch
 from jaxsim.analysis.verdict import VERDICTS, Thresholds, by_direction, by_selection
 
 __all__ = [
-    "VERDICTS", "Limits", "Prediction", "Proportion", "Rate", "Sketch", "Thresholds",
-    "attractors", "by_direction", "by_selection", "fit_rate", "follow", "fractions", "predict", "wilson",
+    "VERDICTS", "Conditions", "Limits", "Prediction", "Proportion", "Rate", "Sketch", "Thresholds",
+    "attractors", "by_direction", "by_selection", "conditions", "fit_rate", "follow", "fractions", "predict", "wilson",
 ]  # fmt: skip
