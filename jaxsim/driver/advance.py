@@ -50,7 +50,9 @@ def begin(model: Model, rule: Rule, start: Float[Array, "p lanes"]) -> State:
 
 def advance(model: Model, rule: Rule, state: State, step: Step) -> tuple[State, tuple[Tree, ...]]:
     """One update, and its increments."""
-    increments, memory = rule.update(model.gradient(state.params), state.memory, step)
+    whole = not hasattr(model, "gradient_at")  # most models have one gradient for all steps
+    gradient = model.gradient(state.params) if whole else model.gradient_at(state.params, step)  # type: ignore[attr-defined]
+    increments, memory = rule.update(gradient, state.memory, step)
     return State(jax.tree.map(jnp.add, state.params, increments), memory), increments
 
 

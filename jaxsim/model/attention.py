@@ -52,8 +52,12 @@ class Attention:
         """∇L(W) and L - L*, both scaled."""
         return self._gradient(self.attention_map(params))
 
-    def _gradient(self, phi: ScaledMap) -> Gradient:
-        g, log_scale, *rest = self._pull(phi)
+    def gradient_on(self, params: Blocks, batch: Bool[Array, "n 1 1"]) -> Gradient:
+        """The same for the mean over some of the sequences."""
+        return self._gradient(self.attention_map(params), batch)
+
+    def _gradient(self, phi: ScaledMap, batch: Array | None = None) -> Gradient:
+        g, log_scale, *rest = self._pull(phi, batch)
         direction, norm = self.space.pull(g)
         return Gradient((Block(direction, log_scale, norm, self.space.inner),), *rest)
 
@@ -61,18 +65,32 @@ class Attention:
         """The gradient with respect to the logits and its log scale; L - L* and its log scale; and L*."""
         return self._pull(scaled_map(logits, self.scores))
 
-    def _pull(self, phi: ScaledMap) -> tuple[Array, Array, Array, Array, Array]:
-        g, log_scale = phi.pull(*self.loss.slope(self.scores.best - phi.deficit), self.scores)
-        infimum = self.loss.value(self.scores.best).mean((0, 1))
-        return g, log_scale, *self._loss_gap(phi), infimum
+    def _pull(self, phi: ScaledMap, batch: Array | None = None) -> tuple[Array, Array, Array, Array, Array]:
+        slope, log_slope = self.loss.slope(self.scores.best - phi.deficit)
+        least = self.loss.value(self.scores.best)
+        if batch is None:
+            g, log_scale = phi.pull(slope, log_slope, self.scores)
+            return g, log_scale, *self._loss_gap(phi), least.mean((0, 1))
+        share = len(batch) / batch.sum(dtype=slope.dtype)
+        g, log_scale = phi.pull(share * slope, jnp.where(batch, log_slope, -jnp.inf), self.scores)
+        return g, log_scale, *self._loss_gap(phi, batch), share * jnp.where(batch, least, 0.0).mean((0, 1))
 
-    def _loss_gap(self, phi: ScaledMap) -> tuple[Float[Array, " lanes"], Float[Array, " lanes"]]:
+    def _loss_gap(
+        self, phi: ScaledMap, batch: Array | None = None
+    ) -> tuple[Float[Array, " lanes"], Float[Array, " lanes"]]:
         """L - L* from s_{i,opt} - m_i = δ_ik + e^{c_i} G_i, scaled by the largest e^{c_i} where every k is optimal."""
-        scale = jnp.where(largest(phi.short, 0, 1) == 0, largest(phi.log_scale, 0, 1), 0.0)[0, 0]
-        scaled = jnp.where(phi.short == 0, jnp.exp(phi.log_scale - scale) * phi.gap, phi.deficit)
+        short, log_scale = phi.short, phi.log_scale
+        if batch is not None:
+            short, log_scale = jnp.where(batch, short, 0.0), jnp.where(batch, log_scale, -jnp.inf)
+        scale = jnp.where(largest(short, 0, 1) == 0, largest(log_scale, 0, 1), 0.0)[0, 0]
+        if batch is not None:
+            scale = jnp.where(scale == -jnp.inf, 0.0, scale)  # a batch of sequences with one token each
+        scaled = jnp.where(phi.short == 0, jnp.exp(log_scale - scale) * phi.gap, phi.deficit)
         each = scaled * self.loss.drop(self.scores.best, phi.deficit)
         # A product, not a fold: the compiler would compute the logarithms anew for every use of the mean.
         mean = jnp.full((1, len(each)), 1.0 / len(each), each.dtype)
+        if batch is not None:
+            mean = batch[:, :, 0].astype(each.dtype).T / batch.sum(dtype=each.dtype)
         return lax.dot(mean, each[:, 0], precision=lax.Precision.HIGHEST)[0], scale
 
     def observe(self, params: Blocks) -> dict[str, Array]:

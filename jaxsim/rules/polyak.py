@@ -60,9 +60,11 @@ class Polyak:
             gap = jnp.where(exact, gap, jnp.maximum(jnp.exp(gap_log_scale) * gap + above, 0.0))
             gap_log_scale = jnp.where(exact, gap_log_scale, 0.0)
         wanted = self.scale(step, gap.dtype) * gap / norm * jnp.exp(gap_log_scale - log_scale)
+        wanted = jnp.where(norm == 0, 0.0, wanted)  # no gradient, no step
         length = jnp.minimum(wanted, self.max_step(step, gap.dtype))
         increments = tuple(
-            times(-length / norm * jnp.exp(b.log_scale - log_scale), b.direction) for b in gradient.blocks
+            times(-length / jnp.where(norm == 0, 1.0, norm) * jnp.exp(b.log_scale - log_scale), b.direction)
+            for b in gradient.blocks
         )
         return increments, jnp.where(wanted > length, state + 1, state)
 

@@ -3,14 +3,16 @@
 import dataclasses
 from typing import Any, ClassVar, Literal, Protocol
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxsim._check import finite_array
+from jaxsim._check import finite_array, whole_number
 from jaxsim.margin import classifier
 from jaxsim.model import Frame, Loss, attention
 from jaxsim.model.joint import decoder_rows, joint
+from jaxsim.model.minibatch import Minibatch
 from jaxsim.problem import Problem
 
 LOG10 = np.log(10.0)
@@ -58,23 +60,40 @@ class View:
     columns: dict[str, np.ndarray]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Weights:
-    """W is trained, the decoder of the problem is fixed."""
+    """W is trained, the decoder of the problem is fixed.
+
+    Args:
+        batch: sequences per step, from 1 to n; None for all of them (full-batch descent). Batches come from a new
+            random order of the sequences in every epoch, the same for all lanes (convention of this project).
+        key: the JAX key of the batch order; needed where `batch` is given.
+    """
+
+    batch: int | None = None
+    key: Any = None
 
     coordinates: ClassVar[Literal["primal"] | None] = None
 
     def check(self, problem, loss, init):
-        """Starts are matrices."""
+        """Starts are matrices, and batches no larger than the data."""
         _starts_are_matrices(init)
+        if self.batch is None:
+            return
+        n = len(problem.labels)
+        if whole_number("batch", self.batch) > n:
+            raise ValueError(f"batch: expected at most n = {n} sequences; got {self.batch}")
+        if not isinstance(self.key, jax.Array):
+            raise ValueError(f"key: expected a JAX key for the order of batches; got {self.key!r}")
 
     def locate(self, frame, start, outside, position):
         """The part outside never moves."""
         return frame.locate(start[:, None], position), outside[:, None]
 
     def model(self, problem, frame, loss, dtype):
-        """Attention with a fixed decoder."""
-        return attention(problem, frame, loss, dtype)
+        """Attention with a fixed decoder, on all sequences or on batches."""
+        whole = attention(problem, frame, loss, dtype)
+        return whole if self.batch is None else Minibatch(whole, self.key, self.batch)
 
     def start(self, problem, start):
         """As it is."""
