@@ -94,12 +94,12 @@ def study(problems=100, steps=2000):
 
     def go():
         runs = jaxsim.simulate_many(batch, RULES["ngd"], laws, key=jax.random.key(0), lanes=1, steps=steps)
-        return np.array([1 - run.direction_error[0] ** 2 / 2 for run in runs])  # correlations
+        return np.array([1 - run.direction_error[0, -1] ** 2 / 2 for run in runs])  # correlations
 
     seconds = []
     for _ in range(4):
         began = time.perf_counter()
         correlations = go()
         seconds.append(time.perf_counter() - began)
-    assert correlations.shape[0] == problems and np.nanmax(correlations) <= 1
+    assert np.median(correlations) > 0.99, f"wrong answer: median correlation {np.median(correlations):.4f}"
     return seconds[0], sorted(seconds[1:])[1]

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float, Int
 
+from jaxsim._basis import orthonormal_basis
 from jaxsim.problem import Problem
 
 Norm = Literal["frobenius", "nuclear", "spectral", "l1", "linf", "lp"]
@@ -85,7 +86,7 @@ def solve(problem: Problem, alpha: Int[np.ndarray, " n"], name: Norm, p: float |
     left, right = problem.keys[i, alpha[i]] - problem.keys[i, t], problem.queries[i]
     bases = [np.eye(side) for side in problem.weights]
     if name in ("nuclear", "spectral"):  # invariant under rotations, so only the spans of the two sides matter
-        bases = [_basis(left), _basis(right)]
+        bases = [orthonormal_basis(left), orthonormal_basis(right)]
     inner, outer = left @ bases[0], right @ bases[1]
     unit = np.linalg.norm(inner, axis=1).max() * np.linalg.norm(outer, axis=1).max()
     rows = (inner[:, :, None] * outer[:, None, :]).reshape(len(i), -1) / unit
@@ -123,9 +124,3 @@ def _expression(cp: Any, W: Any, name: str, p: float | None) -> Any:
         return cp.sigma_max(W)
     order = {"frobenius": 2, "l1": 1, "linf": "inf", "lp": p}[name]
     return cp.norm(cp.vec(W, order="C"), order)
-
-
-def _basis(vectors: Float[np.ndarray, "M d"]) -> Float[np.ndarray, "d r"]:
-    """An orthonormal basis of the row span."""
-    _, singular, rows = np.linalg.svd(vectors, full_matrices=False)
-    return rows[singular > singular[0] * max(vectors.shape) * np.finfo(float).eps].T

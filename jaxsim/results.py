@@ -106,13 +106,18 @@ class Run:
         return np.where(bad.any(1), self.steps[bad.argmax(1)], -1)
 
     @property
+    def saturated(self) -> Bool[np.ndarray, "lanes R"]:
+        """Whether max_i (1 - φ_i) is at most its threshold, at every recorded step."""
+        return self.log10_attention_gap <= np.log10(self.thresholds.saturation)
+
+    @property
     def verdict(self) -> np.ndarray:
         """The verdict on each lane by selection, (lanes,) of names."""
         number = self.selection_number
         return by_selection(
             finite=self.finite,
             feasible=~np.isinf(self.limit_norm)[number],
-            saturated=self.log10_attention_gap[:, -1] <= np.log10(self.thresholds.saturation),
+            saturated=self.saturated[:, -1],
             optimal=same(self.selection, self._scores.argmax(-1)),
             locally_optimal=self._locally_optimal,
         )

@@ -52,7 +52,10 @@ def test_prediction_and_what_it_misses():
     assert nothing.covered is not None and nothing.covered.count == 0
     early = jaxsim.simulate(problem, rules.NGD(0.1), init.Zero(), key=KEY, lanes=1, steps=1)
     assert jaxsim.predict(early, found).covered is None
-    assert jaxsim.attractors(problem, selections=run.selections[decided[:0].size :])
+    given = jaxsim.attractors(problem, selections=run.selections)
+    met = {tuple(alpha) for alpha in run.selections.tolist()}
+    wanted = [mm.selection.tolist() for mm in found if tuple(mm.selection.tolist()) in met]
+    assert [mm.selection.tolist() for mm in given] == wanted
     with pytest.raises(ValueError, match="found: expected attractors of the problem of the run"):
         jaxsim.predict(run, jaxsim.attractors(problems(1)[0]))
 

@@ -19,7 +19,7 @@ class Bowl:
     def enter(self, start):
         return ({"x": start},)
 
-    def gradient(self, params):
+    def gradient(self, params, step=None):
         x = params[0]["x"]
         h, scale = self.curvature.astype(x.dtype)[:, None], jnp.asarray(self.log_scale, x.dtype)
         direction = h * x / jnp.exp(scale)
@@ -70,8 +70,9 @@ def test_descends_whatever_the_scale_of_the_gradient(name, log_scale):
     rule = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), RULES[name](eta))
     start, state, gap = descend(rule, jnp.float64, log_scale, 300)
     assert (gap < 1e-3 * 0.5 * (start**2).sum(0)).all()
-    _, state, _ = descend(rule, jnp.float64, log_scale, 60)
-    _, same, _ = descend(rule, jnp.float64, 0.0, 60)
+    if name == "normalised-momentum":  # circles the minimum, where roundings grow
+        _, state, _ = descend(rule, jnp.float64, log_scale, 60)
+    _, same, _ = descend(rule, jnp.float64, 0.0, 60 if name == "normalised-momentum" else 300)
     np.testing.assert_allclose(state.params[0]["x"], same.params[0]["x"], rtol=1e-6, atol=1e-9)
 
 
@@ -96,7 +97,7 @@ def test_float32_is_accumulated_with_compensation():
         def enter(self, start):
             return ({"x": start},)
 
-        def gradient(self, params):
+        def gradient(self, params, step=None):
             one = jnp.ones_like(params[0]["x"])
             lane = jnp.ones(one.shape[-1], one.dtype)
             return Gradient((Block({"x": one}, 0 * lane, lane),), lane, 0 * lane, jnp.zeros((), one.dtype))

@@ -109,7 +109,7 @@ def predict(run: Any, found: list[MaxMargin]) -> Prediction:
         raise ValueError("found: expected attractors of the problem of the run; got those of another problem")
     number = {tuple(mm.selection.tolist()): k for k, mm in enumerate(found)}
     verdict = run.verdict
-    saturated = run.finite & (run.log10_attention_gap[:, -1] <= np.log10(run.thresholds.saturation))
+    saturated = run.finite & run.saturated[:, -1]
     at = np.array([number.get(tuple(alpha), -1) for alpha in run.selection.tolist()])
     fractions = [wilson(int(np.sum(saturated & (at == k))), run.lanes) for k in range(len(found))]
     covered = wilson(int(np.sum(saturated & (at >= 0))), int(saturated.sum())) if saturated.any() else None

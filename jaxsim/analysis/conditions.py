@@ -63,7 +63,7 @@ def conditions(problem: Problem) -> Conditions:
     high = np.where(others, scores, -np.inf).max(1)
     low = np.where(others, scores, np.inf).min(1)
     gap = scores[np.arange(len(best)), best] - high
-    spread = np.where(others.any(1), high - np.where(others.any(1), low, 0.0), 0.0)
+    spread = np.where(others.any(1), high - low, 0.0)
     tokens = problem.tokens[visible]
     norms = np.linalg.norm(tokens, axis=1)
     overlap = np.abs(tokens @ tokens.T)

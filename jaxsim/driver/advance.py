@@ -21,8 +21,8 @@ class Model(Protocol):
         """Parameters at step 0."""
         ...
 
-    def gradient(self, params: tuple[Tree, ...]) -> Gradient:
-        """The scaled gradient."""
+    def gradient(self, params: tuple[Tree, ...], step: Step | None = None) -> Gradient:
+        """The scaled gradient of this step, which for most models is that of every step."""
         ...
 
     def observe(self, params: tuple[Tree, ...]) -> dict[str, Array]:
@@ -50,9 +50,7 @@ def begin(model: Model, rule: Rule, start: Float[Array, "p lanes"]) -> State:
 
 def advance(model: Model, rule: Rule, state: State, step: Step) -> tuple[State, tuple[Tree, ...]]:
     """One update, and its increments."""
-    whole = not hasattr(model, "gradient_at")  # most models have one gradient for all steps
-    gradient = model.gradient(state.params) if whole else model.gradient_at(state.params, step)  # type: ignore[attr-defined]
-    increments, memory = rule.update(gradient, state.memory, step)
+    increments, memory = rule.update(model.gradient(state.params, step), state.memory, step)
     return State(jax.tree.map(jnp.add, state.params, increments), memory), increments
 
 

@@ -41,14 +41,13 @@ class Attention:
 
     def logits(self, params: Blocks) -> Float[Array, "n T lanes"]:
         """a_it = x_itᵀ W z_i less the mean over the sequence, which nothing depends on; -inf at hidden tokens."""
-        logits = self.space.logits(params[0])
-        return logits if self.visible is None else jnp.where(self.visible, logits, -jnp.inf)
+        return shown(self.space.logits(params[0]), self.visible)
 
     def attention_map(self, params: Blocks) -> ScaledMap:
         """The scaled attention map."""
         return scaled_map(self.logits(params), self.scores)
 
-    def gradient(self, params: Blocks) -> Gradient:
+    def gradient(self, params: Blocks, step: Array | None = None) -> Gradient:
         """∇L(W) and L - L*, both scaled."""
         return self._gradient(self.attention_map(params))
 
@@ -103,6 +102,11 @@ class Attention:
             "log_attention_gap": log_attention_gap(self.logits(params)),
             "position": self.space.position(params[0]),
         }
+
+
+def shown(x: Float[Array, "n T lanes"], visible: Bool[Array, "n T 1"] | None) -> Float[Array, "n T lanes"]:
+    """The same, -inf at hidden tokens."""
+    return x if visible is None else jnp.where(visible, x, -jnp.inf)
 
 
 def attention(problem: Problem, frame: Frame, loss: Loss, dtype: Any) -> Attention:

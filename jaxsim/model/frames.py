@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from jaxsim._basis import orthonormal_basis
 from jaxsim.model.spaces import Dual, DualEntry, Primal, PrimalEntry, Space, host
 from jaxsim.problem import Problem
 
@@ -240,16 +241,6 @@ def _outside(W: np.ndarray, xi: np.ndarray, frame: Frame) -> np.ndarray:
     if frame.rank == frame.ambient:
         return np.zeros(len(W))
     return np.array([np.sum((w - frame.lift(x)) ** 2) for w, x in zip(W, xi, strict=True)])
-
-
-def orthonormal_basis(vectors: Float[np.ndarray, "N d"]) -> Float[np.ndarray, "d r"]:
-    """An orthonormal basis of the row span; signs fixed by making each column's largest entry positive."""
-    _, singular, rows = np.linalg.svd(vectors, full_matrices=False)
-    rows = rows[singular > singular[0] * max(vectors.shape) * np.finfo(float).eps]
-    if len(rows) == vectors.shape[1]:
-        return np.eye(len(rows))
-    largest = rows[np.arange(len(rows)), np.abs(rows).argmax(1)]
-    return (rows * np.sign(largest)[:, None]).T
 
 
 def least_norm_coefficients(

@@ -16,10 +16,11 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from jaxsim._tree import pytree, static
-from jaxsim.model.fold import largest, total
+from jaxsim.model.attention import shown
+from jaxsim.model.fold import largest
 from jaxsim.model.frames import Frame
 from jaxsim.model.gradient import Block, Gradient
-from jaxsim.model.losses import Loss
+from jaxsim.model.losses import Loss, scaled_mean
 from jaxsim.model.softmax import Scores, log_attention_gap, scaled_map
 from jaxsim.model.spaces import Dual, Params, Space, host
 from jaxsim.problem import Problem
@@ -43,18 +44,16 @@ class Joint:
 
     def logits(self, params: Blocks) -> Float[Array, "n T lanes"]:
         """The attention logits; -inf at hidden tokens."""
-        logits = self.space.logits(params[0])
-        return logits if self.visible is None else jnp.where(self.visible, logits, -jnp.inf)
+        return shown(self.space.logits(params[0]), self.visible)
 
     def scores(self, params: Blocks) -> Scores:
         """The token scores under the present u; hidden tokens score as the best, and weigh nothing."""
         s = params[1]["logits"]
-        shown = s if self.visible is None else jnp.where(self.visible, s, -jnp.inf)
-        best = largest(shown, 1)
+        best = largest(shown(s, self.visible), 1)
         deficits = best - s if self.visible is None else jnp.where(self.visible, best - s, 0.0)
         return Scores(deficits, best, False)
 
-    def gradient(self, params: Blocks) -> Gradient:
+    def gradient(self, params: Blocks, step: Array | None = None) -> Gradient:
         """Both gradients, and L itself as the gap to L* = 0, each with its own scale."""
         scores = self.scores(params)
         phi = scaled_map(self.logits(params), scores)
@@ -65,9 +64,7 @@ class Joint:
         kappa = jnp.round(largest(log_slope, 0, 1)[0, 0])
         h = -slope * jnp.exp(log_slope - kappa) / len(scores.best) * phi.attention(scores)
         raised, raised_norm = self.decoder.pull(h)
-        log_each = self.loss.log_value(margin)
-        gap_scale = jnp.round(largest(log_each, 0, 1)[0, 0])
-        gap = total(jnp.exp(log_each - gap_scale), 0, 1)[0, 0] / len(scores.best)
+        gap, gap_scale = scaled_mean(self.loss.log_value(margin))
         blocks = (
             Block(direction, log_scale, norm, self.space.inner),
             Block(raised, kappa, raised_norm, self.decoder.inner),

@@ -14,7 +14,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from jaxsim._tree import pytree, static
-from jaxsim.model.attention import Attention, token_scores
+from jaxsim.model.attention import Attention, shown, token_scores
 from jaxsim.model.fold import total
 from jaxsim.model.frames import PrimalFrame
 from jaxsim.model.gradient import Block, Gradient
@@ -52,17 +52,15 @@ class KeyQuery:
 
     def logits(self, params: Blocks) -> Float[Array, "n T lanes"]:
         """The attention logits; -inf at hidden tokens."""
-        keys, queries = self._images(params)
-        logits = total(keys * queries[:, None], 2)[:, :, 0]
-        return logits if self.fixed.visible is None else jnp.where(self.fixed.visible, logits, -jnp.inf)
+        return self._logits(*self._images(params))
 
-    def gradient(self, params: Blocks) -> Gradient:
+    def _logits(self, keys: Array, queries: Array) -> Float[Array, "n T lanes"]:
+        return shown(total(keys * queries[:, None], 2)[:, :, 0], self.fixed.visible)
+
+    def gradient(self, params: Blocks, step: Array | None = None) -> Gradient:
         """Both gradients at one log scale, and L - L*."""
         keys, queries = self._images(params)
-        logits = total(keys * queries[:, None], 2)[:, :, 0]
-        if self.fixed.visible is not None:
-            logits = jnp.where(self.fixed.visible, logits, -jnp.inf)
-        g, log_scale, gap, gap_log_scale, infimum = self.fixed.in_logits(logits)
+        g, log_scale, gap, gap_log_scale, infimum = self.fixed.in_logits(self._logits(keys, queries))
         along = total(g[:, :, None] * keys, 1)[:, 0]
         dK = _contract("itx,itml->xml", self.space.tokens, g[:, :, None] * queries[:, None])
         dQ = _contract("iz,iml->zml", self.space.queries, along)

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from jaxsim._tree import pytree, static
 from jaxsim.model.fold import largest, total
 from jaxsim.model.gradient import Block, Gradient
-from jaxsim.model.losses import Loss
+from jaxsim.model.losses import Loss, scaled_mean
 from jaxsim.model.spaces import Params
 
 Blocks = tuple[Params, ...]
@@ -34,7 +34,7 @@ class Linear:
         """The margins m_i."""
         return lax.dot(self.rows, params[0]["w"], precision=lax.Precision.HIGHEST)
 
-    def gradient(self, params: Blocks) -> Gradient:
+    def gradient(self, params: Blocks, step: Array | None = None) -> Gradient:
         """∇L and L itself, each scaled; L* = 0."""
         margins = self.logits(params)
         slope, log_slope = self.loss.slope(margins)
@@ -42,9 +42,7 @@ class Linear:
         g = -slope * jnp.exp(log_slope - kappa) / len(self.rows)
         direction = lax.dot(self.rows.T, g, precision=lax.Precision.HIGHEST)
         norm = jnp.sqrt(total(direction * direction, 0)[0])
-        log_each = self.loss.log_value(margins)
-        scale = jnp.round(largest(log_each, 0)[0])
-        gap = total(jnp.exp(log_each - scale), 0)[0] / len(self.rows)
+        gap, scale = scaled_mean(self.loss.log_value(margins))
         return Gradient((Block({"w": direction}, kappa, norm),), gap, scale, jnp.zeros_like(gap))
 
     def observe(self, params: Blocks) -> dict[str, Array]:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxsim._tree import pytree, static
+from jaxsim.model.fold import largest, total
 
 _PAST = 60.0  # where log(1 + e^x) is x in either precision, and e^x still a number
 NODES = 16  # of the Gauss rule for losses given as functions
@@ -194,6 +195,14 @@ def named(loss: str | Loss) -> Loss:
     if not isinstance(loss, str) or loss not in LOSSES:
         raise ValueError(f"loss: expected one of {', '.join(LOSSES)} or a Smooth; got {loss!r}")
     return LOSSES[loss]
+
+
+def scaled_mean(log_each: Float[Array, "..."]) -> tuple[Float[Array, " lanes"], Float[Array, " lanes"]]:
+    """The mean over sequences of numbers given by their logarithms, and its log scale, a whole number."""
+    axes = tuple(range(log_each.ndim - 1))
+    scale = jnp.round(largest(log_each, *axes))
+    mean = total(jnp.exp(log_each - scale), *axes) / len(log_each)
+    return mean.reshape(mean.shape[-1:]), scale.reshape(scale.shape[-1:])
 
 
 def _growth(delta):

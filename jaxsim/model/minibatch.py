@@ -32,11 +32,7 @@ class Minibatch:
         """As the model: the loss and gradient of all sequences."""
         return self.model.observe(params)
 
-    def gradient(self, params: Blocks) -> Gradient:
-        """The gradient of all sequences."""
-        return self.model.gradient(params)
-
-    def gradient_at(self, params: Blocks, step: Int[Array, ""]) -> Gradient:
+    def gradient(self, params: Blocks, step: Int[Array, ""]) -> Gradient:
         """The gradient of the batch of this step, and L_B - L_B*."""
         n = len(self.model.scores.best)
         return self.model.gradient_on(params, members(self.key, step, n, self.size)[:, None, None])

@@ -43,6 +43,7 @@ class Work:
     train: Train
 
     def __post_init__(self):
+        self.solved: dict[Any, Any] = {}
         self.limits = Limits(self.problem, self.frame, self.limits_of == "all")
 
     def model(self) -> driver.Model:
@@ -72,7 +73,7 @@ class Work:
                 xi0[:valid], outside[:valid], self.kept,
             )  # fmt: skip
             selection = np.stack([self.limits.solutions[k].selection for k in columns["selection_number"]])
-            view = View(self.problem, self.frame, cut, outside[:valid], selection, columns)
+            view = View(self.problem, self.frame, cut, outside[:valid], selection, columns, self.solved)
             yield columns | self.train.columns(view)
             if progress is not None:
                 progress(min(self.lanes, (k + 1) * size), self.lanes)

@@ -15,6 +15,7 @@ from jaxsim.init import Factors, Gaussian, draw_factors
 from jaxsim.margin import max_margin
 from jaxsim.model.frames import PrimalFrame
 from jaxsim.model.key_query import key_query
+from jaxsim.simulation.train import each_once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,14 +88,15 @@ class KeyQuery:
             "more.Q": query_basis @ Q[:, -1] + beyond_Q,
         }
         if self.nuclear:
-            distinct, inverse = np.unique(view.selection, axis=0, return_inverse=True)
-            solved = [max_margin(view.problem, alpha, norm="nuclear") for alpha in distinct]
+            solved, inverse = each_once(
+                view.selection, view.solved, lambda alpha: max_margin(view.problem, alpha, norm="nuclear")
+            )
             units = np.stack([frame.project(mm.W[None])[0][0] / np.linalg.norm(mm.W) for mm in solved])
             norm = view.columns["norm"]
             with np.errstate(invalid="ignore", divide="ignore"):
-                error = xi / norm[..., None] - units[inverse.ravel()][:, None]
+                error = xi / norm[..., None] - units[inverse][:, None]
                 found["more.nuclear_direction_error"] = np.sqrt((error * error).sum(-1) + apart / norm**2)
-            found["more.nuclear_limit_norm"] = np.array([mm.norm for mm in solved])[inverse.ravel()]
+            found["more.nuclear_limit_norm"] = np.array([mm.norm for mm in solved])[inverse]
         return found
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from jaxsim import driver
+from jaxsim._basis import orthonormal_basis
 from jaxsim._check import finite_array, whole_number
 from jaxsim.analysis import Rate, fit_rate
 from jaxsim.analysis.limits import follow
@@ -18,7 +19,6 @@ from jaxsim.analysis.rates import Law as RateLaw
 from jaxsim.init import Gaussian, Law, Sphere, Zero, draw
 from jaxsim.margin import hard_margin
 from jaxsim.model import Loss, named
-from jaxsim.model.frames import orthonormal_basis
 from jaxsim.model.linear import Linear
 from jaxsim.model.spaces import PrimalEntry, as_device
 from jaxsim.rules import Rule

@@ -182,8 +182,7 @@ class _Tally:
         grown[: len(self.counts)] = self.counts
         np.add.at(grown, (run.selection_number, verdict), 1)
         self.counts = grown
-        saturated = run.log10_attention_gap <= np.log10(run.thresholds.saturation)
-        first = np.where(saturated.any(1), saturated.argmax(1), len(self.steps))
+        first = np.where(run.saturated.any(1), run.saturated.argmax(1), len(self.steps))
         np.add.at(self.hitting, (verdict, first), 1)
         with np.errstate(divide="ignore", invalid="ignore"):
             self.sketches["log10_direction_error"].add(np.log10(run.direction_error))

@@ -1,6 +1,7 @@
 """What is trained: W alone, or W together with the decoder. Each says how to start, what to run and what to report."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, ClassVar, Literal, Protocol
 
 import jax
@@ -58,6 +59,7 @@ class View:
     outside: np.ndarray
     selection: np.ndarray
     columns: dict[str, np.ndarray]
+    solved: dict[Any, Any]  # limits found in earlier chunks, by selection
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -167,7 +169,7 @@ class Joint:
         coeffs = np.asarray(records["decoder"], np.float64)  # (lanes, R, N)
         u = self._start(problem) + coeffs @ rows.reshape(-1, rows.shape[2])
         norm = np.linalg.norm(u, axis=2)
-        unit, limit_norm = _classifiers(problem, selection)
+        unit, limit_norm = _classifiers(problem, selection, view.solved)
         selected = rows[np.arange(len(rows)), selection]  # (lanes, n, d)
         with np.errstate(invalid="ignore", divide="ignore"):
             direction = u / norm[:, :, None]
@@ -186,16 +188,26 @@ class Joint:
         }
 
 
+def each_once(
+    selection: Int[np.ndarray, "lanes n"], solved: dict[Any, Any], solve: Callable[[np.ndarray], Any]
+) -> tuple[list[Any], Int[np.ndarray, " lanes"]]:
+    """What `solve` gives for every distinct selection, unless already solved; and which of these each lane has."""
+    distinct, inverse = np.unique(selection, axis=0, return_inverse=True)
+    for alpha in distinct:
+        if tuple(alpha) not in solved:
+            solved[tuple(alpha)] = solve(alpha)
+    return [solved[tuple(alpha)] for alpha in distinct], inverse.ravel()
+
+
 def _starts_are_matrices(init: Any) -> None:
     if hasattr(init, "K0"):
         raise ValueError("init: Factors start K and Q; expected a law of W_0, or train=jaxsim.train.KeyQuery(width)")
 
 
 def _classifiers(
-    problem: Problem, selection: Int[np.ndarray, "lanes n"]
+    problem: Problem, selection: Int[np.ndarray, "lanes n"], solved: dict[Any, Any]
 ) -> tuple[Float[np.ndarray, "lanes d"], Float[np.ndarray, " lanes"]]:
     """u_mm/‖u_mm‖ and ‖u_mm‖ of each lane's selected tokens; NaN and inf where they are not separable."""
-    distinct, inverse = np.unique(selection, axis=0, return_inverse=True)
-    found = [classifier(problem, alpha) for alpha in distinct]
+    found, inverse = each_once(selection, solved, lambda alpha: classifier(problem, alpha))
     units, norms = np.stack([unit for unit, _ in found]), np.array([norm for _, norm in found])
-    return units[inverse.ravel()], norms[inverse.ravel()]
+    return units[inverse], norms[inverse]
