@@ -178,7 +178,7 @@ class Run:
         inside = frame.lift(self.position[lane])
         if self.outside[lane] == 0:
             return inside
-        if self.settings["init"].startswith("Given"):
+        if self.settings["init"].startswith("Given("):
             return inside + self.settings["given"][lane if len(self.settings["given"]) > 1 else 0]
         other = np.random.default_rng([*self.settings["key"], lane]).standard_normal(self.problem.weights)
         other -= frame.lift(frame.project(other[None])[0][0])

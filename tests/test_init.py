@@ -67,3 +67,33 @@ def test_lifted_random_starts_have_their_norm_and_logits(coordinates):
         np.testing.assert_array_equal(W, run.W(lane))
     with pytest.raises(ValueError, match="lane: expected 0 to 4; got 5"):
         run.W(5)
+
+
+@pytest.mark.parametrize("coordinates", ["dual", "primal"])
+def test_combinations_and_reduced_starts_run_as_the_matrices_they_stand_for(coordinates):
+    problem = jaxsim.data.unit_sphere(jax.random.key(0), n=3, T=4, d=6)
+    rng = np.random.default_rng(1)
+    matrices, weights = rng.standard_normal((2, 6, 6)), rng.standard_normal((5, 2))
+    how = dict(key=jax.random.key(0), lanes=5, steps=200, dtype="float64", coordinates=coordinates)
+    rule = jaxsim.rules.NGD(0.1)
+    whole = jaxsim.simulate(problem, rule, jaxsim.init.Given(np.einsum("lk,kde->lde", weights, matrices)), **how)
+    span = jaxsim.simulate(problem, rule, jaxsim.init.Span(matrices, weights), **how)
+    reduced = jaxsim.simulate(problem, rule, jaxsim.init.Reduced(whole.start, whole.outside), **how)
+    for other in (span, reduced):
+        np.testing.assert_allclose(other.final_logits, whole.final_logits, rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(other.norm, whole.norm, rtol=1e-12)
+
+
+def test_fixed_starts_refuse_what_does_not_fit():
+    problem = jaxsim.data.unit_sphere(jax.random.key(0), n=3, T=4, d=6)
+    how = dict(key=jax.random.key(0), lanes=2, steps=2)
+    for init, words in (
+        (jaxsim.init.Span(np.zeros((1, 6, 6)), np.ones((3, 1))), "weights: expected one row per lane, 2; got 3"),
+        (jaxsim.init.Span(np.zeros((1, 5, 6)), np.ones((2, 1))), "matrices: expected matrices"),
+        (jaxsim.init.Reduced(np.zeros((3, 12))), "xi: expected one row per lane, 2; got 3"),
+        (jaxsim.init.Reduced(np.zeros((2, 7))), "xi: expected .* numbers per lane"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            jaxsim.simulate(problem, jaxsim.rules.NGD(0.1), init, **how)
+    with pytest.raises(ValueError, match="outside: expected squared norms"):
+        jaxsim.init.Reduced(np.zeros((2, 7)), [-1.0, 0.0])

@@ -43,6 +43,10 @@ class Frame(Protocol):
         """ξ, the start vector and ‖W outside‖² of given matrices, each with lanes first."""
         ...
 
+    def begin(self, xi: Float[np.ndarray, "lanes size"]) -> np.ndarray:
+        """Start vectors of ξ."""
+        ...
+
     def entry(self, dtype: Any) -> DualEntry | PrimalEntry:
         """From random ξ to their part inside the span and start vectors; on the device."""
         ...
@@ -106,6 +110,10 @@ class DualFrame:
         xi = logits @ self._inverse_root
         return xi, logits @ self._centre.T, _outside(W, xi, self)
 
+    def begin(self, xi):
+        """See Frame."""
+        return _rows_times(xi, self._root @ self._centre.T)
+
     def entry(self, dtype):
         """See Frame."""
         projector = None if self.rank == self.size else jnp.asarray(self._projector, dtype)
@@ -161,6 +169,10 @@ class PrimalFrame:
         core = np.einsum("dx,lde,ez->lzx", self._token_basis, W, self._query_basis, optimize=True)
         xi = core.reshape(len(W), -1)
         return xi, xi, _outside(W, xi, self)
+
+    def begin(self, xi):
+        """See Frame."""
+        return xi
 
     def entry(self, dtype):
         """See Frame."""

@@ -7,19 +7,19 @@ import jax
 import numpy as np
 
 from jaxsim._check import whole_number
-from jaxsim.init import Factors, Given, Law
+from jaxsim.init import Factors, Fixed, Law
 from jaxsim.model import Loss, named
 from jaxsim.problem import Problem
 
 LARGEST_SCORE = {"float32": 80.0, "float64": 700.0}  # e^-s stays a normal number
 
 
-def check(problem: Problem, init: Law | Given, lanes: int, steps: int, loss: str | Loss) -> tuple[int, int]:
+def check(problem: Problem, init: Law | Fixed, lanes: int, steps: int, loss: str | Loss) -> tuple[int, int]:
     """Lanes and steps as integers, or the ValueError that `simulate` would raise for these arguments."""
     lanes, steps = whole_number("lanes", lanes), whole_number("steps", steps)
     named(loss)
-    if isinstance(init, Given):
-        init.matrices(np.arange(0), lanes, problem.weights)
+    if isinstance(init, Fixed):
+        init.check(lanes, problem.weights)
     return lanes, steps
 
 
@@ -29,7 +29,7 @@ def check_types(problem: Any, rule: Any, init: Any, key: Any) -> None:
         raise ValueError(f"problem: expected a jaxsim.Problem; got {type(problem).__name__}")
     if isinstance(rule, type) or not hasattr(rule, "update"):
         raise ValueError(f"rule: expected a rule such as jaxsim.rules.NGD(0.1); got {rule!r}")
-    if isinstance(init, type) or not (hasattr(init, "place") or isinstance(init, Given | Factors)):
+    if isinstance(init, type) or not (hasattr(init, "place") or isinstance(init, Fixed | Factors)):
         raise ValueError(f"init: expected a law such as jaxsim.init.Gaussian(1.0); got {init!r}")
     if not isinstance(key, jax.Array):
         raise ValueError(f"key: expected a JAX key such as jax.random.key(0); got {key!r}")

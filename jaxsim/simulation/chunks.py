@@ -11,7 +11,7 @@ from jaxtyping import Int
 
 from jaxsim import driver
 from jaxsim.analysis import Limits, Thresholds, follow
-from jaxsim.init import Given, Law, draw
+from jaxsim.init import Fixed, Given, Law, draw
 from jaxsim.model import Frame, Loss
 from jaxsim.model.frames import least_norm_coefficients
 from jaxsim.model.spaces import as_device
@@ -29,7 +29,7 @@ class Work:
 
     problem: Problem
     rule: Rule
-    init: Law | Given
+    init: Law | Fixed
     key: jax.Array
     lanes: int
     recorded: Int[np.ndarray, " R"]
@@ -54,7 +54,7 @@ class Work:
         """A fresh stream of start vectors."""
         if isinstance(self.train, KeyQuery):
             return FactorStarts(self.init, self.key, self.frame, self.lanes, self.train.width, self.dtype)
-        return Starts(self.init, self.key, self.frame, self.lanes, self.problem.weights, self.dtype)
+        return Starts(self.init, self.key, self.frame, self.lanes, self.dtype)
 
     def parts(self, progress: Callable[[int, int], None] | None = None) -> Iterator[dict[str, np.ndarray]]:
         """The columns of one chunk of lanes after another."""
@@ -83,7 +83,7 @@ class Work:
         settings: dict[str, Any] = {
             "rule": repr(self.rule),
             "rule_name": self.rule.name,
-            "init": f"Given{self.init.W0.shape}" if isinstance(self.init, Given) else repr(self.init),
+            "init": repr(self.init),
             "key": np.asarray(jax.random.key_data(self.key)).ravel().tolist(),
             "lanes": self.lanes,
             "steps": int(self.recorded[-1]),
@@ -94,29 +94,26 @@ class Work:
             "rank": self.frame.rank,
         }
         if isinstance(self.init, Given):
-            settings["given"] = beyond(self.init, self.frame)
+            settings["given"] = self.init.beyond(self.frame)
         return settings
 
 
 class Starts:
     """Start vectors chunk by chunk; what the analysis needs of each chunk waits in `taken`."""
 
-    def __init__(
-        self, init: Law | Given, key: jax.Array, frame: Frame, lanes: int, weights: tuple[int, int], dtype: np.dtype
-    ):
+    def __init__(self, init: Law | Fixed, key: jax.Array, frame: Frame, lanes: int, dtype: np.dtype):
         self.init, self.key, self.frame, self.lanes = init, key, frame, lanes
-        self.weights, self.dtype = weights, dtype
+        self.dtype = dtype
         self.taken: list[tuple[Any, Any]] = []
 
     def over(self, how: driver.Plan) -> Iterator[jax.Array]:
         """Start vectors of each chunk of the plan."""
         for k in range(how.chunks):
             index = how.chunk(k)
-            if isinstance(self.init, Given):
+            if isinstance(self.init, Fixed):
                 # Lanes past the end repeat the last one and are dropped afterwards.
-                W0 = self.init.matrices(np.minimum(index.ravel(), self.lanes - 1), self.lanes, self.weights)
                 with np.errstate(over="ignore", invalid="ignore"):  # becomes the verdict of that lane
-                    xi, start, outside = self.frame.project(W0)
+                    xi, start, outside = self.init.at(np.minimum(index.ravel(), self.lanes - 1), self.frame)
                     start = jnp.asarray(start.astype(self.dtype))
             else:
                 law, entry = as_device(self.init, self.dtype), self.frame.entry(self.dtype)
@@ -126,14 +123,6 @@ class Starts:
             xi, outside = np.asarray(xi, np.float64), np.asarray(outside, np.float64)
             self.taken.append((xi.reshape(index.size, -1), outside.ravel()))
             yield start
-
-
-def beyond(init: Given, frame: Frame) -> np.ndarray:
-    """The part of the given matrices outside the span, which never moves."""
-    W0 = init.W0 if init.W0.ndim == 3 else init.W0[None]
-    with np.errstate(over="ignore", invalid="ignore"):
-        xi, _, _ = frame.project(W0)
-        return W0 - np.stack([frame.lift(x) for x in xi])
 
 
 def analyse(

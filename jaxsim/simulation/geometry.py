@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxsim.init import Gaussian, Given, Law
+from jaxsim.init import Fixed, Gaussian, Law
 from jaxsim.margin import max_margin
 from jaxsim.normed import NORMS, NormedMargin, check_norm, norm_of
 from jaxsim.problem import Problem
@@ -48,7 +48,7 @@ def geometry(
     key: jax.Array,
     lanes: int = 16,
     steps: int = 20_000,
-    init: Law | Given | None = None,
+    init: Law | Fixed | None = None,
     norms: Sequence[tuple[str, float | None]] = DEFAULT,
     dtype: Any = None,
 ) -> Geometry:

@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxsim import driver
 from jaxsim.analysis import Thresholds
-from jaxsim.init import Given, Law, draw_each
+from jaxsim.init import Fixed, Law, draw_each
 from jaxsim.model import Loss, stacked
 from jaxsim.model.spaces import DualEntry, as_device
 from jaxsim.problem import Problem
@@ -28,7 +28,7 @@ ALIGNED = 64  # a width that is no multiple of this leaves vectors part empty
 def simulate_many(
     problems: Sequence[Problem],
     rule: Rule,
-    init: Law | Given | Sequence[Law | Given],
+    init: Law | Fixed | Sequence[Law | Fixed],
     *,
     key: jax.Array,
     lanes: int,
@@ -180,7 +180,7 @@ def _columns(batch: list[Work], keys: jax.Array) -> Iterator[tuple[Work, dict[st
 def _draw(batch: list[Work], keys: jax.Array) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """ξ_0, start vectors and ‖W_0 outside‖² of every problem: drawn together where the law is shared."""
     first = batch[0]
-    if isinstance(first.init, Given) or any(work.init is not first.init for work in batch):
+    if isinstance(first.init, Fixed) or any(work.init is not first.init for work in batch):
         return [_draw_alone(dataclasses.replace(work, key=key)) for work, key in zip(batch, keys, strict=True)]
     pairs = [work.frame.projection(work.dtype) for work in batch]  # type: ignore[attr-defined]
     entries = DualEntry(*(jnp.asarray(np.stack(leaves)) for leaves in zip(*pairs, strict=True)))

@@ -10,7 +10,7 @@ import numpy as np
 from jaxsim import driver
 from jaxsim._check import whole_number
 from jaxsim.analysis import Limits, Thresholds
-from jaxsim.init import Given, Law
+from jaxsim.init import Fixed, Law
 from jaxsim.model import Loss, frame_of, named
 from jaxsim.problem import Problem
 from jaxsim.results import Run
@@ -26,7 +26,7 @@ WEIGHTS = Weights()
 def simulate(
     problem: Problem,
     rule: Rule,
-    init: Law | Given,
+    init: Law | Fixed,
     *,
     key: jax.Array,
     lanes: int,
@@ -100,7 +100,7 @@ def simulate(
 def prepare(
     problem: Problem,
     rule: Rule,
-    init: Law | Given,
+    init: Law | Fixed,
     *,
     key: jax.Array,
     lanes: int,

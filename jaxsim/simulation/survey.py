@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from jaxsim.analysis import VERDICTS, Proportion, Sketch, Thresholds, wilson
-from jaxsim.init import Given, Law
+from jaxsim.init import Fixed, Law
 from jaxsim.model import Loss
 from jaxsim.problem import Problem
 from jaxsim.results import Run
@@ -81,7 +81,7 @@ class Survey:
 def survey(
     problem: Problem,
     rule: Rule,
-    init: Law | Given,
+    init: Law | Fixed,
     *,
     key: jax.Array,
     lanes: int,
