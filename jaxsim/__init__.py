@@ -6,7 +6,7 @@
 'optimal'
 """
 
-from jaxsim import data, init, rules, storage, train
+from jaxsim import basins, data, init, rules, storage, train
 from jaxsim.analysis import Thresholds, attractors, conditions, predict
 from jaxsim.driver import compilations
 from jaxsim.margin import MarginSolver, MaxMargin, max_margin
@@ -28,6 +28,7 @@ __all__ = [
     "Survey",
     "Thresholds",
     "attractors",
+    "basins",
     "compilations",
     "conditions",
     "data",

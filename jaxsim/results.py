@@ -2,13 +2,13 @@
 
 import dataclasses
 import functools
-import json
 import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from jaxsim import _archive
 from jaxsim.analysis import Proportion, Rate, Thresholds, by_direction, by_selection, fit_rate, fractions
 from jaxsim.analysis.limits import same
 from jaxsim.analysis.rates import Law
@@ -18,8 +18,6 @@ from jaxsim.problem import Problem
 if TYPE_CHECKING:
     import matplotlib.axes
     import pandas
-
-FORMAT = 1
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -238,26 +236,15 @@ class Run:
 
     def save(self, path: str | os.PathLike) -> None:
         """Write everything to one .npz file; `Run.load` reads it back equal."""
-        arrays: dict[str, np.ndarray] = {}
-        given = self.settings.get("given")
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, np.ndarray):
-                arrays[field.name] = value
-        for name in ("tokens", "queries", "labels", "decoder"):
-            arrays[f"problem.{name}"] = getattr(self.problem, name)
-        if self.problem.given_keys is not None:
-            arrays["problem.keys"] = self.problem.given_keys
-        arrays["problem.mask"] = self.problem.visible
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        arrays = {name: value for name, value in fields.items() if isinstance(value, np.ndarray)}
         arrays |= {f"report.{name}": value for name, value in self.report.items()}
         arrays |= {f"more.{name}": value for name, value in self.more.items()}
-        if given is not None:
-            arrays["given"] = given
-        settings = {k: v for k, v in self.settings.items() if k != "given"}
-        meta = {"format": FORMAT, "settings": settings, "thresholds": dataclasses.asdict(self.thresholds)}
-        arrays["meta"] = np.array(json.dumps(meta))
-        with open(path, "wb") as file:  # given a name, NumPy would append a suffix to it
-            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+        settings = dict(self.settings)
+        if "given" in settings:
+            arrays["given"] = settings.pop("given")
+        meta = {"settings": settings, "thresholds": dataclasses.asdict(self.thresholds)}
+        _archive.write(path, "run", self.problem, arrays, meta)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Run":
@@ -266,29 +253,16 @@ class Run:
         Raises:
             ValueError: where the file cannot be read, is not a run, or comes from a newer format.
         """
-        try:
-            with np.load(path, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in archive.files}
-            meta = json.loads(str(arrays.pop("meta")))
-            if meta["format"] <= FORMAT:
-                return cls._rebuild(arrays, meta)
-        except Exception as error:
-            raise ValueError(f"path: expected a saved run at {os.fspath(path)!r}; {error}") from error
-        raise ValueError(f"path: {os.fspath(path)!r} has format {meta['format']}; this version reads up to {FORMAT}")
-
-    @classmethod
-    def _rebuild(cls, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> "Run":
-        parts: dict[str, dict[str, np.ndarray]] = {"problem": {}, "report": {}, "more": {}}
+        problem, arrays, meta = _archive.read(path, "run")
+        parts: dict[str, Any] = {"report": {}, "more": {}}
         for name in [k for k in arrays if "." in k]:
             group, _, rest = name.partition(".")
             parts[group][rest] = arrays.pop(name)
         settings = meta["settings"]
         if "given" in arrays:
             settings["given"] = arrays.pop("given")
-        problem = Problem(**parts["problem"])
-        thresholds = Thresholds(**meta["thresholds"])
-        groups: dict[str, Any] = {name: parts[name] for name in ("report", "more")}
-        return cls(problem=problem, settings=settings, thresholds=thresholds, **groups, **arrays)  # type: ignore[arg-type]
+        fields: dict[str, Any] = arrays | parts | {"problem": problem, "settings": settings}
+        return cls(**fields, thresholds=Thresholds(**meta["thresholds"]))
 
 
 def _known(value: Any) -> Any:

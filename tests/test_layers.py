@@ -12,6 +12,7 @@ ROOT = pathlib.Path(jaxsim.__file__).parent
 LAYERS = [
     {"_tree", "_check", "_basis"},
     {"problem"},
+    {"_archive"},
     {"normed"},
     {"data", "margin"},
     {"model"},
@@ -21,6 +22,7 @@ LAYERS = [
     {"results"},
     {"simulation"},
     {"train"},
+    {"basins"},
     {"plot"},
     {"storage"},
     {"cli"},

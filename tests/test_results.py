@@ -65,7 +65,7 @@ def test_load_refuses_other_files(tmp_path, problem):
 
 
 def test_load_refuses_a_newer_format(runs, tmp_path, monkeypatch):
-    monkeypatch.setattr("jaxsim.results.FORMAT", 99)
+    monkeypatch.setattr("jaxsim._archive.FORMAT", 99)
     runs[0].save(tmp_path / "run.npz")
     monkeypatch.undo()
     with pytest.raises(ValueError, match="has format 99; this version reads up to 1"):

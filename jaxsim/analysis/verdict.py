@@ -3,7 +3,7 @@
 import dataclasses
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 VERDICTS = ("global", "local", "transient", "unresolved", "infeasible", "nonfinite")
 
@@ -44,3 +44,8 @@ def by_direction(verdict: np.ndarray, direction_error: Float[np.ndarray, " lanes
     with np.errstate(invalid="ignore"):
         aligned = direction_error**2 / 2 <= limits.alignment
     return np.where(decided & ~aligned, "unresolved", verdict)
+
+
+def codes(verdict: np.ndarray) -> Int[np.ndarray, " lanes"]:
+    """The place of each verdict in `VERDICTS`, as small integers."""
+    return np.select([verdict == name for name in VERDICTS], range(len(VERDICTS))).astype(np.int8)

@@ -1,4 +1,4 @@
-"""The command line: `jaxsim run` and `jaxsim geometry`."""
+"""The command line: `jaxsim run`, `jaxsim geometry`, `jaxsim basin`."""
 
 import sys
 from typing import Annotated
@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from jaxsim.cli.basin import basin
 from jaxsim.cli.geometry import geometry
 from jaxsim.cli.run import run
 
@@ -21,6 +22,7 @@ app = typer.Typer(
 )
 app.command()(run)
 app.command()(geometry)
+app.command()(basin)
 
 
 def _version(asked: bool) -> None:

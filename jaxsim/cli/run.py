@@ -110,7 +110,7 @@ def run(
                         dtype=dtype,
                         chunk_bytes=memory * 2**20,
                         chunk_lanes=math.ceil(count / 8),
-                        progress=_delta(advance),
+                        progress=table.delta(advance),
                     )
                     groups.setdefault(name, []).append(result)
         for name, runs in groups.items():
@@ -129,18 +129,6 @@ def _folder(cache: Path) -> Path:
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _delta(advance):
-    """Simulate reports totals; the progress bar takes differences."""
-    done = 0
-
-    def progress(now: int, _: int) -> None:
-        nonlocal done
-        advance(now - done, None)
-        done = now
-
-    return progress
 
 
 def _problems(data: str, given: dict[str, Any], seed: int) -> dict[str, Any]:

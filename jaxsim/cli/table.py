@@ -97,7 +97,12 @@ def closing(folder: Path, seconds: float) -> None:
         highlight=False,
         soft_wrap=True,
     )
-    console.print(f"Results in [bold]{folder}[/] ({folder / 'figure.png'}). {seconds:.1f} s in all.", highlight=False)
+    where(folder, seconds)
+
+
+def where(folder: Path, seconds: float) -> None:
+    """Where everything is."""
+    Console().print(f"Results in [bold]{folder}[/] ({folder / 'figure.png'}). {seconds:.1f} s in all.", highlight=False)
 
 
 def _count(number: int, noun: str) -> str:
@@ -123,3 +128,15 @@ def _rate(rate: dict) -> tuple[str, str]:
 
 def _capped(run: Run) -> str:
     return f"{run.report['capped_steps'].mean():.1f}" if "capped_steps" in run.report else "-"
+
+
+def delta(advance):
+    """Simulate reports totals; the progress bar takes differences."""
+    done = 0
+
+    def progress(now: int, _: int) -> None:
+        nonlocal done
+        advance(now - done, None)
+        done = now
+
+    return progress

@@ -103,8 +103,10 @@ class Span:
         weights = self.weights[lanes]
         outside = np.maximum(np.einsum("lj,jk,lk->l", weights, gram, weights), 0.0)
         # Term by term: a product of matrices rounds differently for another number of rows.
-        terms = [(w[:, None] * x, w[:, None] * s) for w, x, s in zip(weights.T, xi, start, strict=True)]
-        return sum(t[0] for t in terms), sum(t[1] for t in terms), outside
+        combined = [
+            np.sum([w[:, None] * row for w, row in zip(weights.T, rows, strict=True)], 0) for rows in (xi, start)
+        ]
+        return *combined, outside
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -67,6 +67,11 @@ class Frame(Protocol):
         """The matrix that ξ describes."""
         ...
 
+    @property
+    def span(self) -> Float[np.ndarray, "rank size"]:
+        """An orthonormal basis of the ξ that occur."""
+        ...
+
 
 class DualFrame:
     """ξ = C^{1/2} D c, where D holds the norms of the rows of Φ and C = D⁻¹ΦΦᵀD⁻¹ their cosines.
@@ -93,6 +98,7 @@ class DualFrame:
         self._root = (vectors * root) @ vectors.T * self._norms  # ξ = root c, logits = rootᵀ ξ
         self._inverse_root = (vectors / root) @ vectors.T / self._norms[:, None]  # c = inverse_root ξ
         self._projector = vectors @ vectors.T
+        self.span = vectors.T
         blocks = np.zeros((n, T, n, T))
         blocks[np.arange(n), :, np.arange(n), :] = centre
         self._centre = blocks.reshape(n * T, n * T)
@@ -191,6 +197,11 @@ class PrimalFrame:
         """See Frame."""
         core = xi.reshape(*xi.shape[:-1], self._queries.shape[1], -1)
         return np.einsum("itx,...zx,iz->...it", self._tokens, core, self._queries, optimize=True)
+
+    @property
+    def span(self):
+        """See Frame."""
+        return np.eye(self.size)
 
     @property
     def bases(self) -> tuple[Float[np.ndarray, "d r_x"], Float[np.ndarray, "e r_z"]]:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from jaxsim.analysis import VERDICTS, Proportion, Sketch, Thresholds, wilson
+from jaxsim.analysis.verdict import codes
 from jaxsim.init import Fixed, Law
 from jaxsim.model import Loss
 from jaxsim.problem import Problem
@@ -177,7 +178,7 @@ class _Tally:
         table = run.to_pandas()
         table["lane"] += self.lanes
         self.lanes += run.lanes
-        verdict = np.array([VERDICTS.index(name) for name in table["verdict"]])
+        verdict = codes(run.verdict)
         grown = np.zeros((len(run.selections), len(VERDICTS)), np.int64)
         grown[: len(self.counts)] = self.counts
         np.add.at(grown, (run.selection_number, verdict), 1)

@@ -1,4 +1,4 @@
-"""Figures drawn from results alone. Every function draws on the Axes it is given and returns them."""
+"""Figures of runs: verdicts, direction errors, attention."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING

@@ -1,0 +1,57 @@
+"""Results as .npz files: arrays, a problem, and JSON for the rest. A file is data: nothing in it is executed."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxsim.problem import Problem
+
+FORMAT = 1
+
+
+def write(
+    path: str | os.PathLike, kind: str, problem: Problem | None, arrays: Mapping[str, Any], meta: Mapping[str, Any]
+) -> None:
+    """Write one result; the file appears under its name only when it is complete."""
+    content = dict(arrays)
+    if problem is not None:
+        for name in ("tokens", "queries", "labels", "decoder"):
+            content[f"problem.{name}"] = getattr(problem, name)
+        content["problem.mask"] = problem.visible
+        if problem.given_keys is not None:
+            content["problem.keys"] = problem.given_keys
+    content["meta"] = np.array(json.dumps({"format": FORMAT, "kind": kind, **meta}))
+    part = Path(os.fspath(path) + ".part")
+    try:
+        with open(part, "wb") as file:  # given a name, NumPy would append a suffix to it
+            np.savez_compressed(file, **content)  # type: ignore[arg-type]
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def read(path: str | os.PathLike, kind: str) -> tuple[Problem | None, dict[str, np.ndarray], dict[str, Any]]:
+    """The problem, the other arrays and the rest of a file that `write` wrote.
+
+    Raises:
+        ValueError: where the file cannot be read, holds another kind of result, or comes from a newer format.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        meta = json.loads(str(arrays.pop("meta")))
+        found, newest = meta.pop("kind", "run"), meta.pop("format")
+        fields = {name[8:]: arrays.pop(name) for name in list(arrays) if name.startswith("problem.")}
+        problem = Problem(**fields) if newest <= FORMAT and fields else None
+    except Exception as error:
+        raise ValueError(f"path: expected a saved {kind} at {os.fspath(path)!r}; {error}") from error
+    if newest > FORMAT:
+        raise ValueError(f"path: {os.fspath(path)!r} has format {newest}; this version reads up to {FORMAT}")
+    if found != kind:
+        raise ValueError(f"path: expected a saved {kind} at {os.fspath(path)!r}; it holds a {found}")
+    return problem, arrays, meta

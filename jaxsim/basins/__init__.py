@@ -1,0 +1,34 @@
+"""The geometry of initialisation space: where a rule finds the global solution, and how sharp that border is."""
+
+from jaxsim.basins.borders import (
+    BasinEntropy,
+    UncertaintyExponent,
+    basin_entropy,
+    intermingledness,
+    uncertainty_exponent,
+)
+from jaxsim.basins.compare import (
+    Comparison,
+    Difference,
+    Jumps,
+    compare,
+    disagreement,
+    jumps,
+    paired_difference,
+    unpaired_difference,
+)  # fmt: skip
+from jaxsim.basins.continuation import Continuation, between, continuation, flip_labels
+from jaxsim.basins.edges import Edges, EdgeStates, edge_states, edges
+from jaxsim.basins.maps import BasinMap, basin_map
+from jaxsim.basins.plane import Plane, limits_plane, plane, random_plane
+from jaxsim.basins.reweight import Reweighted, reweight
+from jaxsim.basins.robustness import Perturbations, smallest_perturbation
+from jaxsim.basins.shells import Shells, angles, by_angle, shells
+
+__all__ = [
+    "BasinEntropy", "BasinMap", "Comparison", "Continuation", "Difference", "EdgeStates", "Edges", "Jumps",
+    "Perturbations", "Plane", "Reweighted", "Shells", "UncertaintyExponent",
+    "angles", "basin_entropy", "basin_map", "between", "by_angle", "compare", "continuation", "disagreement",
+    "edge_states", "edges", "flip_labels", "intermingledness", "jumps", "limits_plane", "paired_difference", "plane",
+    "random_plane", "reweight", "shells", "smallest_perturbation", "uncertainty_exponent", "unpaired_difference",
+]  # fmt: skip

@@ -1,0 +1,136 @@
+"""Fractions under another initialisation law, from lanes that were run already: importance sampling."""
+
+import dataclasses
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import scipy.special
+import scipy.stats
+from jaxtyping import Float
+
+from jaxsim.analysis import VERDICTS
+from jaxsim.init import Gaussian, Sphere
+from jaxsim.results import Run
+
+LEAST = 30  # effective lanes
+LogDensity = Callable[[Float[np.ndarray, "lanes size"]], Float[np.ndarray, " lanes"]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Reweighted:
+    """A fraction under a law that was not simulated, with Wilson's interval for the effective number of lanes.
+
+    Attributes:
+        value: Σ w_l 1[verdict] / Σ w_l.
+        low, high, level: the interval, with `effective` in place of the number of lanes (convention of this project).
+        effective: (Σ w)² / Σ w², Kish's effective sample size.
+        lanes: that were reweighted.
+    """
+
+    value: float
+    low: float
+    high: float
+    level: float
+    effective: float
+    lanes: int
+
+
+def reweight(
+    runs: Run | Sequence[Run], law: Gaussian | Sphere | LogDensity, verdict: str = "global", level: float = 0.95
+) -> Reweighted:
+    """P(verdict) under `law` from runs of one problem and one rule that started under other laws.
+
+    A verdict depends on W_0 through ξ_0 alone, the r coordinates in the span of the data. So the weights compare
+    densities of ξ_0 in r dimensions, not of W_0 in d², and stay far more even. With several runs the proposal is their
+    mixture, w(ξ) = p(ξ) / Σ_k (n_k / n) p_k(ξ).
+
+    Args:
+        runs: with Gaussian or Sphere starts.
+        law: the law asked for; or the log density of ξ_0 on the span up to a constant, a function of (lanes, size).
+        verdict: which one.
+        level: of the interval.
+
+    Raises:
+        ValueError: where runs do not fit together, a law has no density on the span (a sphere where the span is the
+            whole space), or fewer than 30 effective lanes are left (the message says how many lanes are needed).
+
+    Example:
+        >>> import jax, jaxsim
+        >>> problem = jaxsim.data.unit_sphere(jax.random.key(0), n=3, T=4, d=5)
+        >>> run = jaxsim.simulate(
+        ...     problem, jaxsim.rules.NGD(0.1), jaxsim.init.Gaussian(1.0), key=jax.random.key(1), lanes=500, steps=500
+        ... )
+        >>> same = jaxsim.basins.reweight(run, jaxsim.init.Gaussian(1.0))
+        >>> round(same.effective)
+        500
+    """
+    several = [runs] if isinstance(runs, Run) else list(runs)
+    if verdict not in VERDICTS:
+        raise ValueError(f"verdict: expected one of {', '.join(VERDICTS)}; got {verdict!r}")
+    _refuse_mixed(several)
+    frame = several[0].frame
+    r, D = frame.rank, frame.ambient
+    xi = np.concatenate([run.start for run in several])
+    counts = np.array([run.lanes for run in several])
+    squared = np.sum(xi * xi, axis=1)
+    proposals = np.stack([_log_density(_law(run), squared, r, D) for run in several])
+    mixture = scipy.special.logsumexp(proposals + np.log(counts / counts.sum())[:, None], axis=0)
+    target = _log_density(law, squared, r, D) if isinstance(law, Gaussian | Sphere) else np.asarray(law(xi))
+    log_w = target - mixture
+    w = np.exp(log_w - log_w.max()) if np.isfinite(log_w.max()) else np.zeros(len(log_w))
+    effective = float(w.sum() ** 2 / (w * w).sum()) if w.any() else 0.0
+    if effective < LEAST:
+        wanted = f"about {int(np.ceil(LEAST / effective * len(w))):,} lanes" if effective else "a law nearer to it"
+        raise ValueError(
+            f"runs: {len(w):,} lanes are worth {effective:.1f} under {law!r}, expected at least {LEAST}; run {wanted}"
+        )
+    hit = np.concatenate([run.verdict == verdict for run in several])
+    value = float(w[hit].sum() / w.sum())
+    low, high = _wilson(value, effective, level)
+    return Reweighted(value, low, high, level, effective, len(w))
+
+
+def _refuse_mixed(runs: list[Run]) -> None:
+    if not runs:
+        raise ValueError("runs: expected at least one; got none")
+    for name in ("rule", "steps", "loss", "coordinates", "train"):
+        values = sorted({str(run.settings[name]) for run in runs})
+        if len(values) > 1:
+            raise ValueError(f"runs: expected one {name}; got {', '.join(values)}")
+    if len({run.problem.fingerprint() for run in runs}) > 1:
+        raise ValueError("runs: expected runs of one problem; got several")
+
+
+def _law(run: Run) -> Gaussian | Sphere:
+    """The law in a run's settings."""
+    text = run.settings["init"]
+    match = re.fullmatch(r"(Gaussian\(scale|Sphere\(radius)=([-+.\deE]+)\)", text)
+    if match is None:
+        raise ValueError(f"runs: expected Gaussian or Sphere starts; got {text}")
+    return (Gaussian if match[1].startswith("Gaussian") else Sphere)(float(match[2]))
+
+
+def _log_density(law: Any, squared: Float[np.ndarray, " lanes"], r: int, D: int) -> Float[np.ndarray, " lanes"]:
+    """Log p(ξ) on the r-dimensional span, of a law on D dimensions, from |ξ|²."""
+    if isinstance(law, Gaussian):
+        return -r / 2 * np.log(2 * np.pi) - r * np.log(law.scale) - squared / (2 * law.scale**2)
+    if D == r:
+        raise ValueError(
+            f"law: a sphere has no density on the span of the data, which is all {D} dimensions of W here; "
+            "expected Gaussian laws, or a problem with fewer tokens"
+        )
+    log_volume = scipy.special.gammaln(D / 2) - scipy.special.gammaln((D - r) / 2) - r / 2 * np.log(np.pi)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        inside = np.log1p(-squared / law.radius**2)
+    edge = ((D - r) / 2 - 1) * inside if D - r != 2 else np.zeros_like(squared)
+    return np.where(squared < law.radius**2, log_volume - r * np.log(law.radius) + edge, -np.inf)
+
+
+def _wilson(value: float, n: float, level: float) -> tuple[float, float]:
+    """Wilson's score interval for a number of trials that need not be whole."""
+    z = float(scipy.stats.norm.ppf(0.5 + level / 2))
+    middle = (value + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * np.sqrt(value * (1 - value) / n + z * z / (4 * n * n))
+    return max(0.0, float(middle - half)), min(1.0, float(middle + half))

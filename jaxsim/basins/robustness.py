@@ -1,0 +1,124 @@
+"""How far a start is from another fate: the smallest decisive perturbation."""
+
+import dataclasses
+from typing import Any, ClassVar, Literal
+
+import jax
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from jaxsim._check import finite_array, positive_number, whole_number
+from jaxsim.basins.bisection import nearest_crossing
+from jaxsim.basins.fates import Fates
+from jaxsim.basins.saved import Saved
+from jaxsim.model import Loss
+from jaxsim.problem import Problem
+from jaxsim.rules import Rule
+
+BATCH_LANES = 2**15
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Perturbations(Saved):
+    """What `smallest_perturbation` returns.
+
+    Attributes:
+        problem: the data.
+        settings: how the search was made.
+        start: ξ_0, (lanes, size).
+        optimal: whether the start selects the optimal tokens at the horizon, (lanes,).
+        delta: δ with another answer at ξ_0 + δ, (lanes, size); NaN where none was found within reach.
+        size: ‖δ‖, an upper bound on the distance to the border, (lanes,); inf where none was found.
+        selection: where ξ_0 + δ goes, (lanes, n); -1 where none was found.
+    """
+
+    kind: ClassVar[str] = "perturbations"
+
+    problem: Problem
+    settings: dict[str, Any]
+    start: Float[np.ndarray, "lanes size"]
+    optimal: Bool[np.ndarray, " lanes"]
+    delta: Float[np.ndarray, "lanes size"]
+    size: Float[np.ndarray, " lanes"]
+    selection: Int[np.ndarray, "lanes n"]
+
+    def quantile(self, q: float) -> float:
+        """The q-quantile over all lanes of ‖δ‖; inf where it lies beyond reach."""
+        return float(np.quantile(self.size, q, method="inverted_cdf"))
+
+
+def smallest_perturbation(
+    problem: Problem,
+    rule: Rule,
+    start: Any,
+    *,
+    key: jax.Array,
+    reach: float,
+    directions: int = 32,
+    rounds: int = 10,
+    tolerance: float = 1e-6,
+    steps: int = 2000,
+    loss: Literal["logistic", "exponential", "linear"] | Loss = "logistic",
+    dtype: Any = None,
+) -> Perturbations:
+    """For each start the smallest ‖δ‖ found that changes whether the run goes global: the robustness of the start.
+
+    Random directions first, then gradient-free refinement along the border (see `jaxsim.basins.bisection`). Only the
+    part of δ in the span of the data matters, so δ is searched there.
+
+    Args:
+        problem: the data.
+        rule: a step-size rule.
+        start: ξ_0, (lanes, size), such as `run.start`.
+        key: the JAX key of the directions.
+        reach: the largest ‖δ‖ of the first search, in the units of W.
+        directions: random directions per start.
+        rounds: of refinement.
+        tolerance: of ‖δ‖ as a share of `reach`.
+        steps: the horizon.
+        loss: ℓ.
+        dtype: float32 or float64.
+
+    Returns:
+        A `Perturbations`. Its sizes are upper bounds: a search cannot prove that nothing shorter exists.
+
+    Raises:
+        ValueError: where an argument has the wrong shape or range.
+    """
+    fates = Fates(problem, rule, steps, loss, dtype, None)
+    size = fates.frame.size
+    xi = finite_array(
+        "start", start, (None, size), f"(lanes, {size}), the {fates.frame.kind} coordinates of the problem"
+    )
+    if len(xi) == 0:
+        raise ValueError("start: expected at least one lane; got none")
+    positive_number("reach", reach)
+    whole_number("directions", directions)
+    whole_number("rounds", rounds, at_least=0)
+    if not 0 < tolerance < 1:
+        raise ValueError(f"tolerance: expected a share of reach between 0 and 1; got {tolerance}")
+    span = fates.frame.span
+    seed = np.asarray(jax.random.key_data(key)).ravel().tolist()
+    batch = max(1, BATCH_LANES // max(directions, 2 * len(span)))
+    rngs = [np.random.default_rng([*seed, lane]) for lane in range(len(xi))]
+    parts = [
+        nearest_crossing(
+            lambda x: fates(x).optimal,
+            xi[k : k + batch],
+            span,
+            rngs[k : k + batch],
+            reach,
+            tolerance * reach,
+            directions,
+            rounds,
+        )  # fmt: skip
+        for k in range(0, len(xi), batch)
+    ]
+    delta = np.concatenate(parts)
+    found = np.isfinite(delta[:, 0])
+    ends = fates(xi + np.where(found[:, None], delta, 0.0))
+    settings = {"rule": repr(rule), "steps": fates.steps, "dtype": fates.work.dtype.name, "reach": reach,
+                "directions": directions, "rounds": rounds, "coordinates": fates.frame.kind, "key": seed}  # fmt: skip
+    length = np.where(found, np.linalg.norm(np.where(found[:, None], delta, 0.0), axis=1), np.inf)
+    selection = np.where(found[:, None], ends.selection, -1)
+    return Perturbations(problem, settings, xi, fates(xi).optimal, delta, length, selection)

@@ -1,0 +1,17 @@
+"""Figures drawn from results alone. Every function draws on the Axes it is given and returns them."""
+
+from jaxsim.plot.basins import basin_map, comparison, continuation, disagreement, maps, robustness, shells, time_map
+from jaxsim.plot.runs import (
+    RULE_COLOURS,
+    VERDICT_COLOURS,
+    attention_gap,
+    colour,
+    direction_error,
+    overview,
+    verdict_bars,
+)  # fmt: skip
+
+__all__ = [
+    "RULE_COLOURS", "VERDICT_COLOURS", "attention_gap", "basin_map", "colour", "comparison", "continuation",
+    "direction_error", "disagreement", "maps", "overview", "robustness", "shells", "time_map", "verdict_bars",
+]  # fmt: skip

@@ -1,0 +1,222 @@
+"""Figures of initialisation space: maps, shells, continuations, comparisons."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jaxsim import basins
+from jaxsim.analysis import VERDICTS
+from jaxsim.plot.runs import VERDICT_COLOURS, _axes, colour
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+LOCAL_COLOURS = ("#DDCC77", "#88CCEE", "#AA4499", "#999933", "#332288")  # of the largest local basins, in order
+NAMES = {"W_mm": "$W_{mm}$", "W^α": "$W^\\alpha$"}
+OTHER_LOCAL = "#EEE8C8"
+
+
+def basin_map(found: basins.BasinMap, ax: "Axes | None" = None) -> "Axes":
+    """The verdict of every pixel: green where global, one colour per local selection, the largest first."""
+    ax = _axes(ax)
+    legend = _draw_labels(found, ax)
+    _frame(found, ax)
+    ax.legend(handles=legend, loc="upper left", bbox_to_anchor=(1.02, 1), frameon=False, fontsize=9, borderaxespad=0)
+    return ax
+
+
+def maps(found: Sequence[basins.BasinMap], title: str) -> "Figure":
+    """One row per rule: its basins and how soon they are settled; of two rules also where they differ."""
+    from matplotlib.figure import Figure
+
+    rows = len(found) + (len(found) == 2)
+    figure = Figure(figsize=(13, 0.4 + 4.8 * rows), layout="compressed")
+    grid = figure.subplots(rows, 2, squeeze=False)
+    for row, one in zip(grid, found, strict=False):
+        basin_map(one, row[0]).set_title(f"{title}; {_short(one.settings)}", fontsize=11, loc="left")
+        time_map(one, row[1])
+    if len(found) == 2:
+        disagreement(found[0], found[1], grid[2, 0])
+        grid[2, 1].remove()
+    return figure
+
+
+def time_map(found: basins.BasinMap, ax: "Axes | None" = None) -> "Axes":
+    """The recorded step from which attention stays saturated, on a logarithmic scale; grey where it never does."""
+    from matplotlib import colormaps
+    from matplotlib.colors import LogNorm
+
+    ax = _axes(ax)
+    times = np.ma.masked_less(found.time, 1)
+    shades = colormaps["viridis_r"].with_extremes(bad=VERDICT_COLOURS["unresolved"])
+    if times.count() == 0:
+        ax.text(0.5, 0.5, "no pixel saturated", ha="center", va="center", transform=ax.transAxes)
+        _frame(found, ax)
+        return ax
+    norm = LogNorm(max(1, times.min()), max(2, times.max()))
+    image = ax.imshow(times, origin="lower", extent=_extent(found), aspect="equal", cmap=shades, norm=norm,
+                      interpolation="nearest")  # fmt: skip
+    bar = ax.figure.colorbar(image, ax=ax, fraction=0.046, pad=0.03)
+    bar.set_label("step at which attention settled")
+    _frame(found, ax)
+    return ax
+
+
+def disagreement(first: basins.BasinMap, second: basins.BasinMap, ax: "Axes | None" = None) -> "Axes":
+    """Where two rules give different verdicts to one start; faint colours are the first rule's map."""
+    ax = _axes(ax)
+    apart = basins.disagreement(first, second)
+    _draw_labels(first, ax, alpha=0.25)
+    shown = np.zeros((*apart.shape, 4))
+    shown[apart] = (0.1, 0.1, 0.1, 1.0)
+    ax.imshow(shown, origin="lower", extent=_extent(first), aspect="equal", interpolation="nearest")
+    _frame(first, ax)
+    pair = f"{_short(first.settings)} and {_short(second.settings)}"
+    ax.set_title(f"{pair} differ on {apart.mean():.1%} of the window (black)", fontsize=10, loc="left")
+    return ax
+
+
+def shells(several: Sequence[basins.Shells], ax: "Axes | None" = None, verdict: str = "global") -> "Axes":
+    """P(verdict | ‖W_0‖ = R) against R, with interval bands: one curve per rule."""
+    ax = _axes(ax)
+    for found in several:
+        parts = found.fractions(verdict)
+        shade = colour(found.settings["rule_name"])
+        low, value, high = (np.array([getattr(p, name) for p in parts]) for name in ("low", "value", "high"))
+        order = np.argsort(found.radii)
+        ax.fill_between(found.radii[order], low[order], high[order], color=shade, alpha=0.2, linewidth=0)
+        ax.plot(found.radii[order], value[order], color=shade, marker="o", markersize=3, label=_short(found.settings))
+    ax.set(xscale="log", xlabel="‖W₀‖", ylabel=f"P({verdict})", ylim=(-0.02, 1.02))
+    ax.grid(alpha=0.25, linewidth=0.6)
+    ax.legend(frameon=False, fontsize=9)
+    return ax
+
+
+def continuation(found: basins.Continuation, ax: "Axes | None" = None) -> "Axes":
+    """Stacked shares of the attractors along the parameter; the band is the interval of the global fraction."""
+    ax = _axes(ax)
+    shares = 100 * found.counts / found.lanes
+    is_global = found.is_global & (found.counts > 0)
+    layers = [("global", VERDICT_COLOURS["global"], np.where(is_global, shares, 0).sum(1))]
+    local = np.where(is_global, 0, shares)
+    for k, a in enumerate(np.flatnonzero(local.any(0))):
+        shade = LOCAL_COLOURS[k] if k < len(LOCAL_COLOURS) else OTHER_LOCAL
+        label = f"local {_tokens(found.attractors[a])}" if k < len(LOCAL_COLOURS) else "_other"
+        layers.append((label, shade, local[:, a]))
+    settled = sum(layer[2] for layer in layers)
+    layers.append(("not settled", VERDICT_COLOURS["unresolved"], 100 - settled))
+    ax.stackplot(found.values, [layer[2] for layer in layers], colors=[layer[1] for layer in layers],
+                 labels=[layer[0] for layer in layers], linewidth=0)  # fmt: skip
+    parts = found.fractions("global")
+    low, high = (100 * np.array([getattr(p, name) for p in parts]) for name in ("low", "high"))
+    ax.fill_between(found.values, low, high, color="black", alpha=0.35, linewidth=0, label="95% interval of global")
+    seen = set()
+    for value, _, what in found.events:
+        first = what not in seen
+        seen.add(what)
+        ax.plot(value, 102, marker="^" if what == "appears" else "v", color="black", clip_on=False, markersize=5,
+                linestyle="none", label=f"an attractor {what}" if first else "_again")  # fmt: skip
+    ax.legend(loc="upper left", bbox_to_anchor=(1.02, 1), frameon=False, fontsize=9)
+    ax.set(xlabel=found.name, ylabel="share of lanes (%)", xlim=(found.values.min(), found.values.max()), ylim=(0, 100))
+    return ax
+
+
+def comparison(found: basins.Comparison, ax: "Axes | None" = None) -> "Axes":
+    """The contingency table of two rules' verdicts on the same starts; verdicts that never occur are left out."""
+    ax = _axes(ax)
+    seen = np.flatnonzero(found.table.any(0) | found.table.any(1))
+    table = found.table[np.ix_(seen, seen)]
+    names = [VERDICTS[k] for k in seen]
+    ax.imshow(np.log1p(table), cmap="Blues")
+    dark = np.log1p(table) > 0.6 * np.log1p(table.max())
+    for (row, column), count in np.ndenumerate(table):
+        ax.text(column, row, f"{count:,}", ha="center", va="center", color="white" if dark[row, column] else "black")
+    ax.set_xticks(range(len(names)), names, rotation=20)
+    ax.set_yticks(range(len(names)), names)
+    ax.set(xlabel=_rule(found.rules[1]), ylabel=_rule(found.rules[0]))
+    value, low, high, level = (100 * v for v in found.paired)
+    ax.set_title(f"{found.verdict}: {value:+.2f} points, {level:.0f}% interval [{low:+.2f}, {high:+.2f}]",
+                 fontsize=10, loc="left")  # fmt: skip
+    return ax
+
+
+def robustness(found: basins.Perturbations, ax: "Axes | None" = None) -> "Axes":
+    """The share of starts whose fate changes within a perturbation of a given size."""
+    ax = _axes(ax)
+    for is_global, name, style in ((True, "starts that go global", "-"), (False, "starts that do not", "--")):
+        sizes = np.sort(found.size[found.optimal == is_global])
+        if len(sizes):
+            share = np.arange(1, len(sizes) + 1) / len(sizes)
+            sound = np.isfinite(sizes)
+            ax.step(
+                sizes[sound], share[sound], where="post", linestyle=style, color="black", label=f"{name} ({len(sizes)})"
+            )
+    ax.set(xscale="log", xlabel="smallest decisive ‖δ‖ found", ylabel="share of starts", ylim=(0, 1.02))
+    ax.grid(alpha=0.25, linewidth=0.6)
+    ax.legend(frameon=False, fontsize=9)
+    return ax
+
+
+def _draw_labels(found: basins.BasinMap, ax: "Axes", alpha: float = 1.0) -> list[Any]:
+    """Colour the pixels and give the legend."""
+    from matplotlib.colors import to_rgb
+    from matplotlib.patches import Patch
+
+    picture = np.zeros((*found.verdict.shape, 3))
+    legend = []
+
+    def paint(where: np.ndarray, shade: str, name: str) -> None:
+        if where.any():
+            picture[where] = to_rgb(shade)
+            legend.append(Patch(color=shade, label=f"{name}  {where.mean():.1%}"))
+
+    local = found.verdict == VERDICTS.index("local")
+    paint(found.verdict == 0, VERDICT_COLOURS["global"], "global")
+    numbers, counts = np.unique(found.selection_number[local], return_counts=True)
+    ordered = numbers[np.argsort(-counts)]
+    for number, shade in zip(ordered, LOCAL_COLOURS, strict=False):
+        paint(local & (found.selection_number == number), shade, f"local {_tokens(found.selections[number])}")
+    paint(local & ~np.isin(found.selection_number, ordered[: len(LOCAL_COLOURS)]), OTHER_LOCAL, "other local")
+    for k, name in list(enumerate(VERDICTS))[2:]:
+        paint(found.verdict == k, VERDICT_COLOURS[name], name)
+    ax.imshow(picture, origin="lower", extent=_extent(found), aspect="equal", interpolation="nearest", alpha=alpha)
+    return legend
+
+
+def _frame(found: basins.BasinMap, ax: "Axes") -> None:
+    """Axis labels, limits, and the directions that the plane was made of."""
+    reach = 0.9 * max(abs(v) for v in found.window)
+    for name, (a, b) in zip(found.names, found.directions, strict=True):
+        if name != "random":
+            ax.annotate(
+                "", (reach * a, reach * b), (0, 0), arrowprops={"arrowstyle": "->", "color": "black", "lw": 1.2}
+            )
+            ax.annotate(NAMES.get(name, name), (reach * a, reach * b), (0, 4), textcoords="offset points", ha="center")
+    low, high, bottom, top = found.window
+    names = [NAMES.get(name, name) for name in found.names]
+    first, second = (("random direction", "random direction") if found.names[0] == "random" else (
+        f"along {names[0]}", f"along the rest of {names[1]}"))  # fmt: skip
+    ax.set(xlim=(low, high), ylim=(bottom, top), xlabel=first, ylabel=second)
+
+
+def _extent(found: basins.BasinMap) -> tuple[float, float, float, float]:
+    half_a, half_b = (found.a[1] - found.a[0]) / 2, (found.b[1] - found.b[0]) / 2
+    low, high, bottom, top = found.window
+    return low - half_a, high + half_a, bottom - half_b, top + half_b
+
+
+def _tokens(selection: np.ndarray) -> str:
+    text = " ".join(str(t) for t in selection if t >= 0)
+    return text if len(text) <= 24 else text[:21] + "…"
+
+
+def _short(settings: dict[str, Any]) -> str:
+    return _rule(settings["rule"])
+
+
+def _rule(text: str) -> str:
+    """NGD(eta=0.1) as NGD 0.1."""
+    name, _, rest = text.partition("(")
+    return f"{name} {rest.partition('=')[2].split(',')[0].rstrip(')')}"
