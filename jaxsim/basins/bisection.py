@@ -6,9 +6,11 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 RADII = 10  # doubling steps outwards
-PROBES = 2  # per dimension of the span, for the normal of a border
+PROBES = 4  # per dimension of the span, for the normal of a border
 PROBE_RADIUS = 0.05  # of the displacement
-OVERSHOOT = 1.02  # beyond the estimated border
+MEMORY = 0.5  # weight of the rounds before in the estimate of the normal
+SLIDES = (1.0, 0.5, 0.25, 0.1)  # of the way to the foot of the perpendicular
+SHRINK = (0.6, 0.8, 0.9, 0.97, 0.99)  # of the displacement, tried in each direction
 
 Side = Callable[[Float[np.ndarray, "k size"]], Bool[np.ndarray, " k"]]
 
@@ -68,20 +70,22 @@ def nearest_crossing(
     first, rows = out.argmin(0), np.arange(k)
     found = np.isfinite(out[first, rows])
     best = pull_in(np.where(found, out[first, rows], 0.0)[:, None] * units[first, rows], found)
+    normal = np.zeros((k, size))
     for _ in range(rounds):
-        length = np.linalg.norm(best, axis=1)
+        length = np.linalg.norm(best, axis=1)[:, None]
         probes = _unit_vectors(rngs, PROBES * len(span), span)
-        sign = np.where(crosses(best + PROBE_RADIUS * length[:, None] * probes), 1.0, -1.0)
-        normal = np.einsum("mk,mks->ks", sign, probes)
-        normal /= np.linalg.norm(normal, axis=1, keepdims=True)
-        foot = np.sum(best * normal, 1, keepdims=True) * normal
-        trials = OVERSHOOT * np.stack([best + step * (foot - best) for step in (1.0, 0.5, 0.25, 0.1)])
+        sign = np.where(crosses(best + PROBE_RADIUS * length * probes), 1.0, -1.0)
+        normal = MEMORY * normal + np.einsum("mk,mks->ks", sign, probes) / len(probes)
+        flat = normal / np.linalg.norm(normal, axis=1, keepdims=True)
+        foot = np.sum(best * flat, 1, keepdims=True) * flat
+        toward = best + np.array(SLIDES)[:, None, None] * (foot - best)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            unit = np.nan_to_num(toward / np.linalg.norm(toward, axis=2, keepdims=True))
+        trials = (length * np.array(SHRINK)[:, None, None, None] * unit).reshape(-1, k, size)
         hit = crosses(trials) & found
         some = np.logical_or.reduce(hit, axis=0)
-        chosen = np.where(hit, np.linalg.norm(trials, axis=2), np.inf).argmin(0)
-        shorter = pull_in(trials[chosen, rows], some)
-        better = some & (np.linalg.norm(shorter, axis=1) < length)
-        best[better] = shorter[better]
+        shortest = np.where(hit, np.linalg.norm(trials, axis=2), np.inf).argmin(0)
+        best = np.where(some[:, None], pull_in(trials[shortest, rows], some), best)
     best[~found] = np.nan
     return best
 

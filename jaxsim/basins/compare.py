@@ -167,10 +167,10 @@ class Jumps:
 
 
 def jumps(run: Run) -> Jumps:
-    """Find the lanes that jumped out of one selection into another, and where they had started.
+    """Find the lanes that left one selection for another after attention had saturated, and where they had started.
 
-    Polyak's step is thrown out of local basins: L - L* stays positive while ‖∇L‖ vanishes. Only recorded steps are
-    seen, so a denser `record` finds more jumps.
+    Where attention settles on a worse choice, L - L* stays positive while ‖∇L‖ vanishes, and Polyak's step grows until
+    it is cut to its bound. Only recorded steps are seen, so a denser `record` finds more jumps.
 
     Args:
         run: simulated with keep=("logits",).

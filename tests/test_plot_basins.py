@@ -1,0 +1,75 @@
+"""Figures of initialisation space show the numbers of the results."""
+
+import jax
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+
+import jaxsim
+from jaxsim import basins, plot
+
+
+@pytest.fixture(scope="module")
+def problem():
+    return jaxsim.data.unit_sphere(jax.random.key(2), n=4, T=4, d=6)
+
+
+@pytest.fixture(scope="module")
+def maps(problem):
+    space = basins.random_plane(problem, jax.random.key(0))
+    rules = jaxsim.rules.NGD(0.1), jaxsim.rules.GD(1.0)
+    return [basins.basin_map(problem, rule, space, resolution=(16, 12), steps=300) for rule in rules]
+
+
+def test_maps_paint_verdicts(maps):
+    ax = plot.basin_map(maps[0])
+    picture = ax.images[0].get_array()
+    green = (np.abs(picture - to_rgb(plot.VERDICT_COLOURS["global"])) < 1e-9).all(2)
+    np.testing.assert_array_equal(green, maps[0].verdict == 0)
+    texts = [t.get_text() for t in ax.get_legend().get_texts()]
+    assert any(t.startswith("global") and f"{maps[0].shares()['global']:.1%}" in t for t in texts)
+    times = plot.time_map(maps[0]).images[0].get_array()
+    np.testing.assert_array_equal(times.mask, maps[0].time < 1)
+    both = plot.maps(maps, "unit sphere")
+    black = both.axes[-1].images if both.axes[-1].images else next(a for a in both.axes if len(a.images) == 2).images
+    assert black is not None
+    shown = next(a for a in both.axes if len(a.images) == 2).images[1].get_array()
+    np.testing.assert_array_equal(shown[..., 3] > 0, basins.disagreement(*maps))
+
+
+def test_a_map_on_which_nothing_settled_says_so(problem):
+    space = basins.random_plane(problem, jax.random.key(0))
+    found = basins.basin_map(problem, jaxsim.rules.GD(1e-6), space, window=(-1, 1, -1, 1), resolution=(4, 4), steps=2)
+    assert "no pixel saturated" in [t.get_text() for t in plot.time_map(found).texts]
+    assert plot.basin_map(found).get_legend().get_texts()[0].get_text() == "unresolved  100.0%"
+
+
+def test_curves_and_tables(problem):
+    key = jax.random.key(1)
+    shells = [basins.shells(problem, rule, [1, 4, 2], key=key, lanes=100, steps=300)
+              for rule in (jaxsim.rules.NGD(0.1), jaxsim.rules.GD(1.0))]  # fmt: skip
+    ax = plot.shells(shells)
+    assert ax.lines[0].get_xdata().tolist() == [1, 2, 4]
+    np.testing.assert_array_equal(ax.lines[0].get_ydata(), [shells[0].fractions()[k].value for k in (0, 2, 1)])
+    assert ax.lines[0].get_color() == plot.RULE_COLOURS["ngd"] and ax.lines[1].get_color() == plot.RULE_COLOURS["gd"]
+
+    rule, law = jaxsim.rules.NGD(0.1), jaxsim.init.Gaussian(1.0)
+    along = basins.continuation(
+        lambda share: (basins.flip_labels(problem, share, key), rule, law), [0.0, 0.5],
+        name="noise", key=key, lanes=50, steps=300,
+    )  # fmt: skip
+    ax = plot.continuation(along)
+    top = ax.collections[0].get_paths()[0].vertices[:, 1].max()
+    assert top == pytest.approx(100 * max(p.value for p in along.fractions()))
+    assert ax.get_xlabel() == "noise"
+
+    runs = [jaxsim.simulate(problem, r, law, key=key, lanes=80, steps=300) for r in (rule, jaxsim.rules.Polyak())]
+    found = basins.compare(*runs)
+    texts = [t.get_text() for t in plot.comparison(found).texts]
+    assert sorted(texts) == sorted(f"{c:,}" for c in found.table[found.table.any(1) | found.table.any(0)][
+        :, found.table.any(1) | found.table.any(0)].ravel())  # fmt: skip
+
+    near = basins.smallest_perturbation(problem, rule, runs[0].start[:6], key=key, reach=10.0, rounds=0, steps=300)
+    ax = plot.robustness(near)
+    drawn = np.concatenate([line.get_xdata() for line in ax.lines])
+    np.testing.assert_array_equal(np.sort(drawn), np.sort(near.size[np.isfinite(near.size)]))
