@@ -1,21 +1,18 @@
 """Running a study: what is to do, who does it, and writing down what is done."""
 
 import dataclasses
-import heapq
 import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from jaxsim.analysis import VERDICTS
 from jaxsim.data import files as stored
 from jaxsim.storage import environment
-from jaxsim.study import cells, folder, manifest, source, stopping
+from jaxsim.study import cells, folder, manifest, source
 from jaxsim.study.engines import Engine, Here, Outcome, Task
 from jaxsim.study.spec import Study
+from jaxsim.study.todo import Todo, share
 
 POLL = 0.1  # seconds between looks at the engine
 
@@ -47,80 +44,6 @@ class Finished:
     failed: dict[str, str]
     repaired: list[str]
     changed: list[str]  # repaired shards whose bytes are not those first recorded
-
-
-class Todo:
-    """Which shards are missing, in the order in which they are worth making."""
-
-    def __init__(self, study: Study, mine: Callable[[int, int], bool]):
-        self.study, self.mine = study, mine
-        self.done: dict[int, dict[int, tuple[int, ...]]] = {}
-        self.totals = np.zeros((cells.count(study), len(VERDICTS)), np.int64)
-        self._asked: dict[int, int] = {}
-        self._left: dict[int, float] = {}
-        self._heap: list[tuple[float, int, int]] = []
-        self.settled: set[int] = set()
-        self.given_up: set[int] = set()
-
-    def know(self, cell: int, shard: int, counts: tuple[int, ...]) -> None:
-        """A shard is done."""
-        self.done.setdefault(cell, {})[shard] = counts
-        self.totals[cell] += counts
-
-    def look(self, cell: int) -> None:
-        """Put what a cell needs next on the list; the cell whose interval is widest comes first."""
-        done = self.done.get(cell, {})
-        wanted, asked = stopping.target(self.study, done), self._asked.get(cell, 0)
-        new = [k for k in range(asked, wanted) if k not in done and self.mine(cell, k)]
-        adaptive = self.study.stop.half_width is not None
-        width = stopping.half_width(self.study, self.totals[cell]) if adaptive and done else 0.5
-        for k in new:
-            heapq.heappush(self._heap, (-width, cell, k))
-        self._asked[cell] = max(asked, wanted)
-        self._left[cell] = self._forecast(cell)
-        if not new and all(k in done for k in range(wanted) if self.mine(cell, k)):
-            self.settled.add(cell)
-
-    def again(self, task: Task) -> None:
-        """Put a shard on the list that is to be made a second time."""
-        heapq.heappush(self._heap, (-1.0, task.cell, task.shard))
-
-    def next(self) -> Task | None:
-        """The next shard to make, None where nothing is ready."""
-        while self._heap:
-            _, cell, shard = heapq.heappop(self._heap)
-            if cell not in self.given_up:
-                return Task(cell, shard)
-        return None
-
-    def finish(self, task: Task, counts: tuple[int, ...]) -> None:
-        """A shard has just been made."""
-        known = task.shard in self.done.get(task.cell, {})
-        if not known:
-            self.know(task.cell, task.shard, counts)
-            self.look(task.cell)
-
-    def left(self) -> float:
-        """A forecast of the lanes still to run."""
-        return sum(self._left.values())
-
-    def _forecast(self, cell: int) -> float:
-        if self.study.stop.half_width is None:
-            done = self.done.get(cell, {})
-            share = sum(self.mine(cell, k) and k not in done for k in range(self.study.first_shards))
-            return share * self.study.shard
-        return max(0.0, stopping.remaining(self.study, self.totals[cell])) if self.mine(cell, 0) else 0.0
-
-
-def share(study: Study, process: int, processes: int) -> Callable[[int, int], bool]:
-    """Which shards are the business of one process of several, without asking the others.
-
-    Under a fixed budget every process takes each so-many-th shard; where shards depend on earlier ones of their cell,
-    each so-many-th cell.
-    """
-    if study.stop.half_width is None:
-        return lambda cell, shard: (cell + shard) % processes == process
-    return lambda cell, shard: cell % processes == process
 
 
 def run(
@@ -196,8 +119,7 @@ class _Job:
         for (cell, shard), record in known.shards.items():
             if record.state != "failed":
                 self.todo.know(cell, shard, record.counts)
-        for cell in range(cells.count(self.study)):
-            self.todo.look(cell)
+        self.todo.look()
         for cell, shard in damaged:
             if self.todo.mine(cell, shard):
                 self.repairs[cell, shard] = known.shards[cell, shard]
@@ -250,9 +172,17 @@ class _Job:
         todo = self.todo
         self.progress(
             Progress(
-                len(todo.settled), len(todo.totals), int(todo.totals.sum()), todo.left(), self.new_shards,
-                self.new_shards * self.study.shard, self.retries, len(self.failed),
-                time.perf_counter() - self.began, cell, () if cell is None else tuple(todo.totals[cell]),
+                len(todo.settled),
+                len(todo.totals),
+                int(todo.totals.sum()),
+                todo.left(),
+                self.new_shards,
+                self.new_shards * self.study.shard,
+                self.retries,
+                len(self.failed),
+                time.perf_counter() - self.began,
+                cell,
+                () if cell is None else tuple(todo.totals[cell]),
             )  # fmt: skip
         )
 
@@ -286,7 +216,9 @@ def _make(place: Path) -> None:
     if place.is_dir():
         strange = [p.name for p in place.iterdir()] if not manifest.manifests(place) else []
         if set(strange) - {"lock"}:
-            raise ValueError(f"out: expected a new folder or that of a study; {os.fspath(place)!r} holds {strange[0]!r}")
+            raise ValueError(
+                f"out: expected a new folder or that of a study; {os.fspath(place)!r} holds {strange[0]!r}"
+            )
         return
     try:
         place.mkdir(parents=True)
@@ -318,6 +250,9 @@ def _open(place: Path, study: Study, process: int, processes: int) -> tuple[mani
             files[entry.fingerprint] = kept.read_bytes()
     folder.remove_parts(place) if processes == 1 else None
     book.put(study=study.model_dump(), hash=study.hash)
-    rows = ((c.index, *(source.json_line(x.plain()) for x in (c.problem, c.init, c.rule))) for c in cells.cells(study))
-    book.put_cells(rows)
+    line = source.json_line
+    book.put_cells(
+        (cell.index, line(cell.problem.plain()), line(cell.init.plain()), line(cell.rule.plain()))
+        for cell in cells.cells(study)
+    )
     return book, files

@@ -85,6 +85,12 @@ class Manifest:
         with _explained(self.path):
             self._base.execute(f"INSERT OR REPLACE INTO shards VALUES ({', '.join('?' * len(row))})", row)
 
+    def remark(self, record: Record) -> None:
+        """Change state and message of a shard that this manifest has."""
+        values = (record.state, record.message, record.cell, record.shard)
+        with _explained(self.path):
+            self._base.execute("UPDATE shards SET state=?, message=? WHERE cell=? AND shard=? AND file NOTNULL", values)
+
     def close(self, session: int | None = None) -> None:
         """End the session and fold the log into the file; a manifest left open loses nothing."""
         with contextlib.suppress(sqlite3.Error):
@@ -140,7 +146,7 @@ def read(folder: Path) -> Contents:
             check_format(base, path)
             meta = {name: json.loads(value) for name, value in base.execute("SELECT * FROM meta")} | meta
             for row in base.execute("SELECT * FROM shards ORDER BY cell, shard"):
-                record = Record(*row[:6], tuple(json.loads(row[6])), *row[7:])
+                record = Record(*[*row[:6], tuple(json.loads(row[6])), *row[7:]])
                 known = shards.get((record.cell, record.shard))
                 if known is None or known.state != "done":
                     shards[record.cell, record.shard] = record

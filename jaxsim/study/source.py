@@ -95,14 +95,15 @@ def _try_each(study: Study, text: str | None) -> None:
     """Build every law and rule, and one problem for each set of sizes, for what types alone do not tell."""
     seen = set()
     places = {kind: _places(study, kind) for kind in TABLES}
-    for kind, build_one in (("init", build_init), ("rule", build_rule), ("problem", build_problem)):
+    builders: dict[str, Any] = {"init": build_init, "rule": build_rule, "problem": lambda c: build_problem(c, {})}
+    for kind, build_one in builders.items():
         for choice, k in zip(getattr(study, f"{kind}s"), places[kind], strict=True):
             sizes = (choice.kind, *(pair for pair in choice.values if pair[0] != "seed"))
             if choice.kind == "file" or sizes in seen:
                 continue
             seen.add(sizes)
             try:
-                build_one(choice, {}) if kind == "problem" else build_one(choice)
+                build_one(choice)
             except ValueError as error:
                 key = str(error).partition(":")[0]
                 raise ValueError(f"{_where(text, (kind, k, key))}{kind}[{k}].{error}") from error
@@ -140,14 +141,18 @@ def _message(error: Mapping[str, Any], content: Mapping[str, Any], text: str | N
             return f"{_where(text, (*loc, tag)) or where}{key}.{tag}: expected one of {', '.join(tables)}; got {came}"
         case "value_error":
             reason = str(error["ctx"]["error"])
-            return f"{where}{key}: {reason}" if key else f"{_where(text, ('stop',) if 'stop' in reason else ())}{reason}"
+            return (
+                f"{where}{key}: {reason}" if key else f"{_where(text, ('stop',) if 'stop' in reason else ())}{reason}"
+            )
         case "model_attributes_type" | "model_type" | "dict_type":
             return f"{where}{key}: expected a table of keys; got {got}"
     if kind in tables or (kind in TABLES and len(loc) == 1):
         return f"{where}{key}: expected at least one table [[{kind}]]; got {got}"
     reason = error["msg"].removeprefix("Input should be ").removeprefix("a valid ").replace("'", "")
     reason = reason.replace("greater than or equal to", "at least").replace("less than or equal to", "at most")
-    reason = re.sub(r"(?:List|Tuple) should have (at \w+ \d+) items? after validation, not \d+", r"\1 in the list", reason)
+    reason = re.sub(
+        r"(?:List|Tuple) should have (at \w+ \d+) items? after validation, not \d+", r"\1 in the list", reason
+    )
     words = {"integer": "a whole number", "number": "a number", "string": "text in quotes", "boolean": "true or false"}
     return f"{where}{key}: expected {words.get(reason, reason)}; got {got}"
 

@@ -139,7 +139,7 @@ class Stop(Entry):
 
 
 class Study(Entry):
-    """What `jaxsim.study.load` reads and `jaxsim.study.build` makes; see `jaxsim study example` for a commented file."""
+    """What `jaxsim.study.load` reads and `jaxsim.study.build` makes; `jaxsim study example` prints a file."""
 
     name: str = "study"
     seed: Seed = 0
@@ -151,9 +151,9 @@ class Study(Entry):
     saturation: Annotated[float, Field(gt=0, lt=1)] = 0.05
     alignment: Annotated[float, Field(gt=0, lt=2)] = 0.01
     shard: Annotated[int, Field(ge=1, le=2**20)] = SHARD
-    problem: Problems
-    init: Inits
-    rule: Rules
+    problem: Problems  # type: ignore[valid-type]
+    init: Inits  # type: ignore[valid-type]
+    rule: Rules  # type: ignore[valid-type]
     stop: Stop
 
     @pydantic.field_validator("record")
@@ -169,7 +169,9 @@ class Study(Entry):
             value = getattr(self.stop, name)
             if value is not None and value % self.shard:
                 near = max(1, round(value / self.shard)) * self.shard
-                raise ValueError(f"stop.{name}: expected a multiple of shard = {self.shard}, such as {near}; got {value}")
+                raise ValueError(
+                    f"stop.{name}: expected a multiple of shard = {self.shard}, such as {near}; got {value}"
+                )
         for kind in ("problem", "init", "rule"):
             choices = getattr(self, f"{kind}s")
             if len(set(choices)) < len(choices):
