@@ -10,6 +10,6 @@ from jaxsim.analysis.verdict import VERDICTS, Thresholds, by_direction, by_selec
 
 __all__ = [
     "BOUNDS", "VERDICTS", "Conditions", "Limits", "Prediction", "Proportion", "Rate", "Sketch", "Thresholds",
-    "anytime_bounds", "attractors", "by_direction", "by_selection", "conditions", "fit_rate", "follow", "fractions", "predict", "wilson",
-    "wilson_bounds",
+    "anytime_bounds", "attractors", "by_direction", "by_selection", "conditions", "fit_rate", "follow", "fractions",
+    "predict", "wilson", "wilson_bounds",
 ]  # fmt: skip

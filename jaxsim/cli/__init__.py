@@ -1,4 +1,4 @@
-"""The command line: `jaxsim run` and `jaxsim geometry`."""
+"""The command line: `jaxsim run`, `jaxsim geometry` and `jaxsim study`."""
 
 import sys
 from typing import Annotated
@@ -8,6 +8,7 @@ from rich.console import Console
 
 from jaxsim.cli.geometry import geometry
 from jaxsim.cli.run import run
+from jaxsim.cli.study import app as study
 
 EXIT_BAD_INPUT = 2
 
@@ -21,6 +22,7 @@ app = typer.Typer(
 )
 app.command()(run)
 app.command()(geometry)
+app.add_typer(study)
 
 
 def _version(asked: bool) -> None:
@@ -41,7 +43,9 @@ def _root(
 
 
 def main() -> None:
-    """Run the command line. Exit codes: 0 done, 1 results could not be written, 2 bad input, 130 interrupted."""
+    """Run the command line. Exit codes: 0 done, 1 results could not be written, 2 bad input, 3 a study's folder is
+    held by another process, 130 interrupted.
+    """
     try:
         app()
     except ValueError as error:

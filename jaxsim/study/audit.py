@@ -104,9 +104,11 @@ def export(path: str | os.PathLike, target: str | os.PathLike, leave_out: bool =
         if goal.suffix == ".nc":
             table.to_netcdf(goal, engine="h5netcdf")
         else:
-            table.to_zarr(goal)
+            table.to_zarr(goal, zarr_format=2)  # text has no settled form in the third
     except ImportError as error:
-        raise ValueError(f"to: {goal.suffix} needs a further package; pip install 'jaxsim-attention[export]'") from error
+        raise ValueError(
+            f"to: {goal.suffix} needs a further package; pip install 'jaxsim-attention[export]'"
+        ) from error
     return reader.count
 
 

@@ -235,7 +235,7 @@ def _open(place: Path, study: Study, process: int, processes: int) -> tuple[mani
         if there is not None and there != depends:
             changes = "\n  ".join(source.differences(there, depends))
             raise ValueError(
-                f"out: {os.fspath(place)!r} holds another study; its shards would not be those of this one:\n  {changes}\n"
+                f"out: {os.fspath(place)!r} holds another study, with other shards:\n  {changes}\n"
                 "Give this one a folder of its own. Only name and [stop] may change."
             )
     book = manifest.Manifest(manifest.manifest_of(place, process))

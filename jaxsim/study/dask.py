@@ -85,7 +85,7 @@ class Spread:
         """See Engine."""
         self._attempts[task] += 1
         key = f"shard-{task.cell}-{task.shard}-{uuid.uuid4().hex[:8]}"
-        where = {}
+        where: dict[str, Any] = {}
         if self._hung:
             workers = self._client.scheduler_info(n_workers=-1)["workers"]
             where = {"workers": [name for name in workers if name not in self._hung] or None}
@@ -157,7 +157,8 @@ class Spread:
 
     def _restart(self, worker: str) -> None:
         """Ask the worker's nanny for a new process, without waiting; one that has no nanny is left alone."""
-        self._client.loop.add_callback(self._client._restart_workers, [worker], timeout=10, raise_for_error=False)
+        loop: Any = self._client.loop
+        loop.add_callback(self._client._restart_workers, [worker], timeout=10, raise_for_error=False)
 
 
 @functools.lru_cache(maxsize=2)

@@ -53,7 +53,7 @@ class Engine(Protocol):
 
 
 class Here:
-    """This process: one thread computes over all local devices while the caller writes."""
+    """The engine of this process: one thread computes over all local devices while the caller writes."""
 
     def __init__(self, study: Study, files: Mapping[str, bytes]):
         self._workshop = Workshop(study, files)

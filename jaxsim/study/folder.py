@@ -81,6 +81,17 @@ def held(folder: Path, process: int = 0, processes: int = 1) -> Iterator[None]:
         yield
 
 
+def holder(folder: Path) -> str | None:
+    """Who works in the folder just now; None where nobody does."""
+    for path in sorted(folder.glob("lock*")):
+        with contextlib.suppress(PermissionError), open(path, encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return _holder(file.read())
+    return None
+
+
 @contextlib.contextmanager
 def _locked(path: Path, shared: bool) -> Iterator[None]:
     with open(path, "a+", encoding="utf-8") as file:

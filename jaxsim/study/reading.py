@@ -2,7 +2,7 @@
 
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -127,6 +127,17 @@ class Reader:
             {"interval": kind, "level": self.study.stop.level, "study": self.study.hash},
         )
 
+    def cell(self, index: int) -> cells.Cell:
+        """The cell with this number."""
+        return cells.cell_at(self.study, index)
+
+    def watched(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The fraction that the stopping rule watches, and the ends of its interval, (cells,) each."""
+        count, lanes = self.counts[:, VERDICTS.index(self.study.stop.verdict)], self.counts.sum(1)
+        low, high = BOUNDS[self.study.stop.interval](count, np.maximum(lanes, 1), self.study.stop.level)
+        none = lanes == 0
+        return count / np.maximum(lanes, 1), np.where(none, 0.0, low), np.where(none, 1.0, high)
+
     def cells(self) -> "pandas.DataFrame":
         """One row per cell: its number, the kinds and numbers of problem, law and rule, and how many lanes it has."""
         import pandas as pd
@@ -228,8 +239,8 @@ class Reader:
         return self.fractions().isel(problem=problem, init=init, rule=rule)
 
 
-def _coordinates(choices: dict[str, Sequence[cells.Choice]]) -> dict[str, Any]:
-    """Labels of the choices, and their numbers as further coordinates; one that two dimensions have keeps both names."""
+def _coordinates(choices: Mapping[str, Sequence[cells.Choice]]) -> dict[str, Any]:
+    """Labels of the choices, and their numbers as coordinates named dimension_number."""
     found: dict[str, Any] = {}
     for dim, chosen in choices.items():
         found[dim] = [choice.label for choice in chosen]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxsim.analysis import VERDICTS, anytime_bounds
+from jaxsim.analysis import BOUNDS, VERDICTS, anytime_bounds
 from jaxsim.study.spec import Study
 
 GROWTH = 2  # a round at most doubles a cell
@@ -29,6 +29,12 @@ def half_width(count: int, total: int, level: float) -> float:
 def watched(study: Study, counts: Sequence[int]) -> int:
     """Lanes with the verdict that the stopping rule watches."""
     return int(counts[VERDICTS.index(study.stop.verdict)])
+
+
+def interval(study: Study, counts: Sequence[int]) -> tuple[float, float]:
+    """The interval of the watched fraction that the stopping rule allows."""
+    low, high = BOUNDS[study.stop.interval](watched(study, counts), sum(counts), study.stop.level)
+    return float(low), float(high)
 
 
 def targets(study: Study, done: Sequence[Counts]) -> Int[np.ndarray, " cells"]:
