@@ -4,6 +4,7 @@ import functools
 import os
 import signal
 import sys
+import threading
 import time
 from importlib import resources
 from pathlib import Path
@@ -18,6 +19,7 @@ from jaxsim._check import positive_number, whole_number
 from jaxsim.cli.run import _cores, _folder
 
 DAMAGED_OR_FAILED, HELD, INTERRUPTED = 1, 3, 130
+PATIENCE = 1.0  # seconds between Ctrl-C and the end
 PLAIN_EVERY = 10.0  # seconds between lines where there is no terminal
 OUT_HELP = "Folder; one that holds part of the study is continued (default: the file's name without its ending)."
 WORKERS_HELP = "here: this process, all devices; dask: a process per core; tcp://HOST:PORT: a running Dask scheduler."
@@ -47,7 +49,6 @@ def run(
     distributed: Annotated[str | None, typer.Option(help=DISTRIBUTED_HELP)] = None,
 ) -> None:
     """Run a study, or what is missing of it; Ctrl-C stops cleanly and the same command goes on."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what a batch system sends first
     cores = whole_number("cores", _cores() if cores is None else cores)
     process, processes = _devices(cores, cache, distributed)
     from jaxsim.study import conduct, folder, source
@@ -55,6 +56,8 @@ def run(
     spec = source.load(study)
     place = Path(study.stem) if out is None else out
     shown = _Shown(spec)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a batch system sends the second
+        signal.signal(number, shown.interrupt)
     try:
         found = conduct.run(
             spec, place, engine=_engine(workers, cores, timeout, retries), repair=repair, process=process,
@@ -70,10 +73,7 @@ def run(
         _say("What is complete is safe. Make room or mend the folder, and the same command goes on.")
         raise typer.Exit(DAMAGED_OR_FAILED) from None
     except KeyboardInterrupt:
-        shown.stop()
-        _say(f"interrupted after {shown.state.new_shards if shown.state else 0} new shards; the same command goes on")
-        sys.stderr.flush()
-        os._exit(INTERRUPTED)  # a shard in flight is abandoned: waiting for it could take long
+        shown.leave()
     shown.stop()
     _closing(place, found)
 
@@ -113,6 +113,8 @@ def _engine(workers: str, cores: int, timeout: float, retries: int) -> Any:
         )
     from jaxsim.study.dask import Spread
 
+    # Leaving at once after Ctrl-C, the helper of multiprocessing would complain of what it has to clear up.
+    os.environ.setdefault("PYTHONWARNINGS", "ignore::UserWarning:multiprocessing.resource_tracker")
     options = {"timeout": positive_number("timeout", timeout), "retries": whole_number("retries", retries, 0)}
     return functools.partial(Spread, address=None if workers == "dask" else workers, workers=cores, **options)
 
@@ -124,6 +126,7 @@ class _Shown:
         self.study, self.state, self._last = study, None, 0.0
         self.console = Console(stderr=True)
         self._bar: Progress | None = None
+        self._leaving = threading.Lock()
         if self.console.is_terminal:
             columns = (
                 TextColumn("{task.fields[what]}"),
@@ -152,6 +155,21 @@ class _Shown:
             self._bar.update(
                 self._task, completed=state.cells_done, total=state.cells, what=_plain(_text(self.study, state))
             )
+
+    def interrupt(self, *_: Any) -> None:
+        """Stop as Python does, and in a second at the latest: what is recorded needs no farewell."""
+        patience = threading.Timer(PATIENCE, self.leave)
+        patience.daemon = True
+        patience.start()
+        raise KeyboardInterrupt
+
+    def leave(self) -> None:
+        """End the process; a shard in flight is abandoned, because waiting for it could take long."""
+        with self._leaving:
+            self.stop()
+            _say(f"interrupted after {self.state.new_shards if self.state else 0} new shards; the same command goes on")
+            sys.stderr.flush()
+            os._exit(INTERRUPTED)
 
     def stop(self) -> None:
         """Give the terminal back."""

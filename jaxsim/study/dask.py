@@ -63,14 +63,8 @@ class Spread:
         self._stack = contextlib.ExitStack()
         logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is told in our words
         try:
-            if address is None:
-                count = workers or len(os.sched_getaffinity(0))
-                address = self._stack.enter_context(
-                    distributed.LocalCluster(
-                        n_workers=count, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL
-                    )
-                )  # type: ignore[assignment]
-            self._client = self._stack.enter_context(distributed.Client(address, timeout="20s", set_as_default=False))
+            where = address or self._stack.enter_context(_cluster(workers or len(os.sched_getaffinity(0))))
+            self._client = self._stack.enter_context(distributed.Client(where, timeout="20s", set_as_default=False))
         except (OSError, ValueError, TimeoutError) as error:
             self._stack.close()
             raise ValueError(f"workers: no Dask scheduler answers at {address}; {described(error)}") from error
@@ -159,6 +153,16 @@ class Spread:
         """Ask the worker's nanny for a new process, without waiting; one that has no nanny is left alone."""
         loop: Any = self._client.loop
         loop.add_callback(self._client._restart_workers, [worker], timeout=10, raise_for_error=False)
+
+
+def _cluster(workers: int) -> Any:
+    """Processes on this machine, one thread each."""
+    import distributed
+
+    # Ctrl-C reaches every process of a terminal; workers leave the answer to us.
+    deaf = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+    options: dict[str, Any] = {"dashboard_address": None, "silence_logs": logging.CRITICAL, "preload": [deaf]}
+    return distributed.LocalCluster(n_workers=workers, threads_per_worker=1, **options)
 
 
 @functools.lru_cache(maxsize=2)
