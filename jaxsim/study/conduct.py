@@ -221,7 +221,7 @@ def _make(place: Path) -> None:
             )
         return
     try:
-        place.mkdir(parents=True)
+        place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"out: cannot make the folder {os.fspath(place)!r}: {error.strerror}") from error
 

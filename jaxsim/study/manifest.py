@@ -143,6 +143,8 @@ def read(folder: Path) -> Contents:
     sessions = []
     for path in paths:
         with _reading(path) as base:
+            if not base.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                continue  # its process has only just begun, or was killed there
             check_format(base, path)
             meta = {name: json.loads(value) for name, value in base.execute("SELECT * FROM meta")} | meta
             for row in base.execute("SELECT * FROM shards ORDER BY cell, shard"):

@@ -22,7 +22,8 @@ class Todo:
         self._missing: dict[int, int] = {}  # shards of the round
         self._left: dict[int, float] = {}
         self._heap: list[tuple[float, int, int]] = []
-        self.settled: set[int] = set()
+        self.own = {c for c in range(len(self.totals)) if any(mine(c, k) for k in range(study.first_shards))}
+        self.settled: set[int] = set()  # of the own cells
         self.given_up: set[int] = set()
 
     def know(self, cell: int, shard: int, counts: tuple[int, ...]) -> None:
@@ -48,7 +49,7 @@ class Todo:
             heapq.heappush(self._heap, (-width, cell, k))
         self._asked[cell] = wanted
         self._missing[cell] = sum(k not in done and self.mine(cell, k) for k in range(wanted))
-        if self._missing[cell] == 0:
+        if self._missing[cell] == 0 and cell in self.own:
             self.settled.add(cell)
 
     def again(self, task: Task) -> None:
