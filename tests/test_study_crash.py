@@ -15,7 +15,8 @@ from study_files import TOML, contents, small
 
 import jaxsim
 from jaxsim import study as studies
-from jaxsim.study import folder, manifest
+from jaxsim.study import audit, folder, manifest
+from jaxsim.study.engines import AHEAD
 
 # The command line, in a process that writes down each shard before it begins to compute it.
 LOGGED = """
@@ -36,9 +37,10 @@ LARGER = TOML.replace("lanes = 60", "half_width = 0.08").replace("[0.1, 8]", "[0
 
 def start(tmp_path, *options, text=TOML, **how):
     (tmp_path / "s.toml").write_text(text)
-    command = [sys.executable, "-c", LOGGED, "study", "run", "s.toml", "--out", "out", "--cores", "2", *options]
+    programs = ["--cache", os.fspath(tmp_path.parent / "programs")]  # of all tests of a session
+    command = [sys.executable, "-c", LOGGED, "study", "run", "s.toml", "--out", "out", "--cores", "2", *programs]
     return subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        [*command, *options], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env=os.environ | {"COLUMNS": "200"}, **how,
     )  # fmt: skip
 
@@ -60,15 +62,14 @@ def wait_for_shards(tmp_path, count):
 def killed_again_and_again(tmp_path, kills):
     """The study interrupted by SIGKILL at random moments, and resumed until it is done."""
     rng = random.Random(kills)
-    options = ("--cache", "../programs")
     whole = tmp_path / "whole"
     whole.mkdir()
-    finish(start(whole, *options, text=LARGER))
+    finish(start(whole, text=LARGER))
     cut = tmp_path / "cut"
     cut.mkdir()
     total = len(contents(whole / "out")[1])
     for _ in range(kills):
-        process = start(cut, *options, text=LARGER)
+        process = start(cut, text=LARGER)
         if rng.random() < 0.7:  # at work rather than at the start
             log, before = cut / "computed.log", 0
             before = len(log.read_text().splitlines()) if log.exists() else 0
@@ -82,17 +83,17 @@ def killed_again_and_again(tmp_path, kills):
             time.sleep(rng.uniform(0.2, 3))
         process.kill()
         process.communicate()
-    finish(start(cut, *options, text=LARGER))
+    finish(start(cut, text=LARGER))
     assert contents(cut / "out") == contents(whole / "out")
     for where in (whole, cut):
         where.joinpath("t.parquet").unlink(missing_ok=True)
-        jaxsim.study.audit.export(where / "out", where / "t.parquet")
+        audit.export(where / "out", where / "t.parquet")
     assert (whole / "t.parquet").read_bytes() == (cut / "t.parquet").read_bytes()
     assert not list(cut.rglob("*.part"))
     lines = [tuple(line.split()) for line in (cut / "computed.log").read_text().splitlines()]
     assert len(set(lines)) == len(lines)  # no process computes anything twice
     again = len(lines) - total
-    in_flight = 1 + studies.engines.AHEAD  # computed or waiting to be written when the process was killed
+    in_flight = 1 + AHEAD  # computed or waiting to be written when the process was killed
     sessions = len({line[0] for line in lines})
     assert 0 <= again <= in_flight * (sessions - 1)
     return sessions
@@ -145,18 +146,18 @@ def small_disk(tmp_path):
 
 
 def test_a_full_disk_is_told_and_what_is_complete_stays(tmp_path, small_disk):
-    text = TOML.replace("lanes = 60", "lanes = 4000")
+    text = TOML.replace("lanes = 60", "lanes = 1200")
     (tmp_path / "out").symlink_to(small_disk)
     said = finish(start(tmp_path, text=text), 1)
     assert "error could not write" in said and ("No space left" in said or "disk is full" in said or "full" in said)
     assert "What is complete is safe" in said
     reader = jaxsim.open_study(small_disk)
     done = reader.counts.sum()
-    assert 0 < done < 16000 and reader.table().count_rows() == done
+    assert 0 < done < 4800 and reader.table().count_rows() == done
     subprocess.run(["mount", "-o", "remount,size=64m", small_disk], check=True)
     assert "shards made" in finish(start(tmp_path, text=text))
     reader = jaxsim.open_study(small_disk)
-    assert reader.table().count_rows() == reader.counts.sum() == 16000 and reader.done.all()
+    assert reader.table().count_rows() == reader.counts.sum() == 4800 and reader.done.all()
 
 
 def test_a_failed_write_leaves_the_manifest_right(tmp_path, monkeypatch):

@@ -71,7 +71,8 @@ def run(
         shown.stop()
         _say(f"[bold red]error[/] could not write {_plain(str(error.filename or place))}: {error.strerror or error}")
         _say("What is complete is safe. Make room or mend the folder, and the same command goes on.")
-        raise typer.Exit(DAMAGED_OR_FAILED) from None
+        sys.stderr.flush()
+        os._exit(DAMAGED_OR_FAILED)  # as in `leave`
     except KeyboardInterrupt:
         shown.leave()
     shown.stop()

@@ -61,8 +61,8 @@ class Here:
         self._done: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
         self._in_flight = 0
         self._closed = False
-        # A daemon: a shard in flight must not keep an interrupted process alive.
-        threading.Thread(target=self._work, daemon=True, name="jaxsim-study").start()
+        # Not a daemon: an interpreter must not end while XLA computes. Who cannot wait leaves by os._exit.
+        threading.Thread(target=self._work, name="jaxsim-study").start()
 
     def room(self) -> int:
         """See Engine."""
