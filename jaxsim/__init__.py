@@ -6,7 +6,7 @@
 'optimal'
 """
 
-from jaxsim import basins, data, init, rules, storage, train
+from jaxsim import basins, data, init, rules, storage, study, train
 from jaxsim.analysis import Thresholds, attractors, conditions, predict
 from jaxsim.driver import compilations
 from jaxsim.margin import MarginSolver, MaxMargin, max_margin
@@ -15,6 +15,7 @@ from jaxsim.normed import NormedMargin
 from jaxsim.problem import Problem
 from jaxsim.results import Run
 from jaxsim.simulation import LinearRun, Survey, geometry, regress, simulate, simulate_many, survey
+from jaxsim.study import open_study
 
 __version__ = "0.1.0"
 
@@ -36,12 +37,14 @@ __all__ = [
     "init",
     "losses",
     "max_margin",
+    "open_study",
     "predict",
     "rules",
     "regress",
     "simulate",
     "simulate_many",
     "storage",
+    "study",
     "survey",
     "train",
 ]

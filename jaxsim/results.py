@@ -87,6 +87,11 @@ class Run:
         return len(self.final_logits)
 
     @property
+    def first(self) -> int:
+        """Index of the first lane: lane i drew from fold_in(key, first + i)."""
+        return self.settings.get("first", 0)
+
+    @property
     def selection(self) -> Int[np.ndarray, "lanes n"]:
         """α_i = argmax_t of the final logits."""
         return self.selections[self.selection_number]
@@ -177,8 +182,8 @@ class Run:
         if self.outside[lane] == 0:
             return inside
         if self.settings["init"].startswith("Given("):
-            return inside + self.settings["given"][lane if len(self.settings["given"]) > 1 else 0]
-        other = np.random.default_rng([*self.settings["key"], lane]).standard_normal(self.problem.weights)
+            return inside + self.settings["given"][self.first + lane if len(self.settings["given"]) > 1 else 0]
+        other = np.random.default_rng([*self.settings["key"], self.first + lane]).standard_normal(self.problem.weights)
         other -= frame.lift(frame.project(other[None])[0][0])
         return inside + other * np.sqrt(self.outside[lane] / np.sum(other**2))
 
@@ -216,7 +221,7 @@ class Run:
         import pandas as pd
 
         columns: dict[str, Any] = {
-            "lane": np.arange(self.lanes),
+            "lane": self.first + np.arange(self.lanes),
             "verdict": self.verdict,
             "verdict_by_direction": self.verdict_by_direction,
             "selection_number": self.selection_number,

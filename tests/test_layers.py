@@ -25,6 +25,7 @@ LAYERS = [
     {"basins"},
     {"plot"},
     {"storage"},
+    {"study"},
     {"cli"},
     {"__init__", "__main__"},
 ]
@@ -88,6 +89,6 @@ def test_modules_stay_small():
 
 
 def test_importing_the_package_is_light():
-    heavy = ("cvxpy", "sklearn", "matplotlib", "pandas", "typer")
+    heavy = ("cvxpy", "sklearn", "matplotlib", "pandas", "typer", "pydantic", "pyarrow", "xarray", "dask")
     code = f"import sys, jaxsim; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

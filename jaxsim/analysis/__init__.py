@@ -2,13 +2,14 @@
 
 from jaxsim.analysis.attractors import Prediction, attractors, predict
 from jaxsim.analysis.conditions import Conditions, conditions
-from jaxsim.analysis.intervals import Proportion, fractions, wilson
+from jaxsim.analysis.intervals import BOUNDS, Proportion, anytime_bounds, fractions, wilson, wilson_bounds
 from jaxsim.analysis.limits import Limits, follow
 from jaxsim.analysis.rates import Rate, fit_rate
 from jaxsim.analysis.sketch import Sketch
 from jaxsim.analysis.verdict import VERDICTS, Thresholds, by_direction, by_selection
 
 __all__ = [
-    "VERDICTS", "Conditions", "Limits", "Prediction", "Proportion", "Rate", "Sketch", "Thresholds",
-    "attractors", "by_direction", "by_selection", "conditions", "fit_rate", "follow", "fractions", "predict", "wilson",
+    "BOUNDS", "VERDICTS", "Conditions", "Limits", "Prediction", "Proportion", "Rate", "Sketch", "Thresholds",
+    "anytime_bounds", "attractors", "by_direction", "by_selection", "conditions", "fit_rate", "follow", "fractions",
+    "predict", "wilson", "wilson_bounds",
 ]  # fmt: skip

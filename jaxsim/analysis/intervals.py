@@ -1,11 +1,15 @@
 """Proportions with their counts and intervals."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
-import scipy.stats
+import scipy.special
+from jaxtyping import Float
 
 from jaxsim.analysis.verdict import VERDICTS
+
+HALVINGS = 60  # from an interval of length 1 to rounding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,15 +37,78 @@ def wilson(count: int, total: int, level: float = 0.95) -> Proportion:
         level: confidence level.
 
     Reference:
-        Wilson 1927; computed by scipy.stats.binomtest.
+        Wilson 1927.
 
     Example:
         >>> p = wilson(50, 100)
         >>> round(p.low, 3), round(p.high, 3)
         (0.404, 0.596)
     """
-    interval = scipy.stats.binomtest(count, total).proportion_ci(level, method="wilson")
-    return Proportion(count, total, float(interval.low), float(interval.high), level)
+    low, high = wilson_bounds(count, total, level)
+    return Proportion(count, total, float(low), float(high), level)
+
+
+def wilson_bounds(count: Any, total: Any, level: float = 0.95) -> tuple[Float[np.ndarray, "..."], ...]:
+    """Lower and upper ends of Wilson's score interval for arrays of counts and totals, each total at least 1.
+
+    Example:
+        >>> low, high = wilson_bounds([0, 50], 100)
+        >>> low.round(3).tolist(), high.round(3).tolist()
+        ([0.0, 0.404], [0.037, 0.596])
+    """
+    count, total = np.asarray(count, float), np.asarray(total, float)
+    z = scipy.special.ndtri(0.5 + level / 2)
+    centre = (count + z * z / 2) / (total + z * z)
+    half = z / (total + z * z) * np.sqrt(count * (total - count) / total + z * z / 4)
+    low, high = np.where(count == 0, 0.0, centre - half), np.where(count == total, 1.0, centre + half)
+    return low, high
+
+
+def anytime_bounds(count: Any, total: Any, level: float = 0.95) -> tuple[Float[np.ndarray, "..."], ...]:
+    r"""Lower and upper ends of a confidence sequence for a proportion: valid whenever one stops, for whatever reason.
+
+    With a Beta(½, ½) prior on a rival proportion, the ratio of the mixture's likelihood to that of p,
+
+        M_n(p) = B(s + ½, n - s + ½) / B(½, ½) · p^-s (1 - p)^-(n - s),
+
+    is a martingale of mean 1 when p is the truth, so by Ville's inequality it ever exceeds 1/α with probability at
+    most α = 1 - level. The interval is {p: M_n(p) < 1/α}; with that probability at most, any of the intervals at
+    n = 1, 2, … misses p.
+
+    Args:
+        count: successes s.
+        total: trials n, at least 0; without trials the interval is [0, 1].
+        level: confidence level, of the whole sequence.
+
+    Returns:
+        Lower and upper ends, in the shape of the arguments.
+
+    Reference:
+        Ville's inequality on a mixture of likelihood ratios; prior and form are a convention of this project.
+
+    Example:
+        >>> low, high = anytime_bounds([0, 50], 100)
+        >>> low.round(3).tolist(), high.round(3).tolist()
+        ([0.0, 0.338], [0.057, 0.662])
+    """
+    count, total = np.broadcast_arrays(np.asarray(count, float), np.asarray(total, float))
+    missed = total - count
+    mixture = scipy.special.betaln(count + 0.5, missed + 0.5) - scipy.special.betaln(0.5, 0.5)
+    limit = mixture + np.log(1 - level)  # of s log p + (n - s) log(1 - p), from below
+    best = np.divide(count, total, out=np.full(count.shape, 0.5), where=total > 0)
+
+    def end(outer: float) -> np.ndarray:
+        inside, outside = best.copy(), np.full(best.shape, outer)
+        for _ in range(HALVINGS):
+            middle = (inside + outside) / 2
+            covered = scipy.special.xlogy(count, middle) + scipy.special.xlog1py(missed, -middle) > limit
+            inside, outside = np.where(covered, middle, inside), np.where(covered, outside, middle)
+        return outside
+
+    return np.where(count == 0, 0.0, end(0.0)), np.where(missed == 0, 1.0, end(1.0))
+
+
+BOUNDS = {"wilson": wilson_bounds, "anytime": anytime_bounds}
 
 
 def fractions(verdict: np.ndarray, level: float = 0.95) -> dict[str, Proportion]:

@@ -1,4 +1,4 @@
-"""The command line: `jaxsim run`, `jaxsim geometry`, `jaxsim basin`."""
+"""The command line: `jaxsim run`, `geometry`, `basin` and `study`."""
 
 import sys
 from typing import Annotated
@@ -9,6 +9,7 @@ from rich.console import Console
 from jaxsim.cli.basin import basin
 from jaxsim.cli.geometry import geometry
 from jaxsim.cli.run import run
+from jaxsim.cli.study import app as study
 
 EXIT_BAD_INPUT = 2
 
@@ -23,6 +24,7 @@ app = typer.Typer(
 app.command()(run)
 app.command()(geometry)
 app.command()(basin)
+app.add_typer(study)
 
 
 def _version(asked: bool) -> None:
@@ -43,7 +45,9 @@ def _root(
 
 
 def main() -> None:
-    """Run the command line. Exit codes: 0 done, 1 results could not be written, 2 bad input, 130 interrupted."""
+    """Run the command line. Exit codes: 0 done, 1 results could not be written, 2 bad input, 3 a study's folder is
+    held by another process, 130 interrupted.
+    """
     try:
         app()
     except ValueError as error:

@@ -13,5 +13,5 @@ from jaxsim.plot.runs import (
 
 __all__ = [
     "RULE_COLOURS", "VERDICT_COLOURS", "attention_gap", "basin_map", "colour", "comparison", "continuation",
-    "direction_error", "disagreement", "maps", "overview", "robustness", "shells", "time_map", "verdict_bars",
+    "direction_error", "disagreement", "fractions", "maps", "overview", "robustness", "shells", "time_map", "verdict_bars",
 ]  # fmt: skip

@@ -12,14 +12,20 @@ from jaxsim.model import Loss, named
 from jaxsim.problem import Problem
 
 LARGEST_SCORE = {"float32": 80.0, "float64": 700.0}  # e^-s stays a normal number
+LARGEST_LANE = 2**32  # lane indices are 32-bit words of fold_in
 
 
-def check(problem: Problem, init: Law | Fixed, lanes: int, steps: int, loss: str | Loss) -> tuple[int, int]:
+def check(
+    problem: Problem, init: Law | Fixed, lanes: int, steps: int, loss: str | Loss, first: int = 0
+) -> tuple[int, int]:
     """Lanes and steps as integers, or the ValueError that `simulate` would raise for these arguments."""
     lanes, steps = whole_number("lanes", lanes), whole_number("steps", steps)
+    end = whole_number("first", first, at_least=0) + lanes
+    if end > LARGEST_LANE:
+        raise ValueError(f"lanes: expected first + lanes at most 2^32; got {end}")
     named(loss)
     if isinstance(init, Fixed):
-        init.check(lanes, problem.weights)
+        init.check(end, problem.weights)
     return lanes, steps
 
 

@@ -1,5 +1,6 @@
 """Between host and device: start vectors chunk by chunk, and recorded numbers back to the columns of a table."""
 
+import copy
 import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -41,6 +42,7 @@ class Work:
     thresholds: Thresholds
     limits_of: str
     train: Train
+    first: int = 0
 
     def __post_init__(self):
         self.solved: dict[Any, Any] = {}
@@ -53,8 +55,17 @@ class Work:
     def starts(self) -> Any:
         """A fresh stream of start vectors."""
         if isinstance(self.train, KeyQuery):
-            return FactorStarts(self.init, self.key, self.frame, self.lanes, self.train.width, self.dtype)
-        return Starts(self.init, self.key, self.frame, self.lanes, self.dtype)
+            return FactorStarts(self.init, self.key, self.frame, self.lanes, self.train.width, self.dtype, self.first)
+        return Starts(self.init, self.key, self.frame, self.lanes, self.dtype, self.first)
+
+    def again(self, rule: Rule, init: Law, key: jax.Array, first: int) -> "Work":
+        """The same problem and plan with another rule of its kind, law, key or first lane.
+
+        Frame and limits are shared, and a selection that this work has solved is not solved again.
+        """
+        other = copy.copy(self)
+        other.rule, other.init, other.key, other.first = rule, init, key, first
+        return other
 
     def parts(self, progress: Callable[[int, int], None] | None = None) -> Iterator[dict[str, np.ndarray]]:
         """The columns of one chunk of lanes after another."""
@@ -85,6 +96,7 @@ class Work:
             "rule_name": self.rule.name,
             "init": repr(self.init),
             "key": np.asarray(jax.random.key_data(self.key)).ravel().tolist(),
+            "first": self.first,
             "lanes": self.lanes,
             "steps": int(self.recorded[-1]),
             "loss": self.loss.name,
@@ -101,19 +113,20 @@ class Work:
 class Starts:
     """Start vectors chunk by chunk; what the analysis needs of each chunk waits in `taken`."""
 
-    def __init__(self, init: Law | Fixed, key: jax.Array, frame: Frame, lanes: int, dtype: np.dtype):
+    def __init__(self, init: Law | Fixed, key: jax.Array, frame: Frame, lanes: int, dtype: np.dtype, first: int):
         self.init, self.key, self.frame, self.lanes = init, key, frame, lanes
-        self.dtype = dtype
+        self.dtype, self.first = dtype, first
         self.taken: list[tuple[Any, Any]] = []
 
     def over(self, how: driver.Plan) -> Iterator[jax.Array]:
         """Start vectors of each chunk of the plan."""
         for k in range(how.chunks):
-            index = how.chunk(k)
+            index = self.first + how.chunk(k)
             if isinstance(self.init, Fixed):
                 # Lanes past the end repeat the last one and are dropped afterwards.
+                last = self.first + self.lanes - 1
                 with np.errstate(over="ignore", invalid="ignore"):  # becomes the verdict of that lane
-                    xi, start, outside = self.init.at(np.minimum(index.ravel(), self.lanes - 1), self.frame)
+                    xi, start, outside = self.init.at(np.minimum(index.ravel(), last), self.frame)
                     start = jnp.asarray(start.astype(self.dtype))
             else:
                 law, entry = as_device(self.init, self.dtype), self.frame.entry(self.dtype)

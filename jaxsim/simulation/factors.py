@@ -103,8 +103,9 @@ class KeyQuery:
 class FactorStarts:
     """Start vectors of K and Q chunk by chunk, like those of W."""
 
-    def __init__(self, init: Any, key: jax.Array, frame: Any, lanes: int, width: int, dtype: np.dtype):
+    def __init__(self, init: Any, key: jax.Array, frame: Any, lanes: int, width: int, dtype: np.dtype, first: int):
         self.init, self.key, self.frame, self.lanes, self.width, self.dtype = init, key, frame, lanes, width, dtype
+        self.first = first
         self.taken: list[tuple[Any, Any]] = []
 
     def over(self, how: driver.Plan) -> Iterator[Any]:
@@ -112,11 +113,12 @@ class FactorStarts:
         bases = self.frame.bases
         sides = [basis.shape[0] for basis in bases]
         for k in range(how.chunks):
-            index = how.chunk(k).ravel()
+            index = self.first + how.chunk(k).ravel()
             if isinstance(self.init, Factors):
-                lanes = np.minimum(index, self.lanes - 1)  # those past the end are dropped afterwards
+                end = self.first + self.lanes
+                lanes = np.minimum(index, end - 1)  # those past the end are dropped afterwards
                 pairs = zip(("K0", "Q0"), sides, strict=True)
-                full = [self.init.matrices(name, lanes, self.lanes, (side, self.width)) for name, side in pairs]
+                full = [self.init.matrices(name, lanes, end, (side, self.width)) for name, side in pairs]
             else:
                 scale = jnp.asarray(self.init.scale, self.dtype)
                 shape = (sides[0], sides[1], self.width)

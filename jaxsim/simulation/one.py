@@ -41,6 +41,7 @@ def simulate(
     limits: Literal["all", "saturated"] = "all",
     chunk_bytes: int = CHUNK_BYTES,
     chunk_lanes: int | None = None,
+    first: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Run:
     """Train one attention head from many initialisations at once and say where each run went.
@@ -67,6 +68,7 @@ def simulate(
         chunk_bytes: aim for the memory of the records of one chunk of lanes, in bytes; a chunk has at least one
             block of lanes per device.
         chunk_lanes: likewise for the lanes of one chunk. Results are the same for any chunk size.
+        first: index of the first lane: lanes first … first + lanes - 1 of a longer run, from the same draws.
         progress: called as progress(lanes done, lanes) after each chunk.
 
     Returns:
@@ -89,7 +91,7 @@ def simulate(
     work = prepare(
         problem, rule, init, key=key, lanes=lanes, steps=steps, record=record, loss=loss, dtype=dtype,
         coordinates=coordinates, keep=keep, thresholds=thresholds, limits=limits, chunk_bytes=chunk_bytes,
-        chunk_lanes=chunk_lanes, train=train,
+        chunk_lanes=chunk_lanes, train=train, first=first,
     )  # fmt: skip
     parts = list(work.parts(progress))
     columns = {name: np.concatenate([part.pop(name) for part in parts]) for name in list(parts[0])}
@@ -115,10 +117,11 @@ def prepare(
     chunk_bytes: int = CHUNK_BYTES,
     chunk_lanes: int | None = None,
     train: Train = WEIGHTS,
+    first: int = 0,
 ) -> Work:
     """Check the arguments of `simulate` and plan the work."""
     check_types(problem, rule, init, key)
-    lanes, steps = check(problem, init, lanes, steps, loss)
+    lanes, steps = check(problem, init, lanes, steps, loss, first)
     real = run_dtype(dtype)
     check_range(problem, named(loss), real)
     recorded = driver.record_steps(steps, record)
@@ -132,7 +135,9 @@ def prepare(
     if limits not in ("all", "saturated"):
         raise ValueError(f"limits: expected 'all' or 'saturated'; got {limits!r}")
     held = thresholds or Thresholds()
-    return Work(problem, rule, init, key, lanes, recorded, named(loss), real, frame, kept, how, held, limits, train)
+    return Work(
+        problem, rule, init, key, lanes, recorded, named(loss), real, frame, kept, how, held, limits, train, first
+    )  # fmt: skip
 
 
 def _coordinates(rule: Rule, train: Train, asked: Any) -> Any:

@@ -95,6 +95,7 @@ def survey(
     limits: Literal["all", "saturated"] = "all",
     chunk_bytes: int = CHUNK_BYTES,
     each: "Callable[[pandas.DataFrame], None] | None" = None,
+    first: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Survey:
     """`simulate` for any number of lanes in memory that does not grow with them.
@@ -117,6 +118,7 @@ def survey(
         chunk_bytes: aim for the memory of one chunk of lanes.
         each: called with the table of every chunk, one row per lane, as `Run.to_pandas` gives; to write it to disk
             use `jaxsim.storage.lane_table`.
+        first: index of the first lane: lanes first … first + lanes - 1 of a longer run, from the same draws.
         progress: called as progress(lanes done, lanes) after each chunk.
 
     Returns:
@@ -138,6 +140,7 @@ def survey(
     work = prepare(
         problem, rule, init, key=key, lanes=lanes, steps=steps, record=record, loss=loss, dtype=dtype,
         coordinates=coordinates, thresholds=thresholds, limits=limits, chunk_bytes=chunk_bytes,
+        first=first,
     )  # fmt: skip
     settings = work.settings()
     tally = _Tally(work.recorded)

@@ -1,0 +1,336 @@
+"""`jaxsim study`: run a study, see where it stands, verify, export and draw it."""
+
+import functools
+import os
+import signal
+import sys
+import threading
+import time
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from jaxsim._check import positive_number, whole_number
+from jaxsim.cli.run import _cores, _folder
+
+DAMAGED_OR_FAILED, HELD, INTERRUPTED = 1, 3, 130
+PATIENCE = 1.0  # seconds between Ctrl-C and the end
+PLAIN_EVERY = 10.0  # seconds between lines where there is no terminal
+OUT_HELP = "Folder; one that holds part of the study is continued (default: the file's name without its ending)."
+WORKERS_HELP = "here: this process, all devices; dask: a process per core; tcp://HOST:PORT: a running Dask scheduler."
+DISTRIBUTED_HELP = "One of several processes: HOST:PORT,PROCESSES,THIS for jax.distributed, or auto where it knows."
+ROWS = 24  # cells that status lists
+
+app = typer.Typer(
+    name="study",
+    help="Large Monte Carlo runs over grids, which stop when the answer is known and resume after anything.",
+    no_args_is_help=True,
+    epilog="Exit codes: 0 done; 1 shards are damaged, cells failed or the folder cannot be written; 2 bad input; "
+    "3 another process holds the folder; 130 interrupted. After 1, 3 and 130 the same command goes on.",
+)
+Folder = Annotated[Path, typer.Argument(help="The study's folder.")]
+
+
+@app.command()
+def run(
+    study: Annotated[Path, typer.Argument(help="The study file; `jaxsim study example` prints one.")],
+    out: Annotated[Path | None, typer.Option(help=OUT_HELP)] = None,
+    workers: Annotated[str, typer.Option(help=WORKERS_HELP)] = "here",
+    timeout: Annotated[float, typer.Option(help="Dask: seconds after which a shard's worker counts as hung.")] = 600.0,
+    retries: Annotated[int, typer.Option(help="Dask: further tries of a shard whose worker died or hung.")] = 3,
+    repair: Annotated[bool, typer.Option("--repair", help="Make damaged and missing shards again.")] = False,
+    cores: Annotated[int | None, typer.Option(help="CPU cores to use (default: all).")] = None,
+    cache: Annotated[Path | None, typer.Option(help="Folder in which to keep compiled programs between runs.")] = None,
+    distributed: Annotated[str | None, typer.Option(help=DISTRIBUTED_HELP)] = None,
+) -> None:
+    """Run a study, or what is missing of it; Ctrl-C stops cleanly and the same command goes on."""
+    cores = whole_number("cores", _cores() if cores is None else cores)
+    process, processes = _devices(cores, cache, distributed)
+    from jaxsim.study import conduct, folder, source
+
+    spec = source.load(study)
+    place = Path(study.stem) if out is None else out
+    shown = _Shown(spec)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a batch system sends the second
+        signal.signal(number, shown.interrupt)
+    try:
+        found = conduct.run(
+            spec, place, engine=_engine(workers, cores, timeout, retries), repair=repair, process=process,
+            processes=processes, report=shown.line, progress=shown.progress,
+        )  # fmt: skip
+    except folder.Held as error:
+        shown.stop()
+        _say(f"[bold red]error[/] {_plain(str(error))}; wait for it, or stop it with Ctrl-C")
+        raise typer.Exit(HELD) from None
+    except OSError as error:
+        shown.stop()
+        _say(f"[bold red]error[/] could not write {_plain(str(error.filename or place))}: {error.strerror or error}")
+        _say("What is complete is safe. Make room or mend the folder, and the same command goes on.")
+        sys.stderr.flush()
+        os._exit(DAMAGED_OR_FAILED)  # as in `leave`
+    except KeyboardInterrupt:
+        shown.leave()
+    shown.stop()
+    _closing(place, found)
+
+
+def _devices(cores: int, cache: Path | None, distributed: str | None) -> tuple[int, int]:
+    """Set JAX up before its first computation; which process this is, and of how many."""
+    import jax
+
+    jax.config.update("jax_num_cpu_devices", cores)
+    if cache is not None:
+        jax.config.update("jax_compilation_cache_dir", str(_folder(cache)))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    if distributed is None:
+        return 0, 1
+    if distributed == "auto":
+        jax.distributed.initialize()
+    else:
+        address, _, rest = distributed.partition(",")
+        try:
+            count, this = (int(number) for number in rest.split(","))
+        except ValueError:
+            raise ValueError(f"distributed: expected auto or HOST:PORT,PROCESSES,THIS; got {distributed!r}") from None
+        if not 0 <= this < count:
+            raise ValueError(f"distributed: expected THIS from 0 to {count - 1}; got {this}")
+        jax.distributed.initialize(address, count, this)
+    return jax.process_index(), jax.process_count()
+
+
+def _engine(workers: str, cores: int, timeout: float, retries: int) -> Any:
+    from jaxsim.study.engines import Here
+
+    if workers == "here":
+        return Here
+    if workers != "dask" and "://" not in workers:
+        raise ValueError(
+            f"workers: expected here, dask or the address of a scheduler, tcp://HOST:PORT; got {workers!r}"
+        )
+    from jaxsim.study.dask import Spread
+
+    # Leaving at once after Ctrl-C, the helper of multiprocessing would complain of what it has to clear up.
+    os.environ.setdefault("PYTHONWARNINGS", "ignore::UserWarning:multiprocessing.resource_tracker")
+    options = {"timeout": positive_number("timeout", timeout), "retries": whole_number("retries", retries, 0)}
+    return functools.partial(Spread, address=None if workers == "dask" else workers, workers=cores, **options)
+
+
+class _Shown:
+    """A live line on a terminal, plain lines elsewhere."""
+
+    def __init__(self, study: Any):
+        self.study, self.state, self._last = study, None, 0.0
+        self.console = Console(stderr=True)
+        self._bar: Progress | None = None
+        self._leaving = threading.Lock()
+        if self.console.is_terminal:
+            columns = (
+                TextColumn("{task.fields[what]}"),
+                BarColumn(bar_width=20),
+                MofNCompleteColumn(),
+                TextColumn("cells"),
+            )
+            self._bar = Progress(*columns, TimeElapsedColumn(), console=self.console, transient=True)
+            self._task = self._bar.add_task("", total=None, what="starting")
+            self._bar.start()
+
+    def line(self, text: str) -> None:
+        """Something worth telling."""
+        self.console.print(_plain(text), highlight=False, soft_wrap=True)
+
+    def progress(self, state: Any) -> None:
+        """Where the study stands, at most a few times a second."""
+        self.state = state
+        now, every = time.monotonic(), 0.2 if self._bar else PLAIN_EVERY
+        if now - self._last < every:
+            return
+        self._last = now
+        if self._bar is None:
+            self.line(f"{state.cells_done:,} of {state.cells:,} cells done, {_text(self.study, state)}")
+        else:
+            self._bar.update(
+                self._task, completed=state.cells_done, total=state.cells, what=_plain(_text(self.study, state))
+            )
+
+    def interrupt(self, *_: Any) -> None:
+        """Stop as Python does, and in a second at the latest: what is recorded needs no farewell."""
+        patience = threading.Timer(PATIENCE, self.leave)
+        patience.daemon = True
+        patience.start()
+        raise KeyboardInterrupt
+
+    def leave(self) -> None:
+        """End the process; a shard in flight is abandoned, because waiting for it could take long."""
+        with self._leaving:
+            self.stop()
+            _say(f"interrupted after {self.state.new_shards if self.state else 0} new shards; the same command goes on")
+            sys.stderr.flush()
+            os._exit(INTERRUPTED)
+
+    def stop(self) -> None:
+        """Give the terminal back."""
+        if self._bar is not None:
+            self._bar.stop()
+
+
+def _text(study: Any, state: Any) -> str:
+    """Lanes, their rate, the time left, and the fraction of the cell that was last worked on."""
+    from jaxsim.study import cells, stopping
+
+    parts = [f"{state.lanes:,} lanes"]
+    if state.new_lanes and state.seconds > 0:
+        rate = state.new_lanes / state.seconds
+        parts += [f"{rate:,.0f} lanes/s", f"about {_duration(state.lanes_left / rate)} left"]
+    if state.retries:
+        parts.append(f"{state.retries} retries")
+    if state.last is not None and state.last_counts:
+        low, high = stopping.interval(study, state.last_counts)
+        share = stopping.watched(study, state.last_counts) / sum(state.last_counts)
+        name = cells.cell_at(study, state.last).label
+        parts.append(f"{name}: {study.stop.verdict} {share:.3f} [{low:.3f}, {high:.3f}]")
+    return ", ".join(parts)
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _closing(place: Path, found: Any) -> None:
+    """What was done, what is wrong, and the exit code."""
+    for name in found.changed:
+        _say(f"repaired {name}, but to other bytes: made by another machine or version than before")
+    done = f"{found.new_shards:,} shards made" if found.new_shards else "nothing was left to do"
+    done += f", {len(found.repaired)} of them repaired" if found.repaired else ""
+    done += f", {found.retries} retries" if found.retries else ""
+    print(f"{done}. Results in {place}: jaxsim study status {place}")
+    if found.damaged:
+        _say(f"{len(found.damaged)} shards are damaged, as listed above: run again with --repair")
+    if found.failed:
+        _say(f"{len(found.failed)} cells failed, as listed above; running again tries them again")
+    if found.damaged or found.failed:
+        raise typer.Exit(DAMAGED_OR_FAILED)
+
+
+@app.command()
+def status(folder: Folder) -> None:
+    """Say where a study stands: cells, lanes, fractions with intervals, damage, failures."""
+    import numpy as np
+
+    from jaxsim.study import folder as places
+    from jaxsim.study import open_study
+
+    reader = open_study(folder)
+    spec, who = reader.study, places.holder(folder)
+    lanes = reader.counts.sum(1)
+    console = Console()
+    console.print(
+        f"{spec.name}: {reader.cells_done:,} of {reader.count:,} cells done, {lanes.sum():,} lanes in "
+        f"{len(reader.records):,} shards" + (f"; in use by {who}" if who else ""),
+        style="bold", highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    values, low, high = reader.watched()
+    order = np.argsort(-(high - low), kind="stable")[:ROWS] if reader.count > ROWS else np.arange(reader.count)
+    title = f"the {ROWS} widest intervals of {reader.count:,}" if reader.count > ROWS else ""
+    grid = Table(title=title, title_justify="left")
+    for name in ("problem", "init", "rule"):
+        grid.add_column(name)
+    for name in ("lanes", spec.stop.verdict, f"{spec.stop.level:.0%} interval"):
+        grid.add_column(name, justify="right", no_wrap=True)
+    for index in order.tolist():
+        cell = reader.cell(index)
+        shown = (f"{values[index]:.3f}", f"\\[{low[index]:.3f}, {high[index]:.3f}]") if lanes[index] else ("-", "-")
+        grid.add_row(cell.problem.label, cell.init.label, cell.rule.label, f"{lanes[index]:,}", *shown)
+    console.print(grid)
+    kind = {"anytime": "valid whenever one stops", "wilson": "Wilson, for a number of lanes fixed beforehand"}
+    console.print(f"intervals: {kind[spec.stop.interval]}", style="dim", highlight=False)
+    for name, why in reader.damaged.items():
+        console.print(f"damaged: {name} ({why})", style="red", highlight=False, soft_wrap=True, markup=False)
+    for index, why in reader.failed.items():
+        text = f"failed: cell {index} ({reader.cell(index).label}): {why}"
+        console.print(text, style="red", highlight=False, soft_wrap=True, markup=False)
+    if reader.damaged or reader.failed:
+        raise typer.Exit(DAMAGED_OR_FAILED)
+
+
+@app.command()
+def verify(
+    folder: Folder,
+    sample: Annotated[int, typer.Option(help="Shards to compute again and compare.")] = 3,
+    cores: Annotated[int | None, typer.Option(help="CPU cores to use (default: all).")] = None,
+) -> None:
+    """Check the hash of every shard, and compute a sample again."""
+    _devices(whole_number("cores", _cores() if cores is None else cores), None, None)
+    from jaxsim.study import audit
+    from jaxsim.study.folder import Held
+
+    try:
+        found = audit.verify(folder, whole_number("sample", sample, 0))
+    except Held as error:
+        _say(f"[bold red]error[/] {_plain(str(error))}")
+        raise typer.Exit(HELD) from None
+    for name, why in found.damaged.items():
+        print(f"damaged: {name} ({why})")
+    for name in found.different:
+        print(f"different: {name} (computed again, it has other bytes)")
+    sound = found.shards - len(found.damaged)
+    print(f"{sound:,} of {found.shards:,} shards have their recorded hash; {found.repeated} computed again", end="")
+    print(", all the same" if not found.different else f", {len(found.different)} different")
+    if found.damaged:
+        print(f"repair them with: jaxsim study run STUDY.toml --out {folder} --repair")
+    if found.damaged or found.different:
+        raise typer.Exit(DAMAGED_OR_FAILED)
+
+
+@app.command()
+def export(
+    folder: Folder,
+    to: Annotated[Path, typer.Option(help="New file: .parquet for all lanes; .nc or .zarr for fractions by cell.")],
+    leave_out: Annotated[bool, typer.Option("--leave-out", help="Go on without damaged shards.")] = False,
+) -> None:
+    """Write a study as one file."""
+    from jaxsim.study import audit
+
+    rows = audit.export(folder, to, leave_out)
+    print(f"{rows:,} {'lanes' if to.suffix == '.parquet' else 'cells'} in {to}")
+
+
+@app.command()
+def plot(
+    folder: Folder,
+    against: Annotated[
+        str, typer.Option(help="A number of the initialisation law, such as radius or scale.")
+    ] = "radius",
+    to: Annotated[Path | None, typer.Option(help="Picture (default: DIR/figure.png).")] = None,
+) -> None:
+    """Draw the watched fraction against a number of the initialisation law, a panel per family, a line per rule."""
+    from jaxsim import plot as figures
+    from jaxsim.study import open_study
+
+    reader = open_study(folder)
+    target = folder / "figure.png" if to is None else to
+    figures.fractions(reader.fractions(), against, reader.study.stop.verdict).savefig(target, dpi=120)
+    print(target)
+
+
+@app.command()
+def example() -> None:
+    """Print an example study file, with comments."""
+    print(resources.files("jaxsim.study").joinpath("example.toml").read_text(encoding="utf-8"), end="")
+
+
+def _say(text: str) -> None:
+    Console(stderr=True).print(text, highlight=False, soft_wrap=True)
+
+
+def _plain(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

@@ -1,0 +1,41 @@
+"""Studies: large Monte Carlo runs over grids, which stop when the answer is known and survive anything.
+
+What needs the schema library is imported when it is asked for, so that importing the package stays light.
+"""
+
+import importlib
+import os
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxsim.study.conduct import run
+    from jaxsim.study.reading import Reader
+    from jaxsim.study.source import build, load
+    from jaxsim.study.spec import Study
+
+__all__ = ["Study", "build", "load", "open_study", "run"]
+
+_HOMES = {"Study": "spec", "build": "source", "load": "source", "run": "conduct"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"jaxsim.study.{_HOMES[name]}"), name)
+
+
+def open_study(path: "str | os.PathLike") -> "Reader":
+    """Read the folder of a study, finished or not, also while it runs.
+
+    Args:
+        path: the folder that `jaxsim study run --out` wrote.
+
+    Returns:
+        A `jaxsim.study.reading.Reader`: fractions with intervals by cell, and a lazy table of all lanes.
+
+    Raises:
+        ValueError: where the folder holds no study, or one of a newer version.
+    """
+    from jaxsim.study.reading import Reader
+
+    return Reader(path)

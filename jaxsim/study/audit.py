@@ -1,0 +1,138 @@
+"""Verifying a study, and exporting it."""
+
+import dataclasses
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from jaxsim.study import folder, manifest
+from jaxsim.study.conduct import damage
+from jaxsim.study.reading import Reader
+from jaxsim.study.shards import Workshop
+
+ROWS = 2**16  # held at once while a table is exported
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What `verify` found: files with their reasons, and files that another computation made differently."""
+
+    shards: int
+    repeated: int
+    damaged: dict[str, str]
+    different: list[str]
+
+
+def verify(path: str | os.PathLike, sample: int = 3, progress: Callable[[int, int], None] | None = None) -> Verdict:
+    """Check the hash of every shard, and compute some again to compare their bytes.
+
+    Damaged files are marked in the manifest, so that `run(..., repair=True)` makes them again.
+
+    Args:
+        path: the study's folder.
+        sample: shards to compute again, spread evenly over those that are sound.
+        progress: called as progress(shards checked, shards).
+
+    Raises:
+        ValueError: where the folder holds no study.
+        jaxsim.study.folder.Held: where another process works in it.
+    """
+    reader = Reader(path)
+    place = reader.folder
+    with folder.held(place):
+        reader = Reader(path)
+        records = [r for r in reader.records.values() if r.state != "failed"]
+        damaged, sound = {}, []
+        for k, record in enumerate(records, 1):
+            name = str(record.file)
+            why = damage(place, dataclasses.replace(record, state="done"))
+            if why is None and folder.digest(place / name) != record.sha256:
+                why = "its sha256 is not the recorded one"
+            damaged |= {name: why} if why else {}
+            sound += [] if why else [record]
+            if (record.state == "damaged") != bool(why):
+                _mark(place, record, why)
+            if progress is not None:
+                progress(k, len(records))
+        chosen = [sound[k * len(sound) // min(sample, len(sound))] for k in range(min(sample, len(sound)))]
+        workshop = Workshop(reader.study, files_of(reader))
+        different = [str(r.file) for r in chosen if workshop.shard(r.cell, r.shard).sha256 != r.sha256]
+    return Verdict(len(records), len(chosen), damaged, different)
+
+
+def _mark(place: Path, record: manifest.Record, why: str | None) -> None:
+    """Write to every manifest that has the shard in which state it is."""
+    for path in manifest.manifests(place):
+        book = manifest.Manifest(path)
+        try:
+            state = "damaged" if why else "done"
+            book.remark(dataclasses.replace(record, state=state, message=why))
+        finally:
+            book.close()
+
+
+def files_of(reader: Reader) -> dict[str, bytes]:
+    """Contents of the study's problem files, by fingerprint."""
+    kinds = [entry.fingerprint for entry in reader.study.problem if entry.family == "file"]
+    return {name: (reader.folder / f"problem-{name[:16]}.npz").read_bytes() for name in kinds}
+
+
+def export(path: str | os.PathLike, target: str | os.PathLike, leave_out: bool = False) -> int:
+    """Write a study as one file.
+
+    Args:
+        path: the study's folder.
+        target: a new file: .parquet for all lanes, with the numbers of their cells as columns; .nc (NetCDF) or .zarr
+            for the fractions with intervals by cell.
+        leave_out: go on without damaged shards.
+
+    Returns:
+        Rows or cells written.
+
+    Raises:
+        ValueError: where the target exists or has another ending, a package is missing, or shards are damaged.
+    """
+    reader, goal = Reader(path), Path(target)
+    if goal.exists():
+        raise ValueError(f"to: expected a new file; {os.fspath(target)!r} exists")
+    if goal.suffix == ".parquet":
+        return _one_parquet(reader, goal, leave_out)
+    if goal.suffix not in (".nc", ".zarr"):
+        raise ValueError(f"to: expected a name that ends in .parquet, .nc or .zarr; got {os.fspath(target)!r}")
+    table = reader.fractions()
+    try:
+        if goal.suffix == ".nc":
+            table.to_netcdf(goal, engine="h5netcdf")
+        else:
+            table.to_zarr(goal, zarr_format=2)  # text has no settled form in the third
+    except ImportError as error:
+        raise ValueError(
+            f"to: {goal.suffix} needs a further package; pip install 'jaxsim-attention[export]'"
+        ) from error
+    return reader.count
+
+
+def _one_parquet(reader: Reader, goal: Path, leave_out: bool) -> int:
+    """Batch by batch, in constant memory; the file appears under its name when it is complete."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = reader.table(damaged="leave out" if leave_out else "refuse")
+    numbers = reader.cells().drop(columns=["lanes", "done"])
+    described = pa.Table.from_pandas(numbers, preserve_index=False)
+    names = [name for name in described.column_names if name != "cell"]
+    part, rows = goal.with_name(goal.name + folder.PART), 0
+    schema = pa.schema([*table.schema, *(described.schema.field(name) for name in names)])
+    try:
+        with pq.ParquetWriter(part, schema, compression="zstd") as writer:
+            for batch in table.to_batches(batch_size=ROWS, batch_readahead=4, fragment_readahead=4):
+                if batch.num_rows:
+                    own = described.take(batch["cell"])
+                    columns = [*batch.columns, *(own[name].combine_chunks() for name in names)]
+                    writer.write_table(pa.Table.from_arrays(columns, schema=schema), row_group_size=ROWS)
+                    rows += batch.num_rows
+        os.replace(part, goal)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    return rows

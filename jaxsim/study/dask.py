@@ -1,0 +1,183 @@
+"""The engine that spreads shards over Dask workers: a cluster on this machine, or an existing scheduler.
+
+Workers compute and send bytes back; the folder is written here alone, so workers need not see it.
+"""
+
+import collections
+import contextlib
+import functools
+import logging
+import os
+import queue
+import time
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from jaxsim.study.engines import Outcome, Task, described
+from jaxsim.study.shards import Shard, Workshop
+from jaxsim.study.spec import Study
+
+RETRIES = 3  # of a shard whose worker died or hung
+TIMEOUT = 600.0  # seconds for one shard
+LOST = ("KilledWorker", "CancelledError", "FutureCancelledError", "LostDependencies")  # says nothing about the shard
+
+
+class Spread:
+    """Dask workers.
+
+    Args:
+        study: the study.
+        files: contents of problem files by fingerprint; they travel with the tasks.
+        address: of a scheduler, such as "tcp://host:8786"; None for a cluster on this machine.
+        workers: processes of that cluster; by default one per core.
+        timeout: seconds after which a shard's worker counts as hung; the shard goes to another and the worker is
+            restarted.
+        retries: how often a shard is tried again after its worker died or hung.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        files: Mapping[str, bytes],
+        address: str | None = None,
+        workers: int | None = None,
+        timeout: float = TIMEOUT,
+        retries: int = RETRIES,
+    ):
+        try:
+            import distributed
+        except ImportError:
+            raise ValueError(
+                "workers: expected dask.distributed to be installed; pip install 'jaxsim-attention[dask]'"
+            ) from None
+        self._content, self._files = study.model_dump_json(), dict(files)
+        self._timeout, self._retries = timeout, retries
+        self._tasks: dict[str, Task] = {}  # by the key of the attempt
+        self._attempts: collections.Counter[Task] = collections.Counter()
+        self._started: dict[str, tuple[str, float]] = {}
+        self._hung: set[str] = set()
+        self._futures: dict[str, Any] = {}
+        self._done: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+        self._topic = f"jaxsim-{uuid.uuid4().hex}"
+        self._stack = contextlib.ExitStack()
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is told in our words
+        try:
+            where = address or self._stack.enter_context(_cluster(workers or len(os.sched_getaffinity(0))))
+            self._client = self._stack.enter_context(distributed.Client(where, timeout="20s", set_as_default=False))
+        except (OSError, ValueError, TimeoutError) as error:
+            self._stack.close()
+            raise ValueError(f"workers: no Dask scheduler answers at {address}; {described(error)}") from error
+        self._client.subscribe_topic(self._topic, self._heard)
+
+    def room(self) -> int:
+        """See Engine. One shard for every thread of a worker that is not hung."""
+        workers = self._client.scheduler_info(n_workers=-1)["workers"]
+        return sum(w["nthreads"] for name, w in workers.items() if name not in self._hung) - len(self._tasks)
+
+    def submit(self, task: Task) -> None:
+        """See Engine."""
+        self._attempts[task] += 1
+        key = f"shard-{task.cell}-{task.shard}-{uuid.uuid4().hex[:8]}"
+        where: dict[str, Any] = {}
+        if self._hung:
+            workers = self._client.scheduler_info(n_workers=-1)["workers"]
+            where = {"workers": [name for name in workers if name not in self._hung] or None}
+        self._tasks[key] = task
+        self._futures[key] = future = self._client.submit(
+            _compute, self._content, self._files, task.cell, task.shard, self._topic, key, key=key, **where
+        )
+        future.add_done_callback(lambda done: self._done.put((key, done)))
+
+    def outcomes(self, wait: float) -> list[Outcome]:
+        """See Engine."""
+        found = []
+        with contextlib.suppress(queue.Empty):
+            key, future = self._done.get(timeout=wait)
+            while True:
+                found += self._judge(key, future)
+                key, future = self._done.get_nowait()
+        return found + self._late()
+
+    def close(self) -> None:
+        """See Engine."""
+        with contextlib.suppress(Exception):  # nothing of value is left in the cluster
+            self._client.cancel(list(self._futures.values()), force=True)
+        with contextlib.suppress(Exception):
+            self._stack.close()
+
+    def _heard(self, event: Any) -> None:
+        """A worker says that it has begun an attempt; Dask may have moved it there from a worker that died."""
+        _, (key, worker) = event
+        task = self._tasks.get(key)
+        if key in self._started and task is not None:
+            self._attempts[task] += 1
+        self._started[key] = (worker, time.monotonic())
+
+    def _judge(self, key: str, future: Any) -> list[Outcome]:
+        """What became of an attempt; nothing where it is tried again or came too late."""
+        task = self._tasks.pop(key, None)
+        self._futures.pop(key, None)
+        if task is None:
+            return []
+        if future.status == "finished":
+            content, sha256, counts, seconds = future.result()
+            self._started.pop(key, None)
+            return [Outcome(task, Shard(content, sha256, counts), None, seconds, self._attempts[task])]
+        error = future.exception() if future.status == "error" else None
+        lost = error is None or type(error).__name__ in LOST
+        if lost and self._attempts[task] <= self._retries:
+            self.submit(task)
+            return []
+        message = f"its worker died {self._attempts[task]} times" if lost else described(error)  # type: ignore
+        return [Outcome(task, None, message, 0.0, self._attempts[task])]
+
+    def _late(self) -> list[Outcome]:
+        """Attempts that have taken too long: their workers count as hung and are restarted."""
+        now, given_up = time.monotonic(), []
+        for key, (worker, began) in list(self._started.items()):
+            if now - began <= self._timeout or key not in self._tasks:
+                continue
+            task = self._tasks.pop(key)
+            self._hung.add(worker)
+            self._futures.pop(key).cancel(force=True)
+            self._restart(worker)
+            if self._attempts[task] <= self._retries:
+                self.submit(task)
+            else:
+                message = f"no answer within {self._timeout:g} s, {self._attempts[task]} times"
+                given_up.append(Outcome(task, None, message, 0.0, self._attempts[task]))
+        return given_up
+
+    def _restart(self, worker: str) -> None:
+        """Ask the worker's nanny for a new process, without waiting; one that has no nanny is left alone."""
+        loop: Any = self._client.loop
+        loop.add_callback(self._client._restart_workers, [worker], timeout=10, raise_for_error=False)
+
+
+def _cluster(workers: int) -> Any:
+    """Processes on this machine, one thread each."""
+    import distributed
+
+    # Ctrl-C reaches every process of a terminal; workers leave the answer to us.
+    deaf = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+    options: dict[str, Any] = {"dashboard_address": None, "silence_logs": logging.CRITICAL, "preload": [deaf]}
+    return distributed.LocalCluster(n_workers=workers, threads_per_worker=1, **options)
+
+
+@functools.lru_cache(maxsize=2)
+def _workshop(content: str, files: tuple[tuple[str, bytes], ...]) -> Workshop:
+    return Workshop(Study.model_validate_json(content), dict(files))
+
+
+def _compute(
+    content: str, files: dict[str, bytes], cell: int, shard: int, topic: str, key: str
+) -> tuple[bytes, str, tuple[int, ...], float]:
+    """On a worker: one shard, as plain values."""
+    from distributed import get_worker
+
+    worker = get_worker()
+    worker.log_event(topic, (key, worker.address))
+    began = time.perf_counter()
+    made = _workshop(content, tuple(files.items())).shard(cell, shard)
+    return made.content, made.sha256, made.counts, time.perf_counter() - began

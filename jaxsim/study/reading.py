@@ -1,0 +1,253 @@
+"""Reading a study: fractions with intervals by cell, one cell's lanes, and a lazy table of everything."""
+
+import functools
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from jaxtyping import Int
+
+from jaxsim.analysis import BOUNDS, VERDICTS
+from jaxsim.study import cells, manifest, stopping
+from jaxsim.study.conduct import damage
+from jaxsim.study.source import as_study
+from jaxsim.study.spec import Study
+
+if TYPE_CHECKING:
+    import pandas
+    import pyarrow.dataset
+    import xarray
+
+Damaged = Literal["refuse", "leave out"]
+
+
+class Reader:
+    """The folder of a study. Everything is taken from the manifest as it was when the reader was made.
+
+    Attributes:
+        folder: where the study lies.
+        study: what it was asked to do.
+        records: the manifest's shards by (cell, shard).
+        sessions: when and in which environment it was worked on.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        self.folder = Path(path)
+        found = manifest.read(self.folder)
+        if "study" not in found.meta:
+            raise ValueError(f"study: the manifest in {os.fspath(path)!r} was cut off before it was begun")
+        self.study: Study = as_study(found.meta["study"])
+        self.records, self.sessions = found.shards, found.sessions
+
+    def __repr__(self):
+        done = self.cells_done
+        return f"Study({self.study.name!r}, {done} of {self.count} cells done, {self.counts.sum():,} lanes)"
+
+    @property
+    def count(self) -> int:
+        """Number of cells."""
+        return cells.count(self.study)
+
+    @functools.cached_property
+    def counts(self) -> Int[np.ndarray, "cells 6"]:
+        """Lanes by cell and verdict, verdicts in the order of `jaxsim.analysis.VERDICTS`."""
+        totals = np.zeros((self.count, len(VERDICTS)), np.int64)
+        for record in self.records.values():
+            if record.counts:
+                totals[record.cell] += record.counts
+        return totals
+
+    @functools.cached_property
+    def done(self) -> np.ndarray:
+        """Which cells have all the lanes that the stopping rule asks for, (cells,)."""
+        known: dict[int, dict[int, tuple[int, ...]]] = {}
+        for record in self.records.values():
+            if record.state != "failed":
+                known.setdefault(record.cell, {})[record.shard] = record.counts
+        cells_done = [known.get(cell, {}) for cell in range(self.count)]
+        wanted = stopping.targets(self.study, cells_done)
+        return np.array([all(k in shards for k in range(n)) for shards, n in zip(cells_done, wanted, strict=True)])
+
+    @property
+    def cells_done(self) -> int:
+        """How many cells are done."""
+        return int(self.done.sum())
+
+    @functools.cached_property
+    def damaged(self) -> dict[str, str]:
+        """Files that are missing, have another size than recorded, or failed `verify`: name and reason."""
+        found = ((r.file or "", damage(self.folder, r)) for r in self.records.values() if r.state != "failed")
+        return {name: why for name, why in found if why is not None}
+
+    @property
+    def failed(self) -> dict[int, str]:
+        """Cells that could not be computed, and why."""
+        return {r.cell: r.message or "" for r in self.records.values() if r.state == "failed"}
+
+    def fractions(self, interval: Literal["anytime", "wilson"] | None = None) -> "xarray.Dataset":
+        """Fractions of lanes by verdict, with intervals, for every cell.
+
+        Args:
+            interval: "anytime", valid whenever and for whatever reason the study was stopped or extended; or
+                "wilson", narrower, valid for a number of lanes fixed beforehand. By default the one that the
+                study's stopping rule allows.
+
+        Returns:
+            A Dataset with dimensions problem, init, rule and verdict: `count`, `lanes`, `fraction`, `low`, `high` (NaN
+            where nothing has run) and `done`. The numbers of each choice (n, radius, eta, …) are coordinates.
+        """
+        import xarray as xr
+
+        kind = interval or self.study.stop.interval
+        if kind not in BOUNDS:
+            raise ValueError(f"interval: expected {' or '.join(BOUNDS)}; got {interval!r}")
+        lanes = self.counts.sum(1)
+        count, total = self.counts, np.maximum(lanes, 1)[:, None]
+        low, high = BOUNDS[kind](count, total, self.study.stop.level)
+        none = (lanes == 0)[:, None]
+        choices = {"problem": self.study.problems, "init": self.study.inits, "rule": self.study.rules}
+        sizes = [len(chosen) for chosen in choices.values()]
+        dims = tuple(choices)
+
+        def per_verdict(values: np.ndarray) -> tuple[Any, np.ndarray]:
+            return (*dims, "verdict"), values.reshape(*sizes, len(VERDICTS))
+
+        return xr.Dataset(
+            {
+                "count": per_verdict(count),
+                "fraction": per_verdict(np.where(none, np.nan, count / total)),
+                "low": per_verdict(np.where(none, np.nan, low)),
+                "high": per_verdict(np.where(none, np.nan, high)),
+                "lanes": (dims, lanes.reshape(sizes)),
+                "done": (dims, self.done.reshape(sizes)),
+            },
+            _coordinates(choices) | {"verdict": list(VERDICTS)},
+            {"interval": kind, "level": self.study.stop.level, "study": self.study.hash},
+        )
+
+    def cell(self, index: int) -> cells.Cell:
+        """The cell with this number."""
+        return cells.cell_at(self.study, index)
+
+    def watched(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The fraction that the stopping rule watches, and the ends of its interval, (cells,) each."""
+        count, lanes = self.counts[:, VERDICTS.index(self.study.stop.verdict)], self.counts.sum(1)
+        low, high = BOUNDS[self.study.stop.interval](count, np.maximum(lanes, 1), self.study.stop.level)
+        none = lanes == 0
+        return count / np.maximum(lanes, 1), np.where(none, 0.0, low), np.where(none, 1.0, high)
+
+    def cells(self) -> "pandas.DataFrame":
+        """One row per cell: its number, the kinds and numbers of problem, law and rule, and how many lanes it has."""
+        import pandas as pd
+
+        rows = []
+        for cell in cells.cells(self.study):
+            row: dict[str, Any] = {"cell": cell.index}
+            for part, choice in (("problem", cell.problem), ("init", cell.init), ("rule", cell.rule)):
+                row |= {part: choice.kind} | {f"{part}.{k}": v for k, v in choice.values}
+            rows.append(row)
+        frame = pd.DataFrame(rows)
+        frame["lanes"], frame["done"] = self.counts.sum(1), self.done
+        return frame
+
+    def table(self, cell: int | None = None, *, damaged: Damaged = "refuse") -> "pyarrow.dataset.Dataset":
+        """All lanes, or those of one cell, as a lazy table: nothing is read before it is asked for.
+
+        Filter and read it with pyarrow, `table.to_table(columns=["cell", "verdict"])`, or pass batches on with
+        `table.to_batches()`; the column `cell` is the number that `cells` explains. Rows come by cell and lane.
+
+        Args:
+            cell: one cell's number; all by default.
+            damaged: "leave out" to go on without damaged files; by default they are an error.
+
+        Raises:
+            ValueError: where files are damaged or missing, with their names; or there is no such cell.
+        """
+        import pyarrow.dataset as ds
+
+        if cell is not None and not 0 <= cell < self.count:
+            raise ValueError(f"cell: expected 0 to {self.count - 1}; got {cell}")
+        chosen = [r for r in self.records.values() if r.state != "failed" and cell in (None, r.cell)]
+        wrong = {r.file for r in chosen if r.file in self.damaged}
+        if wrong and damaged != "leave out":
+            names = ", ".join(sorted(map(str, wrong))[:3]) + (" …" if len(wrong) > 3 else "")
+            raise ValueError(
+                f"table: {len(wrong)} of {len(chosen)} shards are damaged: {names}. "
+                "Repair them with `jaxsim study run STUDY.toml --out DIR --repair`, or ask for damaged='leave out'."
+            )
+        paths = [os.fspath(self.folder / str(r.file)) for r in chosen if r.file not in wrong]
+        return ds.dataset(paths, schema=self.schema, format="parquet")
+
+    @functools.cached_property
+    def schema(self) -> Any:
+        """The columns of the table; rules add their diagnostics."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        from jaxsim.study.shards import schema
+
+        found = {}
+        for record in self.records.values():
+            kind = self.study.rules[record.cell % len(self.study.rules)].kind
+            if kind not in found and record.state != "failed" and record.file not in self.damaged:
+                found[kind] = pq.read_schema(self.folder / str(record.file))
+        recorded = len(self.study.record) if len(self.study.record) > 1 else 0
+        return pa.unify_schemas([schema(recorded, ()), *found.values()])
+
+    def lanes(self, cell: int, *, damaged: Damaged = "refuse") -> "xarray.Dataset":
+        """The lanes of one cell, by lane and recorded step, with the fractions of the cell and their intervals.
+
+        Args:
+            cell: its number.
+            damaged: as for `table`.
+
+        Returns:
+            A Dataset with dimensions lane, verdict_name and, where more than the last step is recorded, step.
+        """
+        import xarray as xr
+
+        table = self.table(cell, damaged=damaged).to_table()
+        here = cells.cell_at(self.study, cell)
+        variables: dict[str, Any] = {}
+        for name in table.column_names:
+            column = table[name].combine_chunks()
+            if name in ("cell", "lane"):
+                continue
+            if name == "selection":
+                width = len(column[0]) if len(column) else 0
+                variables[name] = (("lane", "sequence"), column.flatten().to_numpy().reshape(-1, width))
+            elif name.endswith("_recorded"):
+                values = column.flatten().to_numpy().reshape(-1, len(self.study.record))
+                variables[name] = (("lane", "step"), values)
+            elif name.startswith("verdict"):
+                variables[name] = ("lane", np.asarray(column.to_pylist(), dtype="U12"))
+            elif column.null_count < len(column) or not len(column):
+                variables[name] = ("lane", column.to_numpy(zero_copy_only=False))
+        flat = self._fractions_of(cell)
+        for name in ("count", "fraction", "low", "high"):
+            variables[f"cell_{name}"] = ("verdict_name", flat[name].values)
+        coordinates: dict[str, Any] = {"lane": table["lane"].to_numpy(), "verdict_name": list(VERDICTS)}
+        if len(self.study.record) > 1:
+            coordinates["step"] = self.study.record
+        return xr.Dataset(variables, coordinates, {"cell": cell, "label": here.label} | dict(flat.attrs))
+
+    def _fractions_of(self, cell: int) -> "xarray.Dataset":
+        rest, rule = divmod(cell, len(self.study.rules))
+        problem, init = divmod(rest, len(self.study.inits))
+        return self.fractions().isel(problem=problem, init=init, rule=rule)
+
+
+def _coordinates(choices: Mapping[str, Sequence[cells.Choice]]) -> dict[str, Any]:
+    """Labels of the choices, and their numbers as coordinates named dimension_number."""
+    found: dict[str, Any] = {}
+    for dim, chosen in choices.items():
+        found[dim] = [choice.label for choice in chosen]
+        found[f"{dim}_kind"] = (dim, [choice.kind for choice in chosen])
+        for name in sorted({k for choice in chosen for k, _ in choice.values}):
+            values = [dict(choice.values).get(name) for choice in chosen]
+            numbers = all(isinstance(v, int | float | None) for v in values)
+            column = [np.nan if v is None else float(v) for v in values] if numbers else list(map(str, values))
+            found[f"{dim}_{name}"] = (dim, column)
+    return found

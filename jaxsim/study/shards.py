@@ -1,0 +1,134 @@
+"""One shard: some lanes of one cell, as the bytes of a Parquet file. A pure function of study, cell and index."""
+
+import collections
+import dataclasses
+import functools
+import hashlib
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import threadpoolctl
+
+from jaxsim.analysis import VERDICTS, Thresholds
+from jaxsim.results import Run
+from jaxsim.simulation.chunks import Work
+from jaxsim.simulation.one import assemble, prepare
+from jaxsim.study.cells import Cell, build_init, build_problem, build_rule, cell_at, key_of
+from jaxsim.study.spec import Study
+
+CURVES = ("direction_error", "log10_attention_gap", "log10_grad_norm", "log10_gap", "norm")
+KEPT_WORKS = 16  # problems whose frames and limits a process remembers
+KEPT_SELECTIONS = 4096  # of one problem; beyond that it starts afresh
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """What a shard came to: the bytes of its file, their sha256, and lanes by verdict in the order of VERDICTS."""
+
+    content: bytes
+    sha256: str
+    counts: tuple[int, ...]
+
+
+class Workshop:
+    """Computes the shards of one study, remembering what shards of one problem share."""
+
+    def __init__(self, study: Study, files: Mapping[str, bytes]):
+        self.study, self.files = study, dict(files)
+        self._works: collections.OrderedDict[Any, Work] = collections.OrderedDict()
+        self._threads = threadpoolctl.ThreadpoolController()
+
+    def shard(self, cell: int, index: int) -> Shard:
+        """Lanes index · shard … of a cell.
+
+        One BLAS thread and the precision that the study names, whatever the process is set to, so that bytes do not
+        depend on where they are computed.
+        """
+        with _x64(self.study.dtype == "float64"), self._threads.limit(limits=1, user_api="blas"):
+            return _pack(self._run(cell_at(self.study, cell), index), cell)
+
+    def _run(self, cell: Cell, index: int) -> Run:
+        study = self.study
+        rule, init, first = build_rule(cell.rule), build_init(cell.init), index * study.shard
+        name = (cell.problem, getattr(rule, "coordinates", None))
+        work = self._works.pop(name, None)
+        if work is None or len(work.limits.solutions) > KEPT_SELECTIONS:
+            work = prepare(
+                build_problem(cell.problem, self.files), rule, init, key=key_of(study, cell), lanes=study.shard,
+                steps=study.steps, record=study.record, loss=study.loss, dtype=study.dtype, limits=study.limits,
+                thresholds=Thresholds(study.saturation, study.alignment),
+            )  # fmt: skip
+        self._works[name] = work
+        while len(self._works) > KEPT_WORKS:
+            self._works.popitem(last=False)
+        work = work.again(rule, init, key_of(study, cell), first)
+        parts = list(work.parts())
+        columns = {key: np.concatenate([part.pop(key) for part in parts]) for key in list(parts[0])}
+        return assemble(work.limits, work.settings(), work.recorded, columns, work.thresholds)
+
+
+@functools.cache
+def schema(record: int, report: tuple[str, ...]) -> Any:
+    """The columns of a shard, in the narrowest types that keep what matters.
+
+    Args:
+        record: recorded steps kept, 0 for the last alone.
+        report: the rule's diagnostics.
+    """
+    import pyarrow as pa
+
+    fields = [pa.field("cell", pa.uint32()), pa.field("lane", pa.uint32())]
+    verdict = pa.dictionary(pa.int8(), pa.string())
+    fields += [pa.field("verdict", verdict), pa.field("verdict_by_direction", verdict)]
+    fields += [pa.field("selection", pa.list_(pa.uint16())), pa.field("limit_norm", pa.float32())]
+    fields += [pa.field(name, pa.float32()) for name in (*CURVES, "start_norm")]
+    fields += [pa.field("nonfinite_step", pa.int32()), pa.field("saturated_step", pa.int32())]
+    if record:
+        fields += [pa.field(f"{name}_recorded", pa.list_(pa.float32(), record)) for name in CURVES]
+    fields += [pa.field(name, pa.float32()) for name in report]
+    return pa.schema(fields)
+
+
+def _pack(run: Run, cell: int) -> Shard:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    frame = run.to_pandas()
+    recorded = len(run.steps) if len(run.steps) > 1 else 0
+    saturated = np.where(run.saturated.any(1), run.steps[run.saturated.argmax(1)], -1)
+    codes = {name: np.array([VERDICTS.index(v) for v in frame[name]], np.int8) for name in _VERDICT_COLUMNS}
+    values: dict[str, Any] = {name: frame[name].to_numpy() for name in frame.columns if name not in codes}
+    values |= {"cell": np.full(run.lanes, cell), "saturated_step": saturated}
+    with np.errstate(over="ignore"):  # beyond float32: inf, as a plot would show it
+        arrays = []
+        made = schema(recorded, tuple(sorted(run.report)))
+        for field in made:
+            if field.name in codes:
+                arrays.append(pa.DictionaryArray.from_arrays(codes[field.name], list(VERDICTS)))
+            elif field.name == "selection":  # of as many sequences as the problem has
+                ends = np.arange(run.lanes + 1, dtype=np.int32) * run.selection.shape[1]
+                arrays.append(pa.ListArray.from_arrays(ends, run.selection.ravel().astype(np.uint16)))
+            elif field.name.endswith("_recorded"):
+                flat = getattr(run, field.name.removesuffix("_recorded")).ravel().astype(np.float32)
+                arrays.append(pa.FixedSizeListArray.from_arrays(flat, recorded))
+            else:
+                arrays.append(pa.array(values[field.name].astype(field.type.to_pandas_dtype())))
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_arrays(arrays, schema=made), sink, compression="zstd")
+    content = sink.getvalue()
+    counts = np.bincount(codes["verdict"], minlength=len(VERDICTS))
+    return Shard(content, hashlib.sha256(content).hexdigest(), tuple(int(c) for c in counts))
+
+
+_VERDICT_COLUMNS = ("verdict", "verdict_by_direction")
+
+
+def _x64(enabled: bool) -> Any:
+    if hasattr(jax, "enable_x64"):
+        return jax.enable_x64(enabled)
+    from jax import experimental
+
+    return experimental.enable_x64(enabled)  # type: ignore[attr-defined]  # before jax 0.8

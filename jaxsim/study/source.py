@@ -1,0 +1,220 @@
+"""Study files: TOML in, a `Study` or a message that names key, line and what was expected."""
+
+import json
+import os
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pydantic
+
+from jaxsim import data
+from jaxsim.study.cells import build_init, build_problem, build_rule
+from jaxsim.study.spec import TABLES, TAGS, Stop, Study
+
+SHOWN = 5  # errors in one message
+
+
+def load(path: str | os.PathLike) -> Study:
+    """Read a study file.
+
+    Args:
+        path: a TOML file. Paths of problem files in it are relative to it.
+
+    Returns:
+        The `Study`.
+
+    Raises:
+        ValueError: where the file cannot be read, is not TOML, or holds what a study cannot; the message names each
+            key, its line where that can be told, and what was expected.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ValueError(f"study: expected a readable TOML file at {os.fspath(path)!r}; {reason}") from error
+    try:
+        content = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ValueError(f"study: {os.fspath(path)!r} is not TOML: {error}") from error
+    return _parse(content, Path(path).parent, text)
+
+
+def build(**content: Any) -> Study:
+    """A study made in Python, from keywords named like the keys of the file.
+
+    Args:
+        **content: `steps`, `stop`, and lists of tables `problem`, `init` and `rule`; optional keys as in the file.
+
+    Raises:
+        ValueError: as `load`.
+
+    Example:
+        >>> study = build(
+        ...     steps=100, stop={"lanes": 500}, problem=[{"family": "unit-sphere", "n": [3, 4]}],
+        ...     init=[{"law": "sphere", "radius": [0.1, 1.0]}], rule=[{"name": "ngd", "eta": 0.1}],
+        ... )
+        >>> len(study.problems), study.inits[1].label
+        (2, 'sphere radius=1')
+    """
+    return _parse(content, Path.cwd(), None)
+
+
+def _parse(content: Mapping[str, Any], folder: Path, text: str | None) -> Study:
+    try:
+        study = Study.model_validate(content)
+    except pydantic.ValidationError as error:
+        found = error.errors(include_url=False)
+        lines = [_message(e, content, text) for e in found[:SHOWN]]
+        more = [f"and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
+        raise ValueError("\n".join(lines + more)) from None
+    study = _with_files(study, folder, text)
+    _try_each(study, text)
+    return study
+
+
+def _with_files(study: Study, folder: Path, text: str | None) -> Study:
+    """The same study, with absolute paths and the fingerprints of problem files."""
+    if not any(entry.family == "file" for entry in study.problem):
+        return study
+    content = study.model_dump(exclude_unset=True)
+    for k, entry in enumerate(content["problem"]):
+        if entry["family"] == "file":
+            path = (folder / entry["path"]).absolute()
+            try:
+                entry["fingerprint"] = data.load(path).fingerprint()
+            except ValueError as error:
+                raise ValueError(f"{_where(text, ('problem', k, 'path'))}problem[{k}].path: {error}") from error
+            entry["path"] = str(path)
+    return Study.model_validate(content)
+
+
+def _try_each(study: Study, text: str | None) -> None:
+    """Build every law and rule, and one problem for each set of sizes, for what types alone do not tell."""
+    seen = set()
+    places = {kind: _places(study, kind) for kind in TABLES}
+    builders: dict[str, Any] = {"init": build_init, "rule": build_rule, "problem": lambda c: build_problem(c, {})}
+    for kind, build_one in builders.items():
+        for choice, k in zip(getattr(study, f"{kind}s"), places[kind], strict=True):
+            sizes = (choice.kind, *(pair for pair in choice.values if pair[0] != "seed"))
+            if choice.kind == "file" or sizes in seen:
+                continue
+            seen.add(sizes)
+            try:
+                build_one(choice)
+            except ValueError as error:
+                key = str(error).partition(":")[0]
+                raise ValueError(f"{_where(text, (kind, k, key))}{kind}[{k}].{error}") from error
+
+
+def _places(study: Study, kind: str) -> list[int]:
+    """Which table of the file each choice came from."""
+    from jaxsim.study.spec import _expand
+
+    return [k for k, entry in enumerate(getattr(study, kind)) for _ in _expand(entry, TAGS[kind])]
+
+
+def _message(error: Mapping[str, Any], content: Mapping[str, Any], text: str | None) -> str:
+    """One error of the schema as: where, key, what was expected, what came."""
+    loc = list(error["loc"])
+    kind = loc[0] if loc else ""
+    tables = TABLES.get(kind, {})  # type: ignore[arg-type]
+    if len(loc) > 2 and loc[2] in tables:
+        tag, loc = loc[2], loc[:2] + loc[3:]
+        allowed: Sequence[str] = [*tables[tag].model_fields]
+    else:
+        allowed = [*(Stop if kind == "stop" and len(loc) > 1 else Study).model_fields]
+    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")
+    where = _where(text, tuple(loc))
+    got = _shown(error["input"])
+    match error["type"]:
+        case "missing":
+            return f"{where}{key}: missing; expected it beside {', '.join(a for a in allowed if a != loc[-1])}"
+        case "extra_forbidden":
+            return f"{where}{key}: unknown key; expected one of {', '.join(a for a in allowed if a != 'fingerprint')}"
+        case "union_tag_invalid" | "union_tag_not_found":
+            tag = TAGS[kind]  # type: ignore[index]
+            value = error["input"].get(tag) if isinstance(error["input"], Mapping) else None
+            came = "nothing" if value is None else _shown(value)
+            return f"{_where(text, (*loc, tag)) or where}{key}.{tag}: expected one of {', '.join(tables)}; got {came}"
+        case "value_error":
+            reason = str(error["ctx"]["error"])
+            return (
+                f"{where}{key}: {reason}" if key else f"{_where(text, ('stop',) if 'stop' in reason else ())}{reason}"
+            )
+        case "model_attributes_type" | "model_type" | "dict_type":
+            return f"{where}{key}: expected a table of keys; got {got}"
+    if kind in tables or (kind in TABLES and len(loc) == 1):
+        return f"{where}{key}: expected at least one table [[{kind}]]; got {got}"
+    reason = error["msg"].removeprefix("Input should be ").removeprefix("a valid ").replace("'", "")
+    reason = reason.replace("greater than or equal to", "at least").replace("less than or equal to", "at most")
+    reason = re.sub(
+        r"(?:List|Tuple) should have (at \w+ \d+) items? after validation, not \d+", r"\1 in the list", reason
+    )
+    words = {"integer": "a whole number", "number": "a number", "string": "text in quotes", "boolean": "true or false"}
+    return f"{where}{key}: expected {words.get(reason, reason)}; got {got}"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _where(text: str | None, loc: Sequence[str | int]) -> str:
+    line = None if text is None else line_of(text, loc)
+    return "" if line is None else f"line {line}: "
+
+
+def line_of(text: str, loc: Sequence[str | int]) -> int | None:
+    """The line, from 1, on which a key stands, or the header of its table; None where neither is found.
+
+    Headers `[a]` and `[[a]]` and keys at the start of a line are seen; inline tables count for the line of their key.
+    """
+    wanted_table = [part for part in loc[:2] if part in ("stop", *TABLES) or isinstance(part, int)]
+    key = next((str(part) for part in loc[len(wanted_table) :] if isinstance(part, str)), None)
+    table: list[str | int] = []
+    seen: dict[str, int] = {}
+    header = None
+    for number, line in enumerate(text.splitlines(), 1):
+        opened = re.match(r"\s*\[(\[)?\s*\"?([\w.-]+)\"?\s*\]{1,2}\s*(?:#.*)?$", line)
+        if opened:
+            name = opened[2]
+            if opened[1]:
+                seen[name] = seen.get(name, -1) + 1
+            table = [name, *([seen[name]] if opened[1] else [])]
+            if not wanted_table and name == key:
+                return number
+            if table == wanted_table and header is None:
+                header = number
+            continue
+        named = re.match(r"\s*\"?([\w-]+)\"?\s*(?:\.|=)", line)
+        if not named:
+            continue
+        if table == wanted_table and named[1] == key:
+            return number
+        if not table and wanted_table and named[1] == wanted_table[0]:  # an inline table or a wrong type
+            header = header or number
+    return header
+
+
+def differences(old: Any, new: Any, key: str = "") -> list[str]:
+    """What differs between two plain structures, one line each."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        names = [*old, *(name for name in new if name not in old)]
+        return [d for name in names for d in differences(old.get(name), new.get(name), f"{key}.{name}".lstrip("."))]
+    if isinstance(old, list) and isinstance(new, list) and any(isinstance(v, dict) for v in old + new):
+        pairs = zip(old + [None] * (len(new) - len(old)), new + [None] * (len(old) - len(new)), strict=True)
+        return [d for k, (a, b) in enumerate(pairs) for d in differences(a, b, f"{key}[{k}]")]
+    return [] if old == new else [f"{key}: {_shown(old)} there, {_shown(new)} here"]
+
+
+def as_study(content: Mapping[str, Any]) -> Study:
+    """A study from the plain values of a manifest, without looking at files again."""
+    return Study.model_validate(content)
+
+
+def json_line(value: Any) -> str:
+    """Plain values in one line, always the same for the same values."""
+    return json.dumps(value, sort_keys=True, allow_nan=False)
