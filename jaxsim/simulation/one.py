@@ -138,8 +138,10 @@ def prepare(
 def _coordinates(rule: Rule, train: Train, asked: Any) -> Any:
     """The coordinates that rule and training need, or those asked for; ValueError where they exclude each other."""
     needed = getattr(rule, "coordinates", None)
-    if needed is not None and not isinstance(train, Weights):
-        raise ValueError(f"rule: {rule!r} acts on the matrix W; expected train=jaxsim.train.Weights(), got {train!r}")
+    if needed is not None and train.coordinates is not None:
+        raise ValueError(
+            f"rule: {rule!r} acts on the matrix W; expected train=jaxsim.train.Weights() or Joint(); got {train!r}"
+        )
     needed = needed or train.coordinates
     allowed = {None: (None, asked), "primal": (None, "primal", "full"), "full": (None, "full")}[needed]
     if train.coordinates == "primal":
