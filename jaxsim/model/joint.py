@@ -3,10 +3,10 @@ r"""Softmax attention whose decoder u is trained with W: two blocks of parameter
     ∇_W L = Σ_it g_it x_it z_iᵀ,   g_it = (1/n) ℓ'(m_i) φ_it (s_it - m_i)
     ∇_u L = Σ_it h_it y_i x_it,    h_it = (1/n) ℓ'(m_i) φ_it
 
-u stays in u_0 + span{y_i x_it} and follows W's coordinates: dual, as the scores s_it = y_i uᵀ x_it and coefficients b with
-the Gram matrix (y_i x_it)·(y_j x_js); primal, on an orthonormal basis of the tokens; full, as u itself. Either way it is
-the weight matrix (d × 1) of one sequence of all tokens. Margins grow without bound and ℓ' underflows; its logarithm is
-part of the scale of either gradient. The loss tends to 0, and L* = 0.
+u stays in u_0 + span{y_i x_it} and follows W's coordinates: dual, as the scores s_it = y_i uᵀ x_it and coefficients b
+with the Gram matrix (y_i x_it)·(y_j x_js); primal, on an orthonormal basis of the tokens; full, as u itself. Either way
+it is the weight matrix (d × 1) of one sequence of all tokens. Margins grow without bound and ℓ' underflows; its logarithm
+is part of the scale of either gradient. The loss tends to 0, and L* = 0.
 """
 
 from typing import Any
@@ -100,16 +100,17 @@ class DecoderFrame:
 
     def __init__(self, problem: Problem, kind: str):
         self.rows = decoder_rows(problem).reshape(-1, problem.shape[2])
-        self._basis = {"dual": lambda r: None, "primal": orthonormal_basis, "full": lambda r: np.eye(r.shape[1])}[kind](
-            self.rows
-        )
+        self._basis: Any = None
+        if kind != "dual":
+            self._basis = np.eye(problem.shape[2]) if kind == "full" else orthonormal_basis(self.rows)
 
     def space(self, dtype: Any) -> Any:
         """The device side, its leaves still on the host."""
         if self._basis is not None:
             return Primal(*host(dtype, (self.rows @ self._basis)[None], np.ones((1, 1))))
         gram = self.rows @ self.rows.T
-        return Dual(*host(dtype, gram, np.sqrt(np.abs(gram).max())), (1, len(gram)))
+        given, size = host(dtype, gram, np.sqrt(np.abs(gram).max()))
+        return Dual(given, size, (1, len(gram)))
 
     def start(self, u: Float[np.ndarray, " d"]) -> Float[np.ndarray, " p"]:
         """The start vector of a decoder."""

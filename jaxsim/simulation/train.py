@@ -153,7 +153,7 @@ class Joint:
         return jnp.concatenate([start, wide], -1)
 
     def decoders(self, view: "View") -> Float[np.ndarray, "lanes R d"]:
-        """u of every lane at every recorded step."""
+        """The decoder of every lane at every recorded step."""
         position = np.asarray(view.records["decoder"], np.float64)
         return DecoderFrame(view.problem, view.frame.kind).locate(self._start(view.problem), position)
 
