@@ -5,8 +5,8 @@ r"""Softmax attention whose decoder u is trained with W: two blocks of parameter
 
 u stays in u_0 + span{y_i x_it} and follows W's coordinates: dual, as the scores s_it = y_i uᵀ x_it and coefficients b
 with the Gram matrix (y_i x_it)·(y_j x_js); primal, on an orthonormal basis of the tokens; full, as u itself. Either way
-it is the weight matrix (d × 1) of one sequence of all tokens. Margins grow without bound and ℓ' underflows; its logarithm
-is part of the scale of either gradient. The loss tends to 0, and L* = 0.
+it is the weight matrix (d × 1) of one sequence of all tokens. Margins grow without bound and ℓ' underflows; its
+logarithm is part of the scale of either gradient. The loss tends to 0, and L* = 0.
 """
 
 from typing import Any
