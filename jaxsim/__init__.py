@@ -9,6 +9,7 @@
 from jaxsim import data, init, rules, storage, train
 from jaxsim.analysis import Thresholds, attractors, conditions, predict
 from jaxsim.driver import compilations
+from jaxsim.head import Heads, heads
 from jaxsim.margin import MarginSolver, MaxMargin, max_margin
 from jaxsim.model import losses
 from jaxsim.normed import NormedMargin
@@ -19,6 +20,7 @@ from jaxsim.simulation import LinearRun, Survey, geometry, regress, simulate, si
 __version__ = "0.1.0"
 
 __all__ = [
+    "Heads",
     "LinearRun",
     "MarginSolver",
     "MaxMargin",
@@ -32,6 +34,7 @@ __all__ = [
     "conditions",
     "data",
     "geometry",
+    "heads",
     "init",
     "losses",
     "max_margin",

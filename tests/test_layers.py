@@ -20,7 +20,7 @@ LAYERS = [
     {"analysis"},
     {"results"},
     {"simulation"},
-    {"train"},
+    {"train", "head"},
     {"plot"},
     {"storage"},
     {"cli"},

@@ -1,4 +1,4 @@
-"""The command line: `jaxsim run` and `jaxsim geometry`."""
+"""The command line: `jaxsim run`, `jaxsim head` and `jaxsim geometry`."""
 
 import sys
 from typing import Annotated
@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 
 from jaxsim.cli.geometry import geometry
+from jaxsim.cli.head import head
 from jaxsim.cli.run import run
 
 EXIT_BAD_INPUT = 2
@@ -20,6 +21,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.command()(run)
+app.command()(head)
 app.command()(geometry)
 
 

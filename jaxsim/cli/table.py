@@ -16,8 +16,8 @@ COLUMNS = 3  # rules side by side in 80 characters
 
 
 @contextlib.contextmanager
-def progress(total: int) -> Iterator[Callable[[int, str | None], None]]:
-    """A progress line on stderr, counted in lanes; plain lines where stderr is not a terminal."""
+def progress(total: int, unit: str = "lanes") -> Iterator[Callable[[int, str | None], None]]:
+    """A progress line on stderr, counted in lanes or what `unit` says; plain lines where stderr is not a terminal."""
     console = Console(stderr=True)
     if not console.is_terminal:
 
@@ -30,7 +30,7 @@ def progress(total: int) -> Iterator[Callable[[int, str | None], None]]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=20),
-        TextColumn("{task.completed:,.0f}/{task.total:,.0f} lanes"),
+        TextColumn("{task.completed:,.0f}/{task.total:,.0f} " + unit),
     )
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True) as bar:
         task = bar.add_task("starting", total=total)
