@@ -1,6 +1,7 @@
 """A head on real data: W and the decoder trained together, with accuracy on training and test sequences."""
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -55,10 +56,10 @@ class Heads:
     seconds: Float[np.ndarray, "P K"]
 
     def interval(self, curve: str, level: float = 0.95) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Mean of a curve and its Student interval, (K, R) each: over pairs of the means over lanes, or over lanes.
+        """Mean and bootstrap interval of a curve, (K, R) each: over pairs of means over lanes; of one pair, over lanes.
 
         Values that are not finite are left out. Pairs that share a class are not independent, which the interval
-        does not know (convention of this project). NaN bounds where there are fewer than two values.
+        does not know (convention of this project). The bounds are NaN where there is one value only.
 
         Raises:
             ValueError: for an unknown curve, or a level outside 0 to 1.
@@ -67,12 +68,18 @@ class Heads:
             raise ValueError(f"curve: expected one of {', '.join(self.curves)}; got {curve!r}")
         if not 0 < level < 1:
             raise ValueError(f"level: expected a number between 0 and 1; got {level}")
-        values = np.where(np.isfinite(self.curves[curve]), self.curves[curve], np.nan)
-        units = _mean(values, 2)[0] if len(self.pairs) > 1 else np.moveaxis(values[0], 1, 0)
-        mean, spread, count = _mean(units, 0)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            half = scipy.stats.t.ppf((1 + level) / 2, count - 1) * spread / np.sqrt(count)
-        return mean, mean - half, mean + half
+        values = self.curves[curve]
+        units = _mean(values, 2) if len(self.pairs) > 1 else np.moveaxis(values[0], 1, 0)
+        mean = _mean(units, 0)
+        if len(units) < 2:
+            return mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan)
+        with warnings.catch_warnings():  # where all values are equal, as accuracies may be, so are the bounds
+            warnings.simplefilter("ignore", scipy.stats.DegenerateDataWarning)
+            bounds = scipy.stats.bootstrap(
+                (units,), _mean, axis=0, vectorized=True, n_resamples=999, batch=10, confidence_level=level,
+                method="percentile", rng=np.random.default_rng(0),
+            ).confidence_interval  # fmt: skip
+        return mean, bounds.low, bounds.high
 
     def to_pandas(self) -> "pandas.DataFrame":
         """One row per pair, rule and lane, with the last recorded values."""
@@ -92,11 +99,8 @@ class Heads:
         pair, rule, step = (index.ravel() for index in np.indices(shape))
         rows = []
         for name, values in self.curves.items():
-            sound = np.where(np.isfinite(values), values, np.nan)
-            low, high = (
-                np.where(np.isnan(sound).all(2), np.nan, pick(np.where(np.isnan(sound), far, sound), axis=2))
-                for pick, far in ((np.min, np.inf), (np.max, -np.inf))
-            )
+            sound = np.isfinite(values)
+            low, high = (pick(np.where(sound, values, np.nan), axis=2) for pick in (np.fmin.reduce, np.fmax.reduce))
             rows.append(
                 pd.DataFrame(
                     {
@@ -104,7 +108,7 @@ class Heads:
                         "rule": np.array(self.rules)[rule],
                         "step": self.steps[step],
                         "quantity": name,
-                        "mean": _mean(sound, 2)[0].ravel(),
+                        "mean": _mean(values, 2).ravel(),
                         "low": low.ravel(),
                         "high": high.ravel(),
                     }
@@ -272,11 +276,8 @@ def _gather(names: list[str], found: list[list[Run]], settings: dict[str, Any]) 
     )
 
 
-def _mean(values: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean, standard deviation and count over an axis of what is not NaN; NaN where nothing is left."""
-    sound = ~np.isnan(values)
-    count = sound.sum(axis)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = np.where(sound, values, 0.0).sum(axis) / count
-        apart = np.where(sound, values - np.expand_dims(mean, axis), 0.0)
-        return mean, np.sqrt((apart**2).sum(axis) / (count - 1)), count
+def _mean(values: np.ndarray, axis: int) -> np.ndarray:
+    """The mean over an axis of what is finite; NaN where nothing is."""
+    sound = np.isfinite(values)
+    with np.errstate(invalid="ignore"):
+        return np.where(sound, values, 0.0).sum(axis) / sound.sum(axis)

@@ -129,7 +129,7 @@ def heads(found: Heads) -> "Figure":
         ax.set(xscale="log", xlabel="step")
         ax.set_title(title, fontsize=10, loc="left")
         ax.grid(alpha=0.25, linewidth=0.6)
-        if curve in ("log10_loss", "norm", "direction_error"):
+        if curve in ("log10_loss", "norm"):
             ax.set_yscale("log")
     axes[0].legend(fontsize=9, loc="lower right")
     unit = f"{len(found.pairs)} pairs" if len(found.pairs) > 1 else f"{found.saturated.shape[2]} starts"

@@ -33,15 +33,15 @@ BATCH_HELP = "Sequences per step, or full (default: 50, or all where there are f
 LIMITS_HELP = "Hold all lanes against their att-SVM, or only saturated ones (many tokens: saturated)."
 RULES = ["gd=10", "ngd=0.1", "polyak=1", "adam=0.03"]
 BATCH = 50
-SHOWN = (
-    ("train_accuracy", "train accuracy %", 100.0),
-    ("test_accuracy", "test accuracy %", 100.0),
-    ("log10_loss", "log10 L", 1.0),
-    ("norm", "‖W‖", 1.0),
-    ("decoder_norm", "‖u‖", 1.0),
-    ("direction_error", "error of W", 1.0),
-    ("decoder_direction_error", "error of u", 1.0),
-    ("attention", "attention", 1.0),
+SHOWN = (  # curve, title, factor, decimals
+    ("train_accuracy", "train accuracy %", 100, 1),
+    ("test_accuracy", "test accuracy %", 100, 1),
+    ("log10_loss", "-log10 L", -1, 1),
+    ("norm", "‖W‖", 1, 1),
+    ("decoder_norm", "‖u‖", 1, 1),
+    ("direction_error", "error of W", 1, 3),
+    ("decoder_direction_error", "error of u", 1, 3),
+    ("attention", "attention", 1, 3),
 )
 
 
@@ -124,13 +124,12 @@ def _batch(text: str | None, n: int) -> int | None:
 
 
 def _once_done(advance):
-    """The driver says what it begins; the bar counts what is done."""
-    begun = 0
+    """`heads` says what it begins; the bar counts what is done, and names each pair once."""
+    begun: list[str] = []
 
     def progress(name: str, rule: Any) -> None:
-        nonlocal begun
-        advance(min(begun, 1), f"{name}: {rule.name}")
-        begun += 1
+        advance(min(len(begun), 1), None if name in begun else name)
+        begun.append(name)
 
     return progress
 
@@ -153,31 +152,32 @@ def _show(found: "Heads", sets: dict[str, Any], batch: int | None) -> None:
     grid.add_column("")
     for label in found.labels:
         grid.add_column(label, justify="right")
-    for curve, title, factor in SHOWN:
+    for curve, title, factor, decimals in SHOWN:
         if curve in found.curves:
             bounds = zip(*(factor * part[:, -1] for part in found.interval(curve)), strict=True)
-            grid.add_row(title, *(_interval(*each) for each in bounds))
+            grid.add_row(title, *(_interval(decimals, *each) for each in bounds))
         if curve == "test_accuracy" and curve in found.curves and several:
-            grid.add_row("lowest pair", *_lowest(found))
+            grid.add_row("lowest pair %", *_lowest(found))
     grid.add_row("saturated %", *(f"{100 * share:.0f}" for share in found.saturated.mean((0, 2))))
     grid.add_row("time", *(f"{seconds:.1f} s" for seconds in found.seconds.sum(0)))
     console.print(grid)
     console.print(
-        "Values at the last step: mean \\[95% interval] over "
-        + ("pairs, of means over starts. lowest pair: test accuracy % and the pair.\n" if several else "starts.\n")
-        + "accuracy: share with y f(x) > 0. error: distance of W/‖W‖ from the att-SVM of the tokens that attention\n"
-        "prefers, and of u/‖u‖ from their hard-margin classifier. attention: largest weight, mean over sequences.",
+        "At the last step: mean, and its 95% interval, over "
+        + ("pairs, of means over starts. lowest pair: its test accuracy.\n" if several else "starts.\n")
+        + "accuracy: share of sequences with y f(x) > 0. error: distance of W/‖W‖ from the\n"
+        "att-SVM of the tokens that attention prefers, and of u/‖u‖ from the hard-margin\n"
+        "classifier of these tokens. attention: largest weight, mean over sequences.",
         style="dim", highlight=False, soft_wrap=True,
     )  # fmt: skip
 
 
-def _interval(mean: float, low: float, high: float) -> str:
+def _interval(decimals: int, mean: float, *bounds: float) -> str:
+    """The mean, and its interval on a line of its own."""
     if math.isnan(mean):
         return "-"
-    if math.isnan(low):
-        return f"{mean:.4g}"
-    digits = max(0, min(3, 1 - math.floor(math.log10(max(high - low, 1e-9)))))
-    return f"{mean:.{digits}f} \\[{low:.{digits}f}, {high:.{digits}f}]"
+    text = f"{mean:.{decimals}f}"
+    low, high = sorted(bounds)
+    return text if math.isnan(low) else f"{text}\n{low:.{decimals}f}–{high:.{decimals}f}"
 
 
 def _lowest(found: "Heads") -> list[str]:
