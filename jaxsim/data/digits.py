@@ -61,8 +61,8 @@ def digits_split(
         [(200, 4, 16), (157, 4, 16)]
     """
     (tokens, labels), (others, test_labels) = _patches(classes, images)
-    if not len(others):
-        raise ValueError(f"images: expected some left for the test set; got all {images}")
+    if len(np.unique(test_labels)) < 2:
+        raise ValueError(f"images: expected some of both classes left for the test set; got {images} for training")
     mean = tokens.mean((0, 1))
     tokens, others = _placed(tokens - mean, positions), _placed(others - mean, positions)
     decoder = ridge_decoder(tokens, labels, ridge)
