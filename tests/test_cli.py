@@ -85,21 +85,26 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "message"), BAD)
-def test_bad_input_is_explained_and_nothing_is_written(arguments, message, tmp_path, capsys, monkeypatch):
-    """In this process, to keep it quick; one case below goes through a shell."""
+def refused(name, arguments, message, capsys, monkeypatch):
+    """The command ends with exit code 2 and this message."""
     from jaxsim import cli
 
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "precious").write_text("x")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["jaxsim", "run", "--cores", "2", *SMALL, *arguments])
+    monkeypatch.setattr(sys, "argv", ["jaxsim", name, *arguments])
     monkeypatch.setattr("jax.config.update", lambda *_: None)  # this process has its configuration already
-    before = sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*"))
     with pytest.raises(SystemExit) as stop:
         cli.main()
     assert stop.value.code == 2
     assert message in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD)
+def test_bad_input_is_explained_and_nothing_is_written(arguments, message, tmp_path, capsys, monkeypatch):
+    """In this process, to keep it quick; one case below goes through a shell."""
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "precious").write_text("x")
+    monkeypatch.chdir(tmp_path)
+    before = sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*"))
+    refused("run", ["--cores", "2", *SMALL, *arguments], message, capsys, monkeypatch)
     assert sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*")) == before
 
 
@@ -151,3 +156,16 @@ def test_geometry_prints_its_table(tmp_path):
     for word in ("unit-sphere: n=4, T=5, d=6; 2 lanes, 300 steps", "nuclear", "SignDescent 0.02", "Mirror 0.1, p=3.0"):
         assert word in done.stdout, word
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data", "digits", "-d", "7"], "--dim: has no meaning for --data digits, which takes --n,"),
+        (["--data", "digits", "-T", "3"], "--tokens: has no meaning for --data digits"),
+        (["--data", "some.npz", "--n", "3"], "--n: has no meaning for --data some.npz"),
+        (["--data", "orthonormal", "-d", "7"], "d: expected at least n·T = 20"),
+    ],
+)
+def test_geometry_refuses_what_it_would_ignore(arguments, message, capsys, monkeypatch):
+    refused("geometry", arguments, message, capsys, monkeypatch)

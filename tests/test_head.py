@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
-from test_cli import command
+from test_cli import command, refused
 
 import jaxsim
 from jaxsim import rules, train
@@ -192,12 +192,6 @@ def test_the_command_line(tmp_path):
     ],
 )
 def test_the_command_line_refuses(arguments, message, tmp_path, capsys, monkeypatch):
-    from jaxsim import cli
-
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["jaxsim", "head", *arguments])
-    monkeypatch.setattr("jax.config.update", lambda *_: None)
-    with pytest.raises(SystemExit) as stop:
-        cli.main()
-    assert stop.value.code == 2 and message in " ".join(capsys.readouterr().err.split())
+    refused("head", arguments, message, capsys, monkeypatch)
     assert not list(tmp_path.iterdir())
