@@ -160,8 +160,7 @@ def curves(run: Run) -> "pandas.DataFrame":
     import pandas as pd
 
     rows = []
-    for quantity in CURVES:
-        values = getattr(run, quantity)
+    for quantity, values in ({name: getattr(run, name) for name in CURVES} | run.more_curves).items():
         for r, step in enumerate(run.steps):
             sound = values[np.isfinite(values[:, r]), r]
             points = np.quantile(sound, QUANTILES) if len(sound) else np.full(len(QUANTILES), np.nan)

@@ -10,14 +10,20 @@ from jaxsim._check import whole_number
 from jaxsim.init import Factors, Given, Law
 from jaxsim.model import Loss, named
 from jaxsim.problem import Problem
+from jaxsim.simulation.train import WEIGHTS, Train
 
 LARGEST_SCORE = {"float32": 80.0, "float64": 700.0}  # e^-s stays a normal number
 
 
-def check(problem: Problem, init: Law | Given, lanes: int, steps: int, loss: str | Loss) -> tuple[int, int]:
+def check(
+    problem: Problem, init: Law | Given, lanes: int, steps: int, loss: str | Loss, train: Train = WEIGHTS
+) -> tuple[int, int]:
     """Lanes and steps as integers, or the ValueError that `simulate` would raise for these arguments."""
     lanes, steps = whole_number("lanes", lanes), whole_number("steps", steps)
     named(loss)
+    if isinstance(train, type) or not hasattr(train, "columns"):
+        raise ValueError(f"train: expected what to train, such as jaxsim.train.Joint(); got {train!r}")
+    train.check(problem, named(loss), init)
     if isinstance(init, Given):
         init.matrices(np.arange(0), lanes, problem.weights)
     return lanes, steps

@@ -17,10 +17,9 @@ from jaxsim.results import Run
 from jaxsim.rules import Rule
 from jaxsim.simulation.arguments import check, check_range, check_types, kept_records, run_dtype
 from jaxsim.simulation.chunks import Work
-from jaxsim.simulation.train import Train, Weights
+from jaxsim.simulation.train import WEIGHTS, Train
 
 CHUNK_BYTES = 2**28
-WEIGHTS = Weights()
 
 
 def simulate(
@@ -118,15 +117,12 @@ def prepare(
 ) -> Work:
     """Check the arguments of `simulate` and plan the work."""
     check_types(problem, rule, init, key)
-    lanes, steps = check(problem, init, lanes, steps, loss)
+    lanes, steps = check(problem, init, lanes, steps, loss, train)
     real = run_dtype(dtype)
     check_range(problem, named(loss), real)
     recorded = driver.record_steps(steps, record)
     if chunk_lanes is not None:
         whole_number("chunk_lanes", chunk_lanes)
-    if isinstance(train, type) or not hasattr(train, "columns"):
-        raise ValueError(f"train: expected what to train, such as jaxsim.train.Joint(); got {train!r}")
-    train.check(problem, named(loss), init)
     kept, frame = kept_records(keep), frame_of(problem, _coordinates(rule, train, coordinates))
     how = driver.plan(lanes, train.numbers(problem, frame), len(recorded), real.itemsize, chunk_bytes, chunk_lanes)
     if limits not in ("all", "saturated"):

@@ -73,7 +73,7 @@ class Weights:
     """
 
     batch: int | None = None
-    key: Any = None
+    key: Any = dataclasses.field(default=None, repr=False)
 
     coordinates: ClassVar[Literal["primal"] | None] = None
 
@@ -103,6 +103,9 @@ class Weights:
         return {}
 
 
+WEIGHTS = Weights()
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Joint:
     """W and the decoder u are trained together.
@@ -123,9 +126,9 @@ class Joint:
         Joint training as in arXiv 2402.05738 and 2306.13596.
     """
 
-    decoder: Any = None
+    decoder: Any = dataclasses.field(default=None, repr=False)
     batch: int | None = None
-    key: Any = None
+    key: Any = dataclasses.field(default=None, repr=False)
 
     coordinates: ClassVar[Literal["primal"] | None] = None
 
