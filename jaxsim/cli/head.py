@@ -6,6 +6,7 @@ import math
 import shlex
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -139,8 +140,7 @@ def _show(found: "Heads", sets: dict[str, Any], batch: int | None) -> None:
     console, several = Console(), len(found.pairs) > 1
     train, test = next(iter(sets.values()))
     n, T, d = train.shape
-    held = f", {test.shape[0]} or so to test" if several and test is not None else ""
-    held = f", {test.shape[0]} to test" if not several and test is not None else held
+    held = "" if test is None else f", {_range(len(t.labels) for _, t in sets.values())} to test"
     what = f"{len(found.pairs)} pairs" if several else found.pairs[0]
     of = "all sequences" if batch is None else f"batches of {batch}"
     lanes = found.saturated.shape[2]
@@ -162,13 +162,18 @@ def _show(found: "Heads", sets: dict[str, Any], batch: int | None) -> None:
     grid.add_row("time", *(f"{seconds:.1f} s" for seconds in found.seconds.sum(0)))
     console.print(grid)
     console.print(
-        "At the last step: mean, and its 95% interval, over "
-        + ("pairs, of means over starts. lowest pair: its test accuracy.\n" if several else "starts.\n")
-        + "accuracy: share of sequences with y f(x) > 0. error: distance of W/‖W‖ from the\n"
+        ("Over pairs, of means over starts" if several else "Over starts")
+        + ": mean at the last step and its 95% interval.\n"
+        "accuracy: share of sequences with y f(x) > 0. error: distance of W/‖W‖ from the\n"
         "att-SVM of the tokens that attention prefers, and of u/‖u‖ from the hard-margin\n"
         "classifier of these tokens. attention: largest weight, mean over sequences.",
         style="dim", highlight=False, soft_wrap=True,
     )  # fmt: skip
+
+
+def _range(numbers: Iterable[int]) -> str:
+    few = sorted(set(numbers))
+    return f"{few[0]}" if len(few) == 1 else f"{few[0]} to {few[-1]}"
 
 
 def _interval(decimals: int, mean: float, *bounds: float) -> str:
