@@ -67,6 +67,8 @@ def _one_dtype(dtype):
     row("jaxsim ngd, 1 lane", throughput.rate("ngd", dtype, 1, 100_000, 3))
     for d in (16, 4096):
         row(f"jaxsim ngd, d={d}, 10,000 lanes", throughput.rate("ngd", dtype, 10_000, 2000, 3, throughput.problem(d=d)))
+    for name, train in throughput.MODELS.items():
+        row(f"jaxsim ngd, {name}", throughput.rate("ngd", dtype, 10_000, 1000, 3, None, "saturated", train))
     large = throughput.problem(n=200, T=16, d=64)
     row("jaxsim ngd, n=200 T=16 d=64, 500 lanes", throughput.rate("ngd", dtype, 500, 100, 3, large, "saturated"))
     row("NumPy batch, logits, unscaled", numpy_batch.rate(throughput.problem(), real))

@@ -34,7 +34,15 @@ def records(steps):
     return np.unique(np.geomspace(1, steps, 20).astype(int)).tolist()
 
 
-def rate(rule, dtype, lanes, steps, repeats=5, which=None, limits="all"):
+MODELS = {
+    "minibatches of 3": jaxsim.train.Weights(3, jax.random.key(3)),
+    "W and u": jaxsim.train.Joint(),
+    "W and u, minibatches of 3": jaxsim.train.Joint(batch=3, key=jax.random.key(3)),
+    **{f"K and Q, width {m}": jaxsim.train.KeyQuery(m, nuclear=False) for m in (1, 2, 4, 10)},
+}
+
+
+def rate(rule, dtype, lanes, steps, repeats=5, which=None, limits="all", train=None):
     """Lane-steps per second of `simulate` on one problem."""
     data = which if which is not None else problem()
 
@@ -42,6 +50,7 @@ def rate(rule, dtype, lanes, steps, repeats=5, which=None, limits="all"):
         jaxsim.simulate(
             data, RULES[rule], jaxsim.init.Gaussian(0.5), key=jax.random.key(0), lanes=lanes, steps=steps,
             record=records(steps), dtype=dtype, limits=limits,  # type: ignore[arg-type]
+            train=jaxsim.train.Weights() if train is None else train,
         )  # fmt: skip
 
     return lanes * steps / median_seconds(go, repeats)

@@ -9,6 +9,7 @@
 from jaxsim import basins, data, init, rules, storage, study, train
 from jaxsim.analysis import Thresholds, attractors, conditions, predict
 from jaxsim.driver import compilations
+from jaxsim.head import Heads, heads
 from jaxsim.margin import MarginSolver, MaxMargin, max_margin
 from jaxsim.model import losses
 from jaxsim.normed import NormedMargin
@@ -20,6 +21,7 @@ from jaxsim.study import open_study
 __version__ = "0.1.0"
 
 __all__ = [
+    "Heads",
     "LinearRun",
     "MarginSolver",
     "MaxMargin",
@@ -34,6 +36,7 @@ __all__ = [
     "conditions",
     "data",
     "geometry",
+    "heads",
     "init",
     "losses",
     "max_margin",

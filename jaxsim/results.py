@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     import matplotlib.axes
     import pandas
 
+# Of `Run.more`, what is one number per lane and recorded step.
+MORE_CURVES = (
+    "log10_loss", "decoder_norm", "decoder_direction_error", "decoder_margin_gap", "effective_rank",
+    "nuclear_direction_error",
+)  # fmt: skip
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Run:
@@ -209,12 +215,18 @@ class Run:
             "median_log10_attention_gap": _median(self.log10_attention_gap[self.finite, -1]),
             "median_log10_grad_norm": _median(self.log10_grad_norm[self.finite, -1]),
             "median_norm": _median(self.norm[self.finite, -1]),
+            "median_more": {name: _median(values[self.finite, -1]) for name, values in self.more_curves.items()},
             "rate": {name: _known(value) for name, value in dataclasses.asdict(self.rate(law)).items()},
             "distinct_selections": len(self.selections),
             "report": {name: float(np.nansum(values)) for name, values in self.report.items()},
             "nonfinite": [{"lane": int(i), "first_recorded_step": int(self.nonfinite_step[i])} for i in bad[:20]],
             "seconds": self.settings.get("seconds"),
         }
+
+    @property
+    def more_curves(self) -> dict[str, Float[np.ndarray, "lanes R"]]:
+        """What training more than W adds at every recorded step."""
+        return {name: self.more[name] for name in MORE_CURVES if name in self.more}
 
     def to_pandas(self) -> "pandas.DataFrame":
         """One row per lane: verdicts, selection, and the final values of everything recorded."""
@@ -229,6 +241,7 @@ class Run:
         }
         for name in ("direction_error", "log10_attention_gap", "log10_grad_norm", "log10_gap", "norm"):
             columns[name] = getattr(self, name)[:, -1]
+        columns |= {name: values[:, -1] for name, values in self.more_curves.items()}
         columns["start_norm"] = np.sqrt((self.start**2).sum(1) + self.outside)
         columns["nonfinite_step"] = self.nonfinite_step
         return pd.DataFrame(columns | self.report)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxsim.data.files import save as save_problem
+from jaxsim.head import Heads
 from jaxsim.results import Run
 
 if TYPE_CHECKING:
@@ -24,17 +25,18 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 @contextlib.contextmanager
-def claim(path: str | os.PathLike | None) -> Iterator[Path]:
+def claim(path: str | os.PathLike | None, kind: str = "run") -> Iterator[Path]:
     """Make the results folder before the work starts, so that no other run can take it and nothing is lost at the end.
 
     Args:
-        path: a new or empty folder; None for the next free jaxsim-run-NNN here.
+        path: a new or empty folder; None for the next free jaxsim-KIND-NNN here.
+        kind: what the folder is for.
 
     Raises:
         ValueError: where the folder is not empty, is a file or cannot be made. If the work fails, a folder that was
             made here and is still empty is removed.
     """
-    folder, made = _make(path)
+    folder, made = _make(path, kind)
     try:
         yield folder
     except BaseException:
@@ -43,13 +45,13 @@ def claim(path: str | os.PathLike | None) -> Iterator[Path]:
         raise
 
 
-def _make(path: str | os.PathLike | None) -> tuple[Path, bool]:
+def _make(path: str | os.PathLike | None, kind: str) -> tuple[Path, bool]:
     try:
         if path is None:
             for k in itertools.count(1):
                 with contextlib.suppress(FileExistsError):
-                    Path(f"jaxsim-run-{k:03d}").mkdir()
-                    return Path(f"jaxsim-run-{k:03d}"), True
+                    Path(f"jaxsim-{kind}-{k:03d}").mkdir()
+                    return Path(f"jaxsim-{kind}-{k:03d}"), True
         folder = Path(path)  # type: ignore[arg-type]
         if folder.is_dir():
             if any(folder.iterdir()):
@@ -117,10 +119,7 @@ def write(folder: Path, groups: Mapping[str, Sequence[Run]], settings: Mapping[s
     from jaxsim import plot
 
     summary = {name: [run.summary() for run in runs] for name, runs in groups.items()}
-    for name, content in (("settings", settings), ("environment", environment()), ("summary", summary)):
-        (folder / f"{name}.json").write_text(
-            json.dumps(content, indent=2, default=str, allow_nan=False) + "\n", encoding="utf-8"
-        )
+    _write_json(folder, settings=settings, environment=environment(), summary=summary)
     everything = [(name, run) for name, runs in groups.items() for run in runs]
     _stack(everything, Run.to_pandas).to_parquet(folder / "lanes.parquet", index=False)
     _stack(everything, curves).to_parquet(folder / "curves.parquet", index=False)
@@ -133,13 +132,35 @@ def write(folder: Path, groups: Mapping[str, Sequence[Run]], settings: Mapping[s
     plot.overview(groups).savefig(folder / "figure.png", dpi=120)
 
 
+def write_heads(folder: Path, found: Heads, settings: Mapping[str, Any]) -> None:
+    """Write a `Heads`: settings, environment, one row per pair, rule and lane, curves and a figure.
+
+    Args:
+        folder: an empty folder, such as `claim` makes.
+        found: what `heads` returned.
+        settings: the command's options.
+    """
+    from jaxsim import plot
+
+    _write_json(folder, settings=settings, environment=environment())
+    found.to_pandas().to_parquet(folder / "lanes.parquet", index=False)
+    found.curves_table().to_parquet(folder / "curves.parquet", index=False)
+    plot.heads(found).savefig(folder / "figure.png", dpi=120)
+
+
+def _write_json(folder: Path, **contents: Any) -> None:
+    for name, content in contents.items():
+        (folder / f"{name}.json").write_text(
+            json.dumps(content, indent=2, default=str, allow_nan=False) + "\n", encoding="utf-8"
+        )
+
+
 def curves(run: Run) -> "pandas.DataFrame":
     """Quantiles over lanes of each recorded quantity at each recorded step, over the lanes where it is finite."""
     import pandas as pd
 
     rows = []
-    for quantity in CURVES:
-        values = getattr(run, quantity)
+    for quantity, values in ({name: getattr(run, name) for name in CURVES} | run.more_curves).items():
         for r, step in enumerate(run.steps):
             sound = values[np.isfinite(values[:, r]), r]
             points = np.quantile(sound, QUANTILES) if len(sound) else np.full(len(QUANTILES), np.nan)

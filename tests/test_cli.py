@@ -53,6 +53,23 @@ def test_every_family_file_law_and_dtype(tmp_path):
     assert run.settings["dtype"] == "float32" and run.lanes == 8
 
 
+@pytest.mark.parametrize(
+    ("options", "column", "word"),
+    [
+        (["--train", "joint", "--batch", "2", "--rule", "adam=0.1"], "decoder_norm", "‖u‖"),
+        (["--train", "key-query", "--width", "2", "--nuclear"], "nuclear_direction_error", "error, nuclear"),
+    ],
+)
+def test_more_than_W_may_be_trained(options, column, word, tmp_path):
+    data = ["--data", "unit-sphere", "--n", 3, "-T", 3, "-d", 4, "--lanes", 8, "--steps", 20, "--rule", "ngd=0.1"]
+    done = command("run", *data, *options, "--out", "res", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert word in done.stdout
+    assert pd.read_parquet(tmp_path / "res" / "lanes.parquet")[column].notna().all()
+    assert column in set(pd.read_parquet(tmp_path / "res" / "curves.parquet")["quantity"])
+    assert json.loads((tmp_path / "res" / "settings.json").read_text())["train"] == options[1]
+
+
 BAD = [
     (["--data", "letters"], "data: expected digits, signal-noise"),
     (["--data", "absent.npz"], "data: expected a readable .npz file"),
@@ -80,26 +97,40 @@ BAD = [
         ["--data", "unit-sphere", "--classes", "1,2"],
         "--classes: has no meaning for --data unit-sphere, which takes --n",
     ),
+    (["--train", "all"], "train: expected weights, joint, key-query; got 'all'"),
+    (["--width", "2"], "--width: has no meaning for --train weights"),
+    (["--train", "joint", "--nuclear"], "--nuclear: has no meaning for --train joint"),
+    (["--train", "key-query", "--batch", "2"], "--batch: has no meaning for --train key-query"),
+    (["--train", "key-query", "--width", "0"], "width: expected at least 1; got 0"),
+    (["--train", "key-query", "--init", "zero", "--lanes", "1"], "init: expected jaxsim.init.Gaussian"),
+    (["--train", "key-query", "--rule", "adam=0.1"], "acts on the matrix W"),
+    (["--train", "joint", "--loss", "linear"], "loss: joint training needs a loss whose infimum is 0"),
+    (["--batch", "21"], "batch: expected at most n = 20 sequences; got 21"),
     (["--memory", "0"], "memory: expected at least 1"),
     (["--out", "full"], "out: expected a new or empty folder"),
 ]
 
 
-@pytest.mark.parametrize(("arguments", "message"), BAD)
-def test_bad_input_is_explained_and_nothing_is_written(arguments, message, tmp_path, capsys, monkeypatch):
-    """In this process, to keep it quick; one case below goes through a shell."""
+def refused(name, arguments, message, capsys, monkeypatch):
+    """The command ends with exit code 2 and this message."""
     from jaxsim import cli
 
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "precious").write_text("x")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["jaxsim", "run", "--cores", "2", *SMALL, *arguments])
+    monkeypatch.setattr(sys, "argv", ["jaxsim", name, *arguments])
     monkeypatch.setattr("jax.config.update", lambda *_: None)  # this process has its configuration already
-    before = sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*"))
     with pytest.raises(SystemExit) as stop:
         cli.main()
     assert stop.value.code == 2
     assert message in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD)
+def test_bad_input_is_explained_and_nothing_is_written(arguments, message, tmp_path, capsys, monkeypatch):
+    """In this process, to keep it quick; one case below goes through a shell."""
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "precious").write_text("x")
+    monkeypatch.chdir(tmp_path)
+    before = sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*"))
+    refused("run", ["--cores", "2", *SMALL, *arguments], message, capsys, monkeypatch)
     assert sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*")) == before
 
 
@@ -151,3 +182,16 @@ def test_geometry_prints_its_table(tmp_path):
     for word in ("unit-sphere: n=4, T=5, d=6; 2 lanes, 300 steps", "nuclear", "SignDescent 0.02", "Mirror 0.1, p=3.0"):
         assert word in done.stdout, word
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data", "digits", "-d", "7"], "--dim: has no meaning for --data digits, which takes --n,"),
+        (["--data", "digits", "-T", "3"], "--tokens: has no meaning for --data digits"),
+        (["--data", "some.npz", "--n", "3"], "--n: has no meaning for --data some.npz"),
+        (["--data", "orthonormal", "-d", "7"], "d: expected at least n·T = 20"),
+    ],
+)
+def test_geometry_refuses_what_it_would_ignore(arguments, message, capsys, monkeypatch):
+    refused("geometry", arguments, message, capsys, monkeypatch)

@@ -9,6 +9,7 @@ from test_models_reference import load, problem_of, relative
 
 import jaxsim
 from jaxsim import init, rules, train
+from jaxsim.model.minibatch import members
 
 KEY = jax.random.key(0)
 REFERENCE = {
@@ -36,6 +37,34 @@ def test_trajectory_matches_high_precision(name, dtype, tolerance, coordinates):
         np.testing.assert_allclose(run.more["log10_loss"][0], case["log10_loss"], rtol=1e-10, atol=1e-9)
         whole = np.log10((10.0 ** (case["log10_norms"] - case["log10_norms"].max(1, keepdims=True)) ** 1) ** 2 @ [1, 1])
         np.testing.assert_allclose(run.log10_grad_norm[0], whole / 2 + case["log10_norms"].max(1), rtol=1e-9, atol=1e-8)
+
+
+def follow(name, rule, dtype, coordinates, **how):
+    """Logits, final decoder and log10 loss against the case, largest relative errors; the log in digits."""
+    case = load(name)
+    run = jaxsim.simulate(
+        problem_of(case), rule, init.Given(case["W0"]), key=KEY, lanes=2, steps=int(case["steps"][-1]),
+        record=case["steps"].tolist(), train=train.Joint(**how), keep=("logits",), dtype=dtype, coordinates=coordinates,
+    )  # fmt: skip
+    logits = run.logits[1].reshape(len(case["steps"]), -1)
+    loss = np.abs(run.more["log10_loss"][0] - case["log10_loss"]).max()
+    return relative(logits, case["logits"]), relative(run.more["decoder"][:1], case["decoder"][-1:]), loss
+
+
+@pytest.mark.parametrize("coordinates", ["dual", "primal", "full"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-11), ("float32", 5e-6)])
+def test_batches_match_high_precision(dtype, tolerance, coordinates):
+    case, order = load("joint_batch"), jax.random.key(9)
+    shown = [members(order, jnp.asarray(k), 3, 2) for k in range(12)]
+    np.testing.assert_array_equal(shown, case["batches"][:12])
+    errors = follow("joint_batch", rules.NGD(0.5), dtype, coordinates, batch=2, key=order)
+    assert max(errors[:2]) < tolerance and errors[2] < (1e-9 if dtype == "float64" else 1e-3)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-11), ("float32", 5e-6)])
+def test_adam_on_both_blocks_matches_high_precision(dtype, tolerance):
+    errors = follow("joint_adam", rules.Adam(0.5), dtype, None)
+    assert max(errors[:2]) < tolerance and errors[2] < (1e-9 if dtype == "float64" else 1e-3)
 
 
 def data(n=4, T=3, d=12, seed=0):
@@ -103,6 +132,27 @@ def test_masks_and_shallow_autodiff():
     np.testing.assert_allclose(run.more["log10_loss"][0, -1], np.log10(loss(W, u)), rtol=1e-10)
 
 
+def test_a_batch_of_all_is_full_descent_and_rules_of_blocks_choose_the_coordinates():
+    options = dict(key=KEY, lanes=2, steps=100)
+    both = rules.PerBlock(rules.Adam(0.1), rules.Polyak(max_step=1.0))
+    assert both.coordinates == "full" and rules.PerBlock(rules.NGD(1), rules.Spectral(1)).coordinates == "primal"
+    one, two = (
+        jaxsim.simulate(data(), both, init.Gaussian(0.3), train=how, **options)
+        for how in (train.Joint(), train.Joint(batch=4, key=KEY))
+    )
+    assert one.settings["coordinates"] == "full"
+    np.testing.assert_allclose(one.final_logits, two.final_logits, rtol=1e-9, atol=1e-9)
+
+
+def test_spectral_steps_of_a_decoder_are_normalised_ones():
+    options = dict(key=KEY, lanes=2, steps=100, train=train.Joint(), coordinates="primal")
+    one, two = (
+        jaxsim.simulate(data(), rules.PerBlock(rules.NGD(0.1), rule), init.Gaussian(0.3), **options)
+        for rule in (rules.Spectral(0.1), rules.NGD(0.1))
+    )
+    np.testing.assert_allclose(one.final_logits, two.final_logits, rtol=1e-9, atol=1e-9)
+
+
 def test_the_decoder_limit_is_the_hard_margin_classifier():
     cp = pytest.importorskip("cvxpy")
     from jaxsim.margin import classifier
@@ -131,6 +181,9 @@ def test_results_survive_saving(tmp_path):
         (dict(train=train.Joint(np.zeros(3))), r"decoder: expected shape \(d,\) = \(12,\); got \(3,\)"),
         (dict(train=train.Joint(), loss="linear"), "loss: joint training needs a loss whose infimum is 0"),
         (dict(rule=rules.PerBlock(rules.NGD(0.1))), "rule: PerBlock has 1 rules; expected one per block, 2"),
+        (dict(train=train.Joint(batch=5, key=KEY)), "batch: expected at most n = 4 sequences; got 5"),
+        (dict(train=train.Joint(batch=2)), "key: expected a JAX key for the order of batches; got None"),
+        (dict(rule=rules.PerBlock(rules.Adam(0.1), rules.GD(0.1)), coordinates="dual"), "runs in full coordinates"),
         (dict(train="both"), "train: expected what to train, such as jaxsim.train.Joint()"),
     ],
 )

@@ -21,7 +21,7 @@ LAYERS = [
     {"analysis"},
     {"results"},
     {"simulation"},
-    {"train"},
+    {"train", "head"},
     {"basins"},
     {"plot"},
     {"storage"},

@@ -81,3 +81,10 @@ def test_new_problems_do_not_compile_again():
 def test_bad_input(batch, law, message):
     with pytest.raises(ValueError, match=message):
         jaxsim.simulate_many(batch(), rules.NGD(0.1), law, key=KEY, lanes=1, steps=1)
+
+
+@pytest.mark.parametrize("how", [jaxsim.train.Joint(), jaxsim.train.KeyQuery(2), jaxsim.train.Weights(2, KEY)])
+def test_only_W_on_all_sequences_is_trained(how):
+    batch = problems(2)
+    with pytest.raises(ValueError, match="train: simulate_many trains W alone, on all sequences; .* Use simulate"):
+        jaxsim.simulate_many(batch, rules.NGD(0.1), init.Zero(), key=KEY, lanes=1, steps=1, train=how)

@@ -57,4 +57,5 @@ def test_momentum(name, dtype, tolerance, coordinates):
 def test_the_cases_are_deeper_than_autodiff_reaches():
     assert load("normalised_momentum")["log10_norms"][-1, 0] < -80
     assert load("joint_ngd")["log10_norms"][-1].min() < -320
+    assert load("joint_batch")["log10_norms"][-1].min() < -200
     assert load("kq_ngd")["log10_norms"][-1].min() < -320

@@ -6,7 +6,7 @@ import pandas
 import pytest
 
 import jaxsim
-from jaxsim import init, rules, storage
+from jaxsim import init, rules, storage, train
 from jaxsim.analysis import VERDICTS, Sketch
 
 KEY = jax.random.key(5)
@@ -96,3 +96,17 @@ def test_unknown_curve_and_quantile(pair):
         pair[1].quantile("norm", 0.5)
     with pytest.raises(ValueError, match="q: expected a number from 0 to 1; got 2"):
         pair[1].quantile("log10_norm", 2)
+
+
+@pytest.mark.parametrize("how", [train.Joint(batch=2, key=jax.random.key(3)), train.KeyQuery(2)], ids=["joint", "kq"])
+def test_more_than_W_may_be_trained(problem, how):
+    options = dict(key=jax.random.key(0), lanes=40, steps=300, train=how)
+    run = jaxsim.simulate(problem, rules.NGD(0.3), init.Gaussian(0.3), **options)
+    found = jaxsim.survey(problem, rules.NGD(0.3), init.Gaussian(0.3), chunk_bytes=2**14, **options)
+    assert {name: p.count for name, p in found.fractions().items()} == {
+        name: p.count for name, p in run.fractions().items()
+    }
+    name = "decoder_norm" if isinstance(how, train.Joint) else "nuclear_direction_error"
+    wanted = np.quantile(run.more[name][:, -1], 0.5, method="inverted_cdf")
+    assert abs(found.quantile(name, 0.5)[-1] - wanted) < 0.006 * wanted
+    assert name in run.to_pandas()

@@ -1,6 +1,7 @@
 """Holding runs against their limits: the att-SVM solution of each lane's own selection."""
 
 import dataclasses
+import functools
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -23,10 +24,14 @@ class Limits:
     all_lanes: bool = True
 
     def __post_init__(self):
-        self._solver = MarginSolver(self.problem)
         self._number: dict[tuple[int, ...], int] = {}
         self.solutions: list[MaxMargin] = []
         self.units: list[np.ndarray] = []
+
+    @functools.cached_property
+    def _solver(self) -> MarginSolver:
+        """Made when first needed: in high dimensions that takes longer than a run."""
+        return MarginSolver(self.problem)
 
     def number(
         self, selections: Int[np.ndarray, "lanes n"], needed: Bool[np.ndarray, " lanes"]

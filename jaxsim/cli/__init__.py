@@ -1,4 +1,4 @@
-"""The command line: `jaxsim run`, `geometry`, `basin` and `study`."""
+"""The command line: `jaxsim run`, `head`, `geometry`, `basin` and `study`."""
 
 import sys
 from typing import Annotated
@@ -8,6 +8,7 @@ from rich.console import Console
 
 from jaxsim.cli.basin import basin
 from jaxsim.cli.geometry import geometry
+from jaxsim.cli.head import head
 from jaxsim.cli.run import run
 from jaxsim.cli.study import app as study
 
@@ -22,6 +23,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.command()(run)
+app.command()(head)
 app.command()(geometry)
 app.command()(basin)
 app.add_typer(study)

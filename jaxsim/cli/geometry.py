@@ -8,16 +8,17 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxsim._check import whole_number
-from jaxsim.cli.run import DATA_HELP, _cores, _problems
+from jaxsim.cli.run import DATA, _cores, _problems
 
+SIZES = {"n": 4, "T": 5, "d": 6}
 NORMS = (("frobenius", None), ("nuclear", None), ("spectral", None), ("l1", None), ("linf", None), ("lp", 3.0))
 
 
 def geometry(
-    data: Annotated[str, typer.Option(help=DATA_HELP)] = "unit-sphere",
-    n: Annotated[int, typer.Option(help="Sequences, for random families.")] = 4,
-    tokens: Annotated[int, typer.Option("--tokens", "-T", help="Tokens per sequence, for random families.")] = 5,
-    dim: Annotated[int, typer.Option("--dim", "-d", help="Embedding dimension, for random families.")] = 6,
+    data: Annotated[str, typer.Option(help=f"Problem: {DATA}.")] = "unit-sphere",
+    n: Annotated[int | None, typer.Option(help="Sequences; for digits, images (random families: 4).")] = None,
+    tokens: Annotated[int | None, typer.Option("--tokens", "-T", help="Tokens per sequence (5).")] = None,
+    dim: Annotated[int | None, typer.Option("--dim", "-d", help="Embedding dimension (6).")] = None,
     steps: Annotated[int, typer.Option(help="Number of updates.")] = 20_000,
     lanes: Annotated[int, typer.Option(help="Runs per rule, from W_0 with entries N(0, 0.01²).")] = 8,
     seed: Annotated[int, typer.Option(help="Seed of the problem and of the starts.")] = 0,
@@ -31,7 +32,9 @@ def geometry(
     from jaxsim.simulation import geometry as study
 
     began = time.perf_counter()
-    given = {"n": n, "T": tokens, "d": dim} if data in ("unit-sphere", "orthonormal", "signal-noise") else {}
+    given = {name: value for name, value in {"n": n, "T": tokens, "d": dim}.items() if value is not None}
+    if data in ("unit-sphere", "orthonormal", "signal-noise"):
+        given = SIZES | given
     chosen = [
         rules.NGD(0.1),
         rules.NormalisedMomentum(0.1),

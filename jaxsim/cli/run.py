@@ -31,6 +31,9 @@ POSITIONS_HELP = "digits: one-hot positions appended to tokens: none, one-hot or
 INIT_HELP = "Law of W_0: gaussian, sphere, zero, or a FILE.npy with (d, d) or (lanes, d, d)."
 SCALE_HELP = "gaussian: standard deviation of an entry; sphere: Frobenius radius (default: 3)."
 LANES_HELP = "Number of initialisations, called lanes (default: 4096, or as many as the file of --init has)."
+TRAIN_HELP = "What is trained: weights (W), joint (W and the decoder) or key-query (W = K Qᵀ; --scale is that of K, Q)."
+WIDTH_HELP = "key-query: inner width m of K and Q (default: the smaller side of W)."
+NUCLEAR_HELP = "key-query: also hold W against the nuclear-norm att-SVM of every selection."
 LANES = 4096
 SCALE = 3.0
 
@@ -47,6 +50,10 @@ def run(
     rule: Annotated[list[str] | None, _Dynamics(help=RULES_HELP)] = None,
     max_step: Annotated[float, _Dynamics(help="polyak: bound on the Frobenius norm of a step.")] = 1000.0,
     loss: Annotated[str, _Dynamics(help="logistic, exponential or linear.")] = "logistic",
+    train: Annotated[str, _Dynamics(help=TRAIN_HELP)] = "weights",
+    width: Annotated[int | None, _Dynamics(help=WIDTH_HELP)] = None,
+    nuclear: Annotated[bool, _Dynamics("--nuclear", help=NUCLEAR_HELP)] = False,
+    batch: Annotated[int | None, _Dynamics(help="weights, joint: sequences per step (default: all).")] = None,
     steps: Annotated[int, _Dynamics(help="Horizon: number of updates.")] = 2000,
     init: Annotated[str, _Start(help=INIT_HELP)] = "gaussian",
     scale: Annotated[float | None, _Start(help=SCALE_HELP)] = None,
@@ -88,8 +95,10 @@ def run(
     problems = _problems(data, {k: v for k, v in given.items() if v is not None}, seed)
     rules = _rules(rule or [f"gd={1000 if data == 'digits' else 1}", "ngd=0.5", "polyak=1"], max_step)
     law, count = _law(init, scale, lanes)
-    for problem in problems.values():
-        check(problem, law, count, steps, loss)
+    trained = {}
+    for name, problem in problems.items():
+        trained[name] = _train(train, width, nuclear, batch, seed, problem)
+        check(problem, law, count, steps, loss, trained[name])
     whole_number("memory", memory)
     settings = {**options, "lanes": count, "rule": [repr(r) for r in rules], "init": repr(law)}
     settings["command"] = shlex.join(["jaxsim", *sys.argv[1:]])
@@ -106,6 +115,7 @@ def run(
                         key=jax.random.key(seed),
                         lanes=count,
                         steps=steps,
+                        train=trained[name],
                         loss=loss,  # type: ignore[arg-type]
                         dtype=dtype,
                         chunk_bytes=memory * 2**20,
@@ -173,6 +183,24 @@ def _refuse(data: str, given: dict[str, Any], takes: tuple[str, ...]) -> None:
         if name not in takes:
             options = ", ".join(f"--{flags.get(t, t)}" for t in takes) or "no further options"
             raise ValueError(f"--{flags.get(name, name)}: has no meaning for --data {data}, which takes {options}")
+
+
+def _train(what: str, width: int | None, nuclear: bool, batch: int | None, seed: int, problem: Any) -> Any:
+    """What is trained; ValueError where an option has no meaning for it."""
+    import jax
+
+    from jaxsim import train
+
+    kinds = {"weights": train.Weights, "joint": train.Joint, "key-query": train.KeyQuery}
+    if what not in kinds:
+        raise ValueError(f"train: expected {', '.join(kinds)}; got {what!r}")
+    foreign = {"batch": batch is not None} if what == "key-query" else {"width": width is not None, "nuclear": nuclear}
+    for name, given in foreign.items():
+        if given:
+            raise ValueError(f"--{name}: has no meaning for --train {what}")
+    if what == "key-query":
+        return train.KeyQuery(min(problem.weights) if width is None else width, nuclear)
+    return kinds[what](batch=batch, key=jax.random.fold_in(jax.random.key(seed), 2**32 - 2))
 
 
 def _rules(texts: list[str], max_step: float) -> list[Any]:

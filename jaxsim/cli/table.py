@@ -12,12 +12,19 @@ from jaxsim.analysis import VERDICTS, Proportion
 from jaxsim.margin import max_margin
 from jaxsim.results import Run
 
+MORE = {
+    "log10_loss": "log10 L",
+    "decoder_norm": "‖u‖",
+    "decoder_direction_error": "error of u",
+    "effective_rank": "effective rank",
+    "nuclear_direction_error": "error, nuclear",
+}
 COLUMNS = 3  # rules side by side in 80 characters
 
 
 @contextlib.contextmanager
-def progress(total: int) -> Iterator[Callable[[int, str | None], None]]:
-    """A progress line on stderr, counted in lanes; plain lines where stderr is not a terminal."""
+def progress(total: int, unit: str = "lanes") -> Iterator[Callable[[int, str | None], None]]:
+    """A progress line on stderr, counted in lanes or what `unit` says; plain lines where stderr is not a terminal."""
     console = Console(stderr=True)
     if not console.is_terminal:
 
@@ -30,7 +37,7 @@ def progress(total: int) -> Iterator[Callable[[int, str | None], None]]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=20),
-        TextColumn("{task.completed:,.0f}/{task.total:,.0f} lanes"),
+        TextColumn("{task.completed:,.0f}/{task.total:,.0f} " + unit),
     )
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True) as bar:
         task = bar.add_task("starting", total=total)
@@ -73,6 +80,9 @@ def _grid(runs: Sequence[Run]) -> Table:
         grid.add_row(f"error, {verdict}", *(_number(s["median_direction_error"][verdict]) for s in summaries))
     grid.add_row("log10(1 - φ)", *(_number(s["median_log10_attention_gap"]) for s in summaries))
     grid.add_row("‖W‖", *(_number(s["median_norm"]) for s in summaries))
+    for name, title in MORE.items():
+        if name in runs[0].more:
+            grid.add_row(title, *(_number(s["median_more"][name]) for s in summaries))
     rates = [_rate(s["rate"]) for s in summaries]
     grid.add_row("rate", *(slope for slope, _ in rates))
     grid.add_row("rate, interval", *(interval for _, interval in rates))

@@ -5,6 +5,7 @@ import zipfile
 
 import numpy as np
 
+from jaxsim.data.digits import ridge_decoder
 from jaxsim.problem import Problem
 
 REQUIRED = ("tokens", "queries", "labels", "decoder")
@@ -20,19 +21,63 @@ def load(path: str | os.PathLike) -> Problem:
     Raises:
         ValueError: where the file cannot be read, or names are missing (the message lists them).
     """
+    arrays = _arrays(path, (*REQUIRED, "mask", "keys"))
+    _require(path, arrays, REQUIRED)
+    return Problem(**arrays)
+
+
+def load_split(path: str | os.PathLike) -> tuple[Problem, Problem | None]:
+    """Read training and test sequences for a head whose decoder is trained.
+
+    Args:
+        path: the file. Needed: tokens (n, T, d), queries (n, e) or integer indices (n,), labels (n,). Optional:
+            mask (n, T); test_tokens, test_queries, test_labels and test_mask, where n and T may differ; decoder (d,),
+            by default the ridge regression of the labels on the mean training tokens.
+
+    Returns:
+        The training set, and the test set or None.
+
+    Raises:
+        ValueError: where the file cannot be read, names are missing, or the two sets have other dimensions.
+    """
+    names = ("tokens", "queries", "labels", "mask")
+    arrays = _arrays(path, (*names, *(f"test_{name}" for name in names), "decoder"))
+    _require(path, arrays, names[:3])
+    decoder = arrays.pop("decoder", None)
+    tests = {name[5:]: arrays.pop(name) for name in list(arrays) if name.startswith("test_")}
+    if decoder is None:
+        # Any decoder will do for the check of the arrays, on which the regression may then rely.
+        known = Problem(**arrays, decoder=np.random.default_rng(0).standard_normal(np.shape(arrays["tokens"])[-1:]))
+        decoder = ridge_decoder(known.tokens, known.labels, mask=known.visible)
+    train = Problem(**arrays, decoder=decoder)
+    if not tests:
+        return train, None
+    _require(path, {f"test_{name}": value for name, value in tests.items()}, tuple(f"test_{n}" for n in names[:3]))
+    try:
+        test = Problem(**tests, decoder=decoder)
+    except ValueError as error:
+        raise ValueError(f"test set: {error}") from error
+    if test.weights != train.weights:
+        raise ValueError(f"test set: expected weights of shape {train.weights} as in training; got {test.weights}")
+    return train, test
+
+
+def _arrays(path: str | os.PathLike, wanted: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Those of the wanted arrays that the file has."""
     try:
         content = np.load(path, allow_pickle=False)
         if not isinstance(content, np.lib.npyio.NpzFile):
             raise ValueError("it holds a single array")
         with content as archive:
-            names = [name for name in (*REQUIRED, "mask", "keys") if name in archive.files]
-            arrays = {name: archive[name] for name in names}
+            return {name: archive[name] for name in wanted if name in archive.files}
     except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
         raise ValueError(f"data: expected a readable .npz file at {os.fspath(path)!r}; {error}") from error
-    missing = [name for name in REQUIRED if name not in arrays]
+
+
+def _require(path: str | os.PathLike, arrays: dict[str, np.ndarray], needed: tuple[str, ...]) -> None:
+    missing = [name for name in needed if name not in arrays]
     if missing:
-        raise ValueError(f"data: {os.fspath(path)!r} lacks {', '.join(missing)}; expected {', '.join(REQUIRED)}")
-    return Problem(**arrays)
+        raise ValueError(f"data: {os.fspath(path)!r} lacks {', '.join(missing)}; expected {', '.join(needed)}")
 
 
 def save(problem: Problem, path: str | os.PathLike) -> None:

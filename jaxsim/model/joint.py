@@ -3,9 +3,10 @@ r"""Softmax attention whose decoder u is trained with W: two blocks of parameter
     ∇_W L = Σ_it g_it x_it z_iᵀ,   g_it = (1/n) ℓ'(m_i) φ_it (s_it - m_i)
     ∇_u L = Σ_it h_it y_i x_it,    h_it = (1/n) ℓ'(m_i) φ_it
 
-u stays in u_0 + span{y_i x_it}, so it is carried as the scores s_it = y_i uᵀ x_it and coefficients b, with the Gram
-matrix (y_i x_it)·(y_j x_js), just as W is carried as logits and coefficients. Margins grow without bound and ℓ'
-underflows; its logarithm is part of the scale of either gradient. The loss tends to 0, and L* = 0.
+u stays in u_0 + span{y_i x_it} and follows W's coordinates: dual, as the scores s_it = y_i uᵀ x_it and coefficients b
+with the Gram matrix (y_i x_it)·(y_j x_js); primal, on an orthonormal basis of the tokens; full, as u itself. Either way
+it is the weight matrix (d × 1) of one sequence of all tokens. Margins grow without bound and ℓ' underflows; its
+logarithm is part of the scale of either gradient. The loss tends to 0, and L* = 0.
 """
 
 from typing import Any
@@ -15,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from jaxsim._basis import orthonormal_basis
 from jaxsim._tree import pytree, static
 from jaxsim.model.attention import shown
 from jaxsim.model.fold import largest
@@ -22,7 +24,7 @@ from jaxsim.model.frames import Frame
 from jaxsim.model.gradient import Block, Gradient
 from jaxsim.model.losses import Loss, scaled_mean
 from jaxsim.model.softmax import Scores, log_attention_gap, scaled_map
-from jaxsim.model.spaces import Dual, Params, Space, host
+from jaxsim.model.spaces import Dual, Params, Primal, Space, host
 from jaxsim.problem import Problem
 
 Blocks = tuple[Params, ...]
@@ -30,17 +32,18 @@ Blocks = tuple[Params, ...]
 
 @pytree
 class Joint:
-    """The model of one problem with W and u trained. A start vector holds W's, then the scores of u_0."""
+    """The model of one problem with W and u trained. A start vector holds W's numbers, then those of u_0."""
 
     space: Space
-    decoder: Dual
+    decoder: Dual | Primal
     visible: Bool[Array, "n T 1"] | None
     loss: Loss = static()
+    shape: tuple[int, int] = static()
+    own: int = static()  # numbers of a start that are the decoder's
 
     def enter(self, start: Float[Array, "p lanes"]) -> Blocks:
         """Parameters at step 0: W, then u."""
-        N = self.decoder.gram.shape[-1]
-        return self.space.enter(start[:-N]), self.decoder.enter(start[-N:])
+        return self.space.enter(start[: -self.own]), self.decoder.enter(start[-self.own :])
 
     def logits(self, params: Blocks) -> Float[Array, "n T lanes"]:
         """The attention logits; -inf at hidden tokens."""
@@ -48,28 +51,37 @@ class Joint:
 
     def scores(self, params: Blocks) -> Scores:
         """The token scores under the present u; hidden tokens score as the best, and weigh nothing."""
-        s = params[1]["logits"]
+        s = self.decoder.logits(params[1]).reshape(*self.shape, -1)
         best = largest(shown(s, self.visible), 1)
         deficits = best - s if self.visible is None else jnp.where(self.visible, best - s, 0.0)
         return Scores(deficits, best, False)
 
     def gradient(self, params: Blocks, step: Array | None = None) -> Gradient:
         """Both gradients, and L itself as the gap to L* = 0, each with its own scale."""
+        return self.gradient_on(params)
+
+    def gradient_on(self, params: Blocks, batch: Bool[Array, "n 1 1"] | None = None) -> Gradient:
+        """The same for the mean over some of the sequences."""
         scores = self.scores(params)
         phi = scaled_map(self.logits(params), scores)
         margin = scores.best - phi.deficit
         slope, log_slope = self.loss.slope(margin)
-        g, log_scale = phi.pull(slope, log_slope, scores)
+        log_value = self.loss.log_value(margin)
+        share = 1.0
+        if batch is not None:
+            share = len(batch) / batch.sum(dtype=slope.dtype)
+            log_slope, log_value = (jnp.where(batch, x, -jnp.inf) for x in (log_slope, log_value))
+        g, log_scale = phi.pull(share * slope, log_slope, scores)
         direction, norm = self.space.pull(g)
         kappa = jnp.round(largest(log_slope, 0, 1)[0, 0])
-        h = -slope * jnp.exp(log_slope - kappa) / len(scores.best) * phi.attention(scores)
-        raised, raised_norm = self.decoder.pull(h)
-        gap, gap_scale = scaled_mean(self.loss.log_value(margin))
+        h = -share * slope * jnp.exp(log_slope - kappa) / len(scores.best) * phi.attention(scores)
+        raised, raised_norm = self.decoder.pull(h.reshape(1, -1, h.shape[-1]))
+        gap, gap_scale = scaled_mean(log_value)
         blocks = (
             Block(direction, log_scale, norm, self.space.inner),
             Block(raised, kappa, raised_norm, self.decoder.inner),
         )
-        return Gradient(blocks, gap, gap_scale, jnp.zeros_like(gap))
+        return Gradient(blocks, share * gap, gap_scale, jnp.zeros_like(gap))
 
     def observe(self, params: Blocks) -> dict[str, Array]:
         """What is recorded at a step: natural logarithms, and the positions of W and u."""
@@ -83,14 +95,41 @@ class Joint:
         }
 
 
+class DecoderFrame:
+    """The float64 host side of u, in coordinates of the kind that W has."""
+
+    def __init__(self, problem: Problem, kind: str):
+        self.rows = decoder_rows(problem).reshape(-1, problem.shape[2])
+        self._basis: Any = None
+        if kind != "dual":
+            self._basis = np.eye(problem.shape[2]) if kind == "full" else orthonormal_basis(self.rows)
+
+    def space(self, dtype: Any) -> Any:
+        """The device side, its leaves still on the host."""
+        if self._basis is not None:
+            return Primal(*host(dtype, (self.rows @ self._basis)[None], np.ones((1, 1))))
+        gram = self.rows @ self.rows.T
+        given, size = host(dtype, gram, np.sqrt(np.abs(gram).max()))
+        return Dual(given, size, (1, len(gram)))
+
+    def start(self, u: Float[np.ndarray, " d"]) -> Float[np.ndarray, " p"]:
+        """The start vector of a decoder."""
+        return self.rows @ u if self._basis is None else u @ self._basis
+
+    def locate(self, start: Float[np.ndarray, " d"], position: Float[np.ndarray, "... p"]) -> np.ndarray:
+        """Decoders u (…, d) from u_0 and recorded positions."""
+        if self._basis is None:
+            return start + position @ self.rows
+        return (start - self._basis @ (start @ self._basis)) + position @ self._basis.T
+
+
 def joint(problem: Problem, frame: Frame, loss: Loss, dtype: Any) -> Joint:
     """The model of `problem` with its decoder trained."""
-    n, T, _ = problem.shape
-    rows = decoder_rows(problem).reshape(n * T, -1)
-    gram = rows @ rows.T
-    grams, size = host(dtype, gram, np.sqrt(np.abs(gram).max()))
     visible: Any = None if problem.mask is None else problem.mask[:, :, None]
-    return jax.tree.map(jnp.asarray, Joint(frame.space(dtype), Dual(grams, size, (n, T)), visible, loss))
+    decoder = DecoderFrame(problem, frame.kind)
+    own = len(decoder.start(problem.decoder))
+    space = decoder.space(dtype)
+    return jax.tree.map(jnp.asarray, Joint(frame.space(dtype), space, visible, loss, problem.shape[:2], own))
 
 
 def decoder_rows(problem: Problem) -> Float[np.ndarray, "n T d"]:

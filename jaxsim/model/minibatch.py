@@ -10,14 +10,16 @@ from jaxtyping import Array, Bool, Int
 from jaxsim._tree import pytree, static
 from jaxsim.model.attention import Attention, Blocks
 from jaxsim.model.gradient import Gradient
+from jaxsim.model.joint import Joint
 
 
 @pytree
 class Minibatch:
     """A model whose gradient at step k is that of batch k; what is recorded is that of all sequences."""
 
-    model: Attention
+    model: Attention | Joint
     key: Array
+    sequences: int = static()
     size: int = static()
 
     def enter(self, start):
@@ -34,8 +36,8 @@ class Minibatch:
 
     def gradient(self, params: Blocks, step: Int[Array, ""]) -> Gradient:
         """The gradient of the batch of this step, and L_B - L_B*."""
-        n = len(self.model.scores.best)
-        return self.model.gradient_on(params, members(self.key, step, n, self.size)[:, None, None])
+        batch = members(self.key, step, self.sequences, self.size)
+        return self.model.gradient_on(params, batch[:, None, None])
 
 
 def members(key: Array, step: Int[Array, ""], n: int, size: int) -> Bool[Array, " n"]:

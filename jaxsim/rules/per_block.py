@@ -37,6 +37,12 @@ class PerBlock:
     def __repr__(self):
         return f"PerBlock({', '.join(map(repr, self.rules))})"
 
+    @property
+    def coordinates(self):
+        """The strictest that one of the rules needs."""
+        needed = {getattr(rule, "coordinates", None) for rule in self.rules}
+        return next((kind for kind in ("full", "primal") if kind in needed), None)
+
     def init(self, params):
         """Each rule's own memory."""
         if len(params) != len(self.rules):

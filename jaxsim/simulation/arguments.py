@@ -10,13 +10,20 @@ from jaxsim._check import whole_number
 from jaxsim.init import Factors, Fixed, Law
 from jaxsim.model import Loss, named
 from jaxsim.problem import Problem
+from jaxsim.simulation.train import WEIGHTS, Train
 
 LARGEST_SCORE = {"float32": 80.0, "float64": 700.0}  # e^-s stays a normal number
 LARGEST_LANE = 2**32  # lane indices are 32-bit words of fold_in
 
 
 def check(
-    problem: Problem, init: Law | Fixed, lanes: int, steps: int, loss: str | Loss, first: int = 0
+    problem: Problem,
+    init: Law | Fixed,
+    lanes: int,
+    steps: int,
+    loss: str | Loss,
+    train: Train = WEIGHTS,
+    first: int = 0,
 ) -> tuple[int, int]:
     """Lanes and steps as integers, or the ValueError that `simulate` would raise for these arguments."""
     lanes, steps = whole_number("lanes", lanes), whole_number("steps", steps)
@@ -24,6 +31,9 @@ def check(
     if end > LARGEST_LANE:
         raise ValueError(f"lanes: expected first + lanes at most 2^32; got {end}")
     named(loss)
+    if isinstance(train, type) or not hasattr(train, "columns"):
+        raise ValueError(f"train: expected what to train, such as jaxsim.train.Joint(); got {train!r}")
+    train.check(problem, named(loss), init)
     if isinstance(init, Fixed):
         init.check(end, problem.weights)
     return lanes, steps

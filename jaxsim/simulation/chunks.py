@@ -72,7 +72,7 @@ class Work:
         model = self.model()
         starts = self.starts()
         gaps, size = np.diff(self.recorded, prepend=0), self.how.blocks * self.how.width
-        begun = (self.train.start(self.problem, start) for start in starts.over(self.how))
+        begun = (self.train.start(self.problem, self.frame, start) for start in starts.over(self.how))
         chunks = driver.run_chunks(model, as_device(self.rule, self.dtype), begun, gaps, self.how)
         for k, (records, final, report) in enumerate(chunks):
             valid = min(self.lanes - k * size, size)

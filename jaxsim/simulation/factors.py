@@ -53,7 +53,7 @@ class KeyQuery:
         """Two blocks, K and Q."""
         return key_query(problem, frame, loss, dtype, self.width)
 
-    def start(self, problem, start):
+    def start(self, problem, frame, start):
         """As it is."""
         return start
 

@@ -20,6 +20,7 @@ from jaxsim.results import Run
 from jaxsim.rules import Rule
 from jaxsim.simulation.chunks import Work, analyse
 from jaxsim.simulation.one import CHUNK_BYTES, assemble, prepare
+from jaxsim.simulation.train import WEIGHTS, Train, Weights
 
 BLOCK = 256  # lanes that share a block, of several problems
 ALIGNED = 64  # a width that is no multiple of this leaves vectors part empty
@@ -33,6 +34,7 @@ def simulate_many(
     key: jax.Array,
     lanes: int,
     steps: int,
+    train: Train = WEIGHTS,
     record: Sequence[int] | None = None,
     loss: Literal["logistic", "exponential", "linear"] | Loss = "logistic",
     dtype: Any = None,
@@ -51,6 +53,7 @@ def simulate_many(
         key: the JAX key; problem p uses fold_in(key, p).
         lanes: runs per problem.
         steps: number of updates S.
+        train: W alone on all sequences, which is the default; the rest needs `simulate`, problem by problem.
         record: as for `simulate`.
         loss: as for `simulate`.
         dtype: as for `simulate`.
@@ -78,6 +81,10 @@ def simulate_many(
     problems = list(problems)
     if getattr(rule, "coordinates", None) is not None:
         raise ValueError(f"rule: expected one that runs in dual coordinates; got {rule!r}. Use simulate")
+    if not isinstance(train, Weights) or train.batch is not None:
+        raise ValueError(
+            f"train: simulate_many trains W alone, on all sequences; got {train!r}. Use simulate for each problem"
+        )
     laws = list(init) if isinstance(init, Sequence) else [init] * len(problems)
     _check(problems, laws)
     batch = [

@@ -17,10 +17,9 @@ from jaxsim.results import Run
 from jaxsim.rules import Rule
 from jaxsim.simulation.arguments import check, check_range, check_types, kept_records, run_dtype
 from jaxsim.simulation.chunks import Work
-from jaxsim.simulation.train import Train, Weights
+from jaxsim.simulation.train import WEIGHTS, Train
 
 CHUNK_BYTES = 2**28
-WEIGHTS = Weights()
 
 
 def simulate(
@@ -121,15 +120,12 @@ def prepare(
 ) -> Work:
     """Check the arguments of `simulate` and plan the work."""
     check_types(problem, rule, init, key)
-    lanes, steps = check(problem, init, lanes, steps, loss, first)
+    lanes, steps = check(problem, init, lanes, steps, loss, train, first)
     real = run_dtype(dtype)
     check_range(problem, named(loss), real)
     recorded = driver.record_steps(steps, record)
     if chunk_lanes is not None:
         whole_number("chunk_lanes", chunk_lanes)
-    if isinstance(train, type) or not hasattr(train, "columns"):
-        raise ValueError(f"train: expected what to train, such as jaxsim.train.Joint(); got {train!r}")
-    train.check(problem, named(loss), init)
     kept, frame = kept_records(keep), frame_of(problem, _coordinates(rule, train, coordinates))
     how = driver.plan(lanes, train.numbers(problem, frame), len(recorded), real.itemsize, chunk_bytes, chunk_lanes)
     if limits not in ("all", "saturated"):
@@ -143,8 +139,10 @@ def prepare(
 def _coordinates(rule: Rule, train: Train, asked: Any) -> Any:
     """The coordinates that rule and training need, or those asked for; ValueError where they exclude each other."""
     needed = getattr(rule, "coordinates", None)
-    if needed is not None and not isinstance(train, Weights):
-        raise ValueError(f"rule: {rule!r} acts on the matrix W; expected train=jaxsim.train.Weights(), got {train!r}")
+    if needed is not None and train.coordinates is not None:
+        raise ValueError(
+            f"rule: {rule!r} acts on the matrix W; expected train=jaxsim.train.Weights() or Joint(); got {train!r}"
+        )
     needed = needed or train.coordinates
     allowed = {None: (None, asked), "primal": (None, "primal", "full"), "full": (None, "full")}[needed]
     if train.coordinates == "primal":

@@ -17,6 +17,7 @@ from jaxsim.problem import Problem
 from jaxsim.results import Run
 from jaxsim.rules import Rule
 from jaxsim.simulation.one import CHUNK_BYTES, assemble, prepare
+from jaxsim.simulation.train import WEIGHTS, Train
 
 if TYPE_CHECKING:
     import pandas
@@ -32,7 +33,8 @@ class Survey:
         problem: the data.
         settings: how the lanes were made, as in `Run`.
         steps: recorded steps, (R,).
-        selections: the distinct final selections, (U, n), with `limit_norm`, `limit_status`, `locally_optimal`.
+        selections: the distinct final selections, (U, n), with `limit_norm`, `limit_status`, `locally_optimal`
+            (under the decoder of the problem; verdicts of joint runs are under each lane's own).
         counts: lanes by selection and verdict, (U, 6), verdicts in the order of `jaxsim.analysis.VERDICTS`.
         hitting: lanes by verdict and by the first recorded step at which they were saturated, (6, R + 1); the last
             column counts lanes that never were.
@@ -87,6 +89,7 @@ def survey(
     key: jax.Array,
     lanes: int,
     steps: int,
+    train: Train = WEIGHTS,
     record: Sequence[int] | None = None,
     loss: Literal["logistic", "exponential", "linear"] | Loss = "logistic",
     dtype: Any = None,
@@ -109,6 +112,7 @@ def survey(
         key: the JAX key; lane i draws from fold_in(key, i), so lanes are those of `simulate`.
         lanes: number of runs.
         steps: number of updates S.
+        train: what is trained. The curves that it adds to `Run.more` are in the quantiles too.
         record: the recorded steps.
         loss: ℓ.
         dtype: float32 or float64.
@@ -139,7 +143,7 @@ def survey(
     began = time.perf_counter()
     work = prepare(
         problem, rule, init, key=key, lanes=lanes, steps=steps, record=record, loss=loss, dtype=dtype,
-        coordinates=coordinates, thresholds=thresholds, limits=limits, chunk_bytes=chunk_bytes,
+        coordinates=coordinates, thresholds=thresholds, limits=limits, chunk_bytes=chunk_bytes, train=train,
         first=first,
     )  # fmt: skip
     settings = work.settings()
@@ -173,7 +177,7 @@ class _Tally:
         self.lanes, self.steps = 0, steps
         self.counts = np.zeros((0, len(VERDICTS)), np.int64)
         self.hitting = np.zeros((len(VERDICTS), len(steps) + 1), np.int64)
-        self.sketches = {name: Sketch(len(steps)) for name in CURVES}
+        self.sketches: dict[str, Sketch] = {name: Sketch(len(steps)) for name in CURVES}
         self.report: dict[str, float] = {}
 
     def add(self, run: Run) -> "pandas.DataFrame":
@@ -193,6 +197,8 @@ class _Tally:
             self.sketches["log10_norm"].add(np.log10(run.norm))
         for name in ("log10_attention_gap", "log10_grad_norm", "log10_gap"):
             self.sketches[name].add(getattr(run, name))
+        for name, values in run.more_curves.items():
+            self.sketches.setdefault(name, Sketch(len(self.steps))).add(values)
         for name, values in run.report.items():
             self.report[name] = self.report.get(name, 0.0) + float(np.nansum(values))
         return table

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from jaxsim._check import finite_array, whole_number
 from jaxsim.margin import classifier
 from jaxsim.model import Frame, Loss, attention
-from jaxsim.model.joint import decoder_rows, joint
+from jaxsim.model.joint import DecoderFrame, decoder_rows, joint
 from jaxsim.model.minibatch import Minibatch
 from jaxsim.problem import Problem
 
@@ -32,7 +32,7 @@ class Train(Protocol):
         """The model on the device."""
         ...
 
-    def start(self, problem: Problem, start: Any) -> Any:
+    def start(self, problem: Problem, frame: Frame, start: Any) -> Any:
         """Start vectors (…, p) of the model from those of W."""
         ...
 
@@ -73,20 +73,14 @@ class Weights:
     """
 
     batch: int | None = None
-    key: Any = None
+    key: Any = dataclasses.field(default=None, repr=False)
 
     coordinates: ClassVar[Literal["primal"] | None] = None
 
     def check(self, problem, loss, init):
         """Starts are matrices, and batches no larger than the data."""
         _starts_are_matrices(init)
-        if self.batch is None:
-            return
-        n = len(problem.labels)
-        if whole_number("batch", self.batch) > n:
-            raise ValueError(f"batch: expected at most n = {n} sequences; got {self.batch}")
-        if not isinstance(self.key, jax.Array):
-            raise ValueError(f"key: expected a JAX key for the order of batches; got {self.key!r}")
+        _check_batch(problem, self.batch, self.key)
 
     def locate(self, frame, start, outside, position):
         """The part outside never moves."""
@@ -94,10 +88,9 @@ class Weights:
 
     def model(self, problem, frame, loss, dtype):
         """Attention with a fixed decoder, on all sequences or on batches."""
-        whole = attention(problem, frame, loss, dtype)
-        return whole if self.batch is None else Minibatch(whole, self.key, self.batch)
+        return _batched(attention(problem, frame, loss, dtype), problem, self.batch, self.key)
 
-    def start(self, problem, start):
+    def start(self, problem, frame, start):
         """As it is."""
         return start
 
@@ -110,7 +103,10 @@ class Weights:
         return {}
 
 
-@dataclasses.dataclass(frozen=True)
+WEIGHTS = Weights()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Joint:
     """W and the decoder u are trained together.
 
@@ -123,18 +119,23 @@ class Joint:
     Args:
         decoder: u_0, shape (d,); by default the decoder of the problem. Zeros are allowed: W then moves from the
             second step on.
+        batch: as for `Weights`; what is recorded is that of all sequences.
+        key: as for `Weights`.
 
     Reference:
         Joint training as in arXiv 2402.05738 and 2306.13596.
     """
 
-    decoder: Any = None
+    decoder: Any = dataclasses.field(default=None, repr=False)
+    batch: int | None = None
+    key: Any = dataclasses.field(default=None, repr=False)
 
     coordinates: ClassVar[Literal["primal"] | None] = None
 
     def check(self, problem, loss, init):
-        """Shape of u_0, and a loss with infimum 0."""
+        """Shape of u_0, batches no larger than the data, and a loss with infimum 0."""
         _starts_are_matrices(init)
+        _check_batch(problem, self.batch, self.key)
         self._start(problem)
         if loss.name == "linear":
             raise ValueError("loss: joint training needs a loss whose infimum is 0; the linear loss has none")
@@ -145,14 +146,19 @@ class Joint:
         return finite_array("decoder", self.decoder, (problem.shape[2],), "(d,)")
 
     def model(self, problem, frame, loss, dtype):
-        """Two blocks."""
-        return joint(problem, frame, loss, dtype)
+        """Two blocks, on all sequences or on batches."""
+        return _batched(joint(problem, frame, loss, dtype), problem, self.batch, self.key)
 
-    def start(self, problem, start):
-        """The scores of u_0, after W's."""
-        scores = (decoder_rows(problem) @ self._start(problem)).ravel()
-        wide = jnp.broadcast_to(jnp.asarray(scores, start.dtype), (*start.shape[:-1], scores.size))
+    def start(self, problem, frame, start):
+        """The numbers of u_0, after W's."""
+        own = DecoderFrame(problem, frame.kind).start(self._start(problem))
+        wide = jnp.broadcast_to(jnp.asarray(own, start.dtype), (*start.shape[:-1], own.size))
         return jnp.concatenate([start, wide], -1)
+
+    def decoders(self, view: "View") -> Float[np.ndarray, "lanes R d"]:
+        """The decoder of every lane at every recorded step."""
+        position = np.asarray(view.records["decoder"], np.float64)
+        return DecoderFrame(view.problem, view.frame.kind).locate(self._start(view.problem), position)
 
     def numbers(self, problem, frame):
         """Logits, core or scores."""
@@ -165,9 +171,7 @@ class Joint:
     def columns(self, view):
         """Decoder norms, errors and margins; verdict parts under the final scores."""
         problem, records, selection = view.problem, view.records, view.selection
-        rows = decoder_rows(problem)
-        coeffs = np.asarray(records["decoder"], np.float64)  # (lanes, R, N)
-        u = self._start(problem) + coeffs @ rows.reshape(-1, rows.shape[2])
+        rows, u = decoder_rows(problem), self.decoders(view)
         norm = np.linalg.norm(u, axis=2)
         unit, limit_norm = _classifiers(problem, selection, view.solved)
         selected = rows[np.arange(len(rows)), selection]  # (lanes, n, d)
@@ -197,6 +201,20 @@ def each_once(
         if tuple(alpha) not in solved:
             solved[tuple(alpha)] = solve(alpha)
     return [solved[tuple(alpha)] for alpha in distinct], inverse.ravel()
+
+
+def _check_batch(problem: Problem, batch: int | None, key: Any) -> None:
+    if batch is None:
+        return
+    n = len(problem.labels)
+    if whole_number("batch", batch) > n:
+        raise ValueError(f"batch: expected at most n = {n} sequences; got {batch}")
+    if not isinstance(key, jax.Array):
+        raise ValueError(f"key: expected a JAX key for the order of batches; got {key!r}")
+
+
+def _batched(model: Any, problem: Problem, batch: int | None, key: Any) -> Any:
+    return model if batch is None else Minibatch(model, key, len(problem.labels), batch)
 
 
 def _starts_are_matrices(init: Any) -> None:
