@@ -127,7 +127,7 @@ def heads(
     batch: int | None = None,
     scale: float = 0.1,
     record: Sequence[int] | None = None,
-    limits: Literal["all", "saturated"] = "all",
+    limits: Literal["all", "saturated", "none"] = "all",
     dtype: Any = None,
     progress: Callable[[str, Rule], None] | None = None,
 ) -> Heads:
@@ -147,7 +147,7 @@ def heads(
         batch: sequences per step; None for all.
         scale: standard deviation of an entry of W_0.
         record: as for `simulate`.
-        limits: as for `simulate`; with thousands of tokens in all, "saturated" saves the att-SVMs of unsettled lanes.
+        limits: as for `simulate`; with thousands of tokens in hundreds of dimensions take "none".
         dtype: as for `simulate`.
         progress: called as progress(name, rule) before each run.
 
