@@ -171,7 +171,7 @@ def heads(
     found: list[list[Run]] = []
     for name, (problem, test) in sets.items():
         starts = Given(_starts(problem, key, lanes, scale))
-        train = Tested(decoder=np.zeros(problem.shape[2]), batch=batch, key=order, test=test)
+        train = Evaluated(decoder=np.zeros(problem.shape[2]), batch=batch, key=order, test=test)
         found.append([])
         for rule in rules:
             if progress is not None:
@@ -186,7 +186,7 @@ def heads(
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Tested(Joint):
+class Evaluated(Joint):
     """`Joint` that also predicts labels at every recorded step: of the training set, and of a test set if given.
 
     Args:
