@@ -127,7 +127,7 @@ def heads(
     batch: int | None = None,
     scale: float = 0.1,
     record: Sequence[int] | None = None,
-    limits: Literal["all", "saturated"] = "all",
+    limits: Literal["all", "saturated", "none"] = "all",
     dtype: Any = None,
     progress: Callable[[str, Rule], None] | None = None,
 ) -> Heads:
@@ -147,7 +147,7 @@ def heads(
         batch: sequences per step; None for all.
         scale: standard deviation of an entry of W_0.
         record: as for `simulate`.
-        limits: as for `simulate`; with thousands of tokens in all, "saturated" saves the att-SVMs of unsettled lanes.
+        limits: as for `simulate`; with thousands of tokens in hundreds of dimensions take "none".
         dtype: as for `simulate`.
         progress: called as progress(name, rule) before each run.
 
@@ -171,7 +171,7 @@ def heads(
     found: list[list[Run]] = []
     for name, (problem, test) in sets.items():
         starts = Given(_starts(problem, key, lanes, scale))
-        train = Tested(decoder=np.zeros(problem.shape[2]), batch=batch, key=order, test=test)
+        train = Evaluated(decoder=np.zeros(problem.shape[2]), batch=batch, key=order, test=test)
         found.append([])
         for rule in rules:
             if progress is not None:
@@ -186,7 +186,7 @@ def heads(
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Tested(Joint):
+class Evaluated(Joint):
     """`Joint` that also predicts labels at every recorded step: of the training set, and of a test set if given.
 
     Args:

@@ -145,6 +145,16 @@ def test_bad_files(change, message, tmp_path):
         load_split(tmp_path / "a.npz")
 
 
+def test_without_limits_no_maximum_margin_problem_is_solved(split, found, monkeypatch):
+    def refuse(*_):
+        raise AssertionError
+
+    monkeypatch.setattr("jaxsim.analysis.limits.MarginSolver", refuse)
+    alone = jaxsim.heads({"3,8": split}, RULES[1:2], key=KEY, lanes=3, steps=60, batch=7, limits="none")
+    assert np.isnan(alone.curves["direction_error"]).all() and np.isfinite(alone.curves["attention"]).all()
+    np.testing.assert_array_equal(alone.curves["test_accuracy"][:, 0], found.curves["test_accuracy"][:, 1])
+
+
 def test_bad_input(split):
     other = digits_split((3, 8), images=20, positions=True)
     cases = [
@@ -186,7 +196,7 @@ def test_the_command_line(tmp_path):
         (["--classes", "3"], "classes: expected two digits such as 3,8, or all; got '3'"),
         (["--classes", "3,8", "--batch", "some"], "batch: expected a whole number from 1 to n = 200, or full"),
         (["--classes", "3,8", "--batch", "201"], "batch: expected at most n = 200 sequences; got 201"),
-        (["--classes", "3,8", "--limits", "none"], "limits: expected 'all' or 'saturated'"),
+        (["--classes", "3,8", "--limits", "some"], "limits: expected 'all', 'saturated' or 'none'; got 'some'"),
         (["--classes", "3,8", "--rule", "lion=1"], "rule: expected NAME=STEP"),
         (["--classes", "3,8", "--images", "400"], "images: the data set has"),
     ],

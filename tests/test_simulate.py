@@ -415,5 +415,5 @@ def test_limits_of_saturated_lanes_only():
     solved = some.limit_status != "unsolved"
     assert 0 < solved.sum() < len(solved)
     assert set(some.selection_number[saturated]) == set(np.flatnonzero(solved))
-    with pytest.raises(ValueError, match="limits: expected 'all' or 'saturated'; got 'none'"):
-        jaxsim.simulate(problem, jaxsim.rules.NGD(0.1), law, limits="none", **options)
+    with pytest.raises(ValueError, match="limits: expected 'all', 'saturated' or 'none'; got 'some'"):
+        jaxsim.simulate(problem, jaxsim.rules.NGD(0.1), law, limits="some", **options)

@@ -48,6 +48,11 @@ class Work:
         self.solved: dict[Any, Any] = {}
         self.limits = Limits(self.problem, self.frame, self.limits_of == "all")
 
+    @property
+    def held_below(self) -> float:
+        """Lanes with a smaller attention gap are held against their limit."""
+        return 0.0 if self.limits_of == "none" else self.thresholds.saturation
+
     def model(self) -> driver.Model:
         """The model on the device."""
         return self.train.model(self.problem, self.frame, self.loss, self.dtype)
@@ -80,7 +85,7 @@ class Work:
             cut = {name: value[:valid] for name, value in records.items()}
             cut_report = {name: value[:valid] for name, value in report.items()}
             columns = analyse(
-                self.limits, self.train, self.thresholds.saturation, cut, final[:valid], cut_report,
+                self.limits, self.train, self.held_below, cut, final[:valid], cut_report,
                 xi0[:valid], outside[:valid], self.kept,
             )  # fmt: skip
             selection = np.stack([self.limits.solutions[k].selection for k in columns["selection_number"]])
@@ -146,7 +151,9 @@ def analyse(
     visible = limits.problem.visible
     known = np.where(visible & ~np.isnan(final), final, -np.inf)
     selection = np.where((known == -np.inf).all(-1), visible.argmax(-1), known.argmax(-1))
-    needed = records["log_attention_gap"][:, -1] <= np.log(saturation)
+    needed = np.zeros(len(selection), bool)
+    if saturation > 0:
+        needed = records["log_attention_gap"][:, -1] <= np.log(saturation)
     number = limits.number(selection, needed)
     position = records["position"]
     with np.errstate(invalid="ignore", over="ignore"):

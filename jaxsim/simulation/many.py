@@ -172,7 +172,7 @@ def _columns(batch: list[Work], keys: jax.Array) -> Iterator[tuple[Work, dict[st
             columns = analyse(
                 batch[p].limits,
                 first.train,
-                first.thresholds.saturation,
+                first.held_below,
                 {name: value[at] for name, value in records_.items()},
                 final[at],
                 {name: value[at] for name, value in report.items()},

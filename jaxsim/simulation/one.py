@@ -37,7 +37,7 @@ def simulate(
     coordinates: Literal["dual", "primal", "full"] | None = None,
     keep: Iterable[Literal["logits", "coeffs"]] = (),
     thresholds: Thresholds | None = None,
-    limits: Literal["all", "saturated"] = "all",
+    limits: Literal["all", "saturated", "none"] = "all",
     chunk_bytes: int = CHUNK_BYTES,
     chunk_lanes: int | None = None,
     first: int = 0,
@@ -64,6 +64,8 @@ def simulate(
         limits: hold every lane against the att-SVM of its selection, or only saturated ones. With thousands of
             constraints an att-SVM takes seconds, and lanes that have not settled have as many selections as lanes.
             The direction errors of the others are NaN, and an infeasible selection shows only when it saturates.
+            With "none" no att-SVM is solved: every direction error is NaN, and a saturated lane that is not global
+            counts as local without any test of its support tokens or its feasibility.
         chunk_bytes: aim for the memory of the records of one chunk of lanes, in bytes; a chunk has at least one
             block of lanes per device.
         chunk_lanes: likewise for the lanes of one chunk. Results are the same for any chunk size.
@@ -128,8 +130,8 @@ def prepare(
         whole_number("chunk_lanes", chunk_lanes)
     kept, frame = kept_records(keep), frame_of(problem, _coordinates(rule, train, coordinates))
     how = driver.plan(lanes, train.numbers(problem, frame), len(recorded), real.itemsize, chunk_bytes, chunk_lanes)
-    if limits not in ("all", "saturated"):
-        raise ValueError(f"limits: expected 'all' or 'saturated'; got {limits!r}")
+    if limits not in ("all", "saturated", "none"):
+        raise ValueError(f"limits: expected 'all', 'saturated' or 'none'; got {limits!r}")
     held = thresholds or Thresholds()
     return Work(
         problem, rule, init, key, lanes, recorded, named(loss), real, frame, kept, how, held, limits, train, first
