@@ -36,7 +36,8 @@ class BasinMap(Saved):
         origin, axes, directions, names: of the plane; see `Plane`.
         verdict: index into `jaxsim.analysis.VERDICTS`, (ny, nx).
         selection_number: which row of `selections`, (ny, nx).
-        time: the first recorded step from which attention stays saturated, (ny, nx); -1 where it does not.
+        time: the first recorded step from which attention stays saturated, (ny, nx); -1 where it does not. Of a pixel
+            that was filled in it is that of a pixel nearby.
         computed: whether the pixel was run, or filled in from neighbours that agree, (ny, nx).
         selections: the distinct final selections, (U, n), with `limit_norm` and `locally_optimal`.
     """
