@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 import jax
@@ -36,6 +36,7 @@ def simulate_many(
     record: Sequence[int] | None = None,
     loss: Literal["logistic", "exponential", "linear"] | Loss = "logistic",
     dtype: Any = None,
+    keep: Iterable[Literal["logits", "coeffs"]] = (),
     thresholds: Thresholds | None = None,
     limits: Literal["all", "saturated"] = "all",
     progress: Callable[[int, int], None] | None = None,
@@ -54,6 +55,7 @@ def simulate_many(
         record: as for `simulate`.
         loss: as for `simulate`.
         dtype: as for `simulate`.
+        keep: as for `simulate`.
         thresholds: as for `simulate`.
         limits: as for `simulate`.
         progress: called as progress(problems done, problems).
@@ -75,7 +77,7 @@ def simulate_many(
         (5, 2)
     """
     began = time.perf_counter()
-    problems = list(problems)
+    problems, keep = list(problems), tuple([keep] if isinstance(keep, str) else keep)
     if getattr(rule, "coordinates", None) is not None:
         raise ValueError(f"rule: expected one that runs in dual coordinates; got {rule!r}. Use simulate")
     laws = list(init) if isinstance(init, Sequence) else [init] * len(problems)
@@ -92,6 +94,7 @@ def simulate_many(
             loss=loss,
             dtype=dtype,
             coordinates="dual",
+            keep=keep,
             thresholds=thresholds,
             limits=limits,
         )  # fmt: skip
@@ -171,7 +174,7 @@ def _columns(batch: list[Work], keys: jax.Array) -> Iterator[tuple[Work, dict[st
                 {name: value[at] for name, value in report.items()},
                 xi0,
                 outside,
-                set(),
+                first.kept,
             )
             yield batch[p], columns
         held.pop(0)
