@@ -27,7 +27,8 @@ SETTINGS = (
     "others, and all K_0 and Q_0, are our draws: theirs came from an unseeded generator."
 )
 N, T, D, ETA, STEPS, DEEP = 6, 8, 10, 0.1, 2000, 100_000
-SHOWN = np.arange(0, 1001, 10)  # steps of the published figure
+KNOWN = 50  # runs whose W_0 is known
+SHOWN = np.arange(0, 1001, 20)  # steps of the published figure
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -57,8 +58,8 @@ class Study:
         weights, key_query: with right gradients; `weights_original`, `key_query_original`: as published.
         against_published: correlation with the att-SVM of the published selection, right gradients, (50, R).
         step_length: of the original's last step over η, (runs,).
-        deep_selection, deep_verdict: at the last deep step, right gradients.
-        deep_correlation: with the att-SVM of `deep_selection`, at all steps up to the last, (runs, R + more).
+        deep_selection, deep_verdict: at the last deep step, right gradients, of runs 0 to 49.
+        deep_correlation: with the att-SVM of `deep_selection`, at all steps up to the last, (50, R + more).
     """
 
     saved: dict[str, np.ndarray]
@@ -117,30 +118,33 @@ def measure(count: int, deep: int) -> Study:
     starts = np.concatenate([saved["starts"], drawn[:count]])[:count]
     early = np.unique(np.concatenate([SHOWN, saved["at"] + 1, [STEPS]]))
     late = np.unique(np.geomspace(STEPS, deep, 20).astype(int))[1:]
-    W, verdict = _weights(problems, starts, np.concatenate([early, late]))
     R = len(early)
+    deep_W, verdict = _weights(problems[:KNOWN], starts[:KNOWN], np.concatenate([early, late]))
+    W = deep_W[:, :R]
+    if count > KNOWN:
+        # As many records as before, so that nothing compiles again; only those that both have are used.
+        padded = np.union1d(early, np.setdiff1d(np.arange(STEPS), early)[-len(late) :])
+        rest, _ = _weights(problems[KNOWN:], starts[KNOWN:], padded)
+        W = np.concatenate([W, rest[:, np.isin(padded, early)]])
     factors = {"K": drawn[count : 2 * count], "Q": drawn[2 * count :]}
     eps = float(np.finfo(float).eps)
     descend = {"eta": ETA, "record": early.tolist(), "eps": eps}
     theirs, share = original.descend(original.weights_loss, {"W": starts}, batch, **descend)
     pair, _ = original.descend(original.factors_loss, factors, batch, **descend)
-    last = _selection(problems, W[:, -1:])
+    products = pair["K"] @ pair["Q"].swapaxes(-1, -2)
+    curves = _curves(
+        problems, [W, theirs["W"].swapaxes(0, 1), _products(problems, factors, early), products.swapaxes(0, 1)]
+    )
+    last = _logits(problems[:KNOWN], deep_W[:, -1:])[:, -1].argmax(-1)
     claimed = saved["selection"][:count]
     return Study(
-        saved=saved,
-        problems=problems,
-        steps=early,
-        deep_steps=late,
-        weights=_curves(problems, W[:, :R]),
-        weights_original=_curves(problems, theirs["W"].swapaxes(0, 1)),
-        key_query=_curves(problems, _products(problems, factors, early)),
-        key_query_original=_curves(problems, (pair["K"] @ pair["Q"].swapaxes(-1, -2)).swapaxes(0, 1)),
-        against_published=cosine(W[:50, :R], _directions(problems[:50], claimed)),
+        saved, problems, early, late, *curves,
+        against_published=cosine(W[:KNOWN], _directions(problems[:KNOWN], claimed)),
         step_length=share["W"][-1],
         deep_selection=last,
         deep_verdict=verdict,
-        deep_correlation=cosine(W, _directions(problems, last)),
-    )
+        deep_correlation=cosine(deep_W, _directions(problems[:KNOWN], last)),
+    )  # fmt: skip
 
 
 def _weights(problems, starts, record) -> tuple[Float[np.ndarray, "runs R d d"], np.ndarray]:
@@ -164,23 +168,22 @@ def _products(problems, factors, record) -> Float[np.ndarray, "runs R d d"]:
     ])  # fmt: skip
 
 
-def _curves(problems: list[Problem], W: Float[np.ndarray, "runs R d d"]) -> Curves:
-    logits = _logits(problems, W)
-    exponential = np.exp(logits - logits.max(-1, keepdims=True))
-    softmax = (1 / exponential.sum(-1)).mean(-1)
-    chosen = logits[:, -1].argmax(-1)
-    other: Any = np.stack([mm.W for mm in nuclear(problems, chosen)])
-    return Curves(chosen, softmax, cosine(W, _directions(problems, chosen)), cosine(W, other[:, None]))
+def _curves(problems: list[Problem], kinds: list[Float[np.ndarray, "runs R d d"]]) -> list[Curves]:
+    logits = [_logits(problems, W) for W in kinds]
+    chosen = [a[:, -1].argmax(-1) for a in logits]
+    solved = nuclear(problems * len(kinds), np.concatenate(chosen))
+    other = np.stack([mm.W for mm in solved]).reshape(len(kinds), len(problems), 1, D, D)
+    found = []
+    for W, a, alpha, limit in zip(kinds, logits, chosen, other, strict=True):
+        softmax = (1 / np.exp(a - a.max(-1, keepdims=True)).sum(-1)).mean(-1)
+        found.append(Curves(alpha, softmax, cosine(W, _directions(problems, alpha)), cosine(W, limit)))
+    return found
 
 
 def _logits(problems, W) -> Float[np.ndarray, "runs R n T"]:
-    return np.stack([
-        np.einsum("itd,rde,ie->rit", p.tokens, w, p.queries, optimize=True) for p, w in zip(problems, W, strict=True)
-    ])
-
-
-def _selection(problems, W) -> Int[np.ndarray, "runs n"]:
-    return _logits(problems, W)[:, -1].argmax(-1)
+    return np.stack(
+        [np.einsum("itd,rde,ie->rit", p.tokens, w, p.queries, optimize=True) for p, w in zip(problems, W, strict=True)]
+    )
 
 
 def _directions(problems, selections) -> Float[np.ndarray, "runs 1 d d"]:
