@@ -125,7 +125,7 @@ def _figures(study: "Study") -> list[Row]:
             theirs.nuclear[:, at[1000]].mean(), READ + spread, read),
         Row("mean correlation of K Qᵀ with the nuclear att-SVM, step 2,000", pair.nuclear[:, -1].mean(), None,
             study.key_query_original.nuclear[:, -1].mean(),
-            note="The original adds a penalty of 2e-16 (‖K‖² + ‖Q‖²) to the loss, against rounding; right gradients need none."),
+            note="The original adds a penalty of 2e-16 (‖K‖² + ‖Q‖²) to the loss, against rounding."),
         Row("mean correlation of K Qᵀ with the Frobenius att-SVM, step 2,000", pair.frobenius[:, -1].mean(), None,
             study.key_query_original.frobenius[:, -1].mean()),
     ]  # fmt: skip

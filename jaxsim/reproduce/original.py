@@ -94,3 +94,27 @@ def factors_loss(params, data):
     logits = jnp.einsum("itm,im->it", data["X"] @ K, data["Z"] @ Q, precision="highest")
     penalty = np.finfo(np.float64).eps * (jnp.sum(K * K) + jnp.sum(Q * Q))
     return logistic(margins(logits, data["X"], data["y"], data["u"])) + penalty.astype(logits.dtype)
+
+
+def prompt_loss(params, data):
+    """L(p) of prompt attention with a fixed decoder."""
+    logits = jnp.einsum("itk,k->it", data["keys"], params["p"], precision="highest")
+    return logistic(margins(logits, data["X"], data["y"], data["u"]))
+
+
+def prompt_linear_loss(params, data):
+    """The same with ℓ(m) = -m."""
+    logits = jnp.einsum("itk,k->it", data["keys"], params["p"], precision="highest")
+    return -margins(logits, data["X"], data["y"], data["u"]).mean()
+
+
+def prompt_and_decoder_loss(params, data):
+    """L(p, v) with both trained."""
+    logits = jnp.einsum("itk,k->it", data["keys"], params["p"], precision="highest")
+    return logistic(margins(logits, data["X"], data["y"], params["v"]))
+
+
+def prompt_data(problem: Any, count: int = 1) -> dict[str, np.ndarray]:
+    """The arrays of a prompt problem, `count` times."""
+    one = {"keys": problem.keys, "X": problem.tokens, "y": problem.labels, "u": problem.decoder}
+    return {name: np.broadcast_to(value, (count, *value.shape)) for name, value in one.items()}
