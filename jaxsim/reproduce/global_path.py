@@ -204,13 +204,15 @@ def _figure(planes, variants, several) -> "Figure":
         problem, stop = plane["problem"], 401 if seed == 1 else 41
         styles = (("W", "frobenius", ("#D55E00", "#0072B2")), ("KQ", "nuclear", ("#E69F00", "#009E73")))
         paths, rays = [], []
+        reach = np.linalg.norm(plane["paths"]["W"][stop - 1])
         for kind, norm, tones in styles:
             for i, tone in enumerate(tones):
                 label = f"{'W' if kind == 'W' else '(K, Q)'}: path and limit, $z_{i + 1}$"
-                paths.append((plane["paths"][kind][:stop] @ problem.queries[i], tone, label))
+                inside = np.linalg.norm(plane["paths"][kind], axis=(1, 2)) <= reach  # K Qᵀ grows much faster than W
+                paths.append((plane["paths"][kind][inside] @ problem.queries[i], tone, label))
                 rays.append((plane["limits"][norm] @ problem.queries[i], tone, ""))
         token_plane(problem, ax, paths, rays)
-        ax.set_title(f"$W_t z_i$, T={problem.shape[1]}, {5 * (stop - 1):,} steps", fontsize=10)
+        ax.set_title(f"$W_t z_i$, T={problem.shape[1]}, up to ‖W‖ = {reach:.0f}", fontsize=10)
     for ax, (variant, (problem, _, paths)) in zip((panels[0, 2], panels[1, 0]), variants.items(), strict=True):
         names = (("#D55E00", "limit of the optimal token"), ("#0072B2", "limit of token 2"))
         rays = [(max_margin(problem, [k]).W[:2, 0], *name) for k, name in enumerate(names)]

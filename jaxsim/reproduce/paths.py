@@ -13,11 +13,12 @@ from jaxtyping import Float
 from threadpoolctl import threadpool_limits
 
 from jaxsim.margin import max_margin
+from jaxsim.model.joint import decoder_rows
 from jaxsim.normed import NormedMargin
 from jaxsim.problem import Problem
 from jaxsim.results import Run
 from jaxsim.simulation.factors import whole_factors
-from jaxsim.train import KeyQuery
+from jaxsim.train import Joint, KeyQuery
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +32,17 @@ class TracedKeyQuery(KeyQuery):
         position = np.asarray(view.records["position"], np.float64)
         K, Q = whole_factors(view.frame, position, view.outside, self.width)
         return super().columns(view) | {"more.product": K @ Q.swapaxes(-1, -2)}
+
+
+@dataclasses.dataclass(frozen=True)
+class TracedJoint(Joint):
+    """Joint training whose `Run.more["decoder_path"]` holds u at every recorded step, (lanes, R, d)."""
+
+    def columns(self, view):
+        """What `Joint` adds, and the path."""
+        rows = decoder_rows(view.problem)
+        moved = np.asarray(view.records["decoder"], np.float64) @ rows.reshape(-1, rows.shape[2])
+        return super().columns(view) | {"more.decoder_path": self._start(view.problem) + moved}
 
 
 def weights_along(run: Run, start: Float[np.ndarray, "d e"], lane: int = 0) -> Float[np.ndarray, "R d e"]:
