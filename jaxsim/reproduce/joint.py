@@ -143,7 +143,8 @@ def _figure(found: dict[str, Any]) -> "Figure":
                 (classifier(problem, [1, 1, 1])[0], blue, "$v^{mm}$")]  # fmt: skip
         if name == "not tight":
             rays.append((_relaxed(problem), "#E69F00", "relaxed p"))
-        token_plane(problem, ax, [(one["p"][:151], red, "p"), (one["v"][:151], blue, "v")], rays)
+        settled = prompt(problem.tokens, problem.labels, classifier(problem, [1, 1, 1])[0])  # stars under the last v
+        token_plane(settled, ax, [(one["p"][:151], red, "p"), (one["v"][:151], blue, "v")], rays)
         ax.set_title(f"{name}: 150 steps", fontsize=10)
     one = found["tight"]
     for values, tone, label in zip(_probabilities(one["problem"], one["p"][:201], one["v"][:201]), (red, blue),

@@ -118,3 +118,10 @@ def prompt_data(problem: Any, count: int = 1) -> dict[str, np.ndarray]:
     """The arrays of a prompt problem, `count` times."""
     one = {"keys": problem.keys, "X": problem.tokens, "y": problem.labels, "u": problem.decoder}
     return {name: np.broadcast_to(value, (count, *value.shape)) for name, value in one.items()}
+
+
+def relu_loss(params, data):
+    """L(W) of cross-attention under a ReLU head that sums its units."""
+    logits = jnp.einsum("itd,de,ie->it", data["X"], params["W"], data["Z"], precision="highest")
+    units = jnp.einsum("it,ith->ih", jax.nn.softmax(logits, axis=1), data["units"], precision="highest")
+    return logistic(data["y"] * jax.nn.relu(units).sum(1))
