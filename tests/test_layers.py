@@ -23,6 +23,7 @@ LAYERS = [
     {"train"},
     {"plot"},
     {"storage"},
+    {"reproduce"},
     {"cli"},
     {"__init__", "__main__"},
 ]

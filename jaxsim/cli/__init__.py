@@ -1,4 +1,4 @@
-"""The command line: `jaxsim run` and `jaxsim geometry`."""
+"""The command line: `jaxsim run`, `jaxsim geometry` and `jaxsim reproduce`."""
 
 import sys
 from typing import Annotated
@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 
 from jaxsim.cli.geometry import geometry
+from jaxsim.cli.reproduce import reproduce
 from jaxsim.cli.run import run
 
 EXIT_BAD_INPUT = 2
@@ -21,6 +22,7 @@ app = typer.Typer(
 )
 app.command()(run)
 app.command()(geometry)
+app.command()(reproduce)
 
 
 def _version(asked: bool) -> None:
