@@ -94,8 +94,8 @@ def relu_heads(
     """
     grams = np.stack([frame.gram for frame in frames])
     gram, size = host(dtype, grams, np.sqrt(np.abs(grams).max((1, 2))))
-    lanes_last = host(dtype, np.moveaxis(units, 0, -1), labels.T[:, None])
-    return ReluHead(Dual(gram, size, frames[0].shape), *lanes_last, loss)
+    values, signs = host(dtype, np.moveaxis(units, 0, -1), labels.T[:, None])
+    return ReluHead(Dual(gram, size, frames[0].shape), values, signs, loss)
 
 
 def stack_blocks(models: Sequence[ReluHead]) -> ReluHead:

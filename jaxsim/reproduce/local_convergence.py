@@ -159,13 +159,15 @@ def _weights(problems, starts, record) -> tuple[Float[np.ndarray, "runs R d d"],
 
 def _products(problems, factors, record) -> Float[np.ndarray, "runs R d d"]:
     """K Qᵀ along every run with right gradients."""
-    return np.stack([
-        simulate(
-            problem, rules.NGD(ETA), init.Factors(K, Q), key=jax.random.key(0), lanes=1, steps=int(record[-1]),
-            record=record.tolist(), train=TracedKeyQuery(D), limits="saturated",
-        ).more["product"][0]
-        for problem, K, Q in zip(problems, factors["K"], factors["Q"], strict=True)
-    ])  # fmt: skip
+    options: Any = {"steps": int(record[-1]), "record": record.tolist(), "train": TracedKeyQuery(D)}
+    paths = []
+    for problem, K, Q in zip(problems, factors["K"], factors["Q"], strict=True):
+        start: Any = init.Factors(K, Q)
+        found = simulate(
+            problem, rules.NGD(ETA), start, key=jax.random.key(0), lanes=1, limits="saturated", **options
+        )  # fmt: skip
+        paths.append(found.more["product"][0])
+    return np.stack(paths)
 
 
 def _curves(problems: list[Problem], kinds: list[Float[np.ndarray, "runs R d d"]]) -> list[Curves]:

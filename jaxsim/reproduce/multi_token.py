@@ -87,8 +87,9 @@ def _rows(d: int, ours: Judged, theirs: Judged) -> list[Row]:
         rows.append(Row(f"{name}, median", medians[0], None, medians[1]))
     bent = kept & ~ours.flat
     if bent.any():
-        rows.append(Row(f"d={d}: the same of the finite part + the SVM direction without flat sequences, median",
-                        float(np.median(1 - ours.correlation[0, -1, bent])), note=f"{bent.sum()} problems."))  # fmt: skip
+        miss = float(np.median(1 - ours.correlation[0, -1, bent]))
+        name = f"d={d}: the same with {NAMES['eq']} where no sequence is flat, median"
+        rows.append(Row(name, miss, note=f"{bent.sum()} problems."))
     return rows
 
 

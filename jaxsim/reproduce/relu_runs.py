@@ -52,8 +52,8 @@ def draw(d: int, count: int) -> Batch:
         tokens = stream.unit(N, T, d)
         labels = stream.labels(N)
         parts.append((tokens, stream.unit(N, d), labels, head))
-    arrays: list[Any] = [np.stack(part).astype(float) for part in zip(*parts, strict=True)]
-    return Batch(*arrays, draws.uniform_starts(d, count, d, d))
+    tokens, queries, labels, head = (np.stack(part).astype(float) for part in zip(*parts, strict=True))
+    return Batch(tokens, queries, labels, head, draws.uniform_starts(d, count, d, d))
 
 
 def right(batch: Batch) -> Float[np.ndarray, "R p d d"]:
@@ -164,10 +164,10 @@ def predict(
             return None
         free = np.linalg.svd(equal)[2][rank:].T
     unit, norm = hard_margin(rows[other] @ free)
-    alone, _ = hard_margin(rows[np.arange(phi.shape[1]) != top[:, None]])
-    if not (np.isfinite(norm) and np.isfinite(alone).all()):
+    alone, size = hard_margin(rows[np.arange(phi.shape[1]) != top[:, None]])
+    if not np.isfinite(norm + size):
         return None
     mm = free @ unit * norm
     both = finite + mm * ((W.ravel() - finite) @ mm) / (mm @ mm)
     d = x.shape[2]
-    return both.reshape(d, d), mm.reshape(d, d), alone.reshape(d, d)
+    return both.reshape(d, d), mm.reshape(d, d), size * alone.reshape(d, d)

@@ -77,7 +77,8 @@ def simulate_many(
         (5, 2)
     """
     began = time.perf_counter()
-    problems, keep = list(problems), tuple([keep] if isinstance(keep, str) else keep)
+    problems = list(problems)
+    kept: Any = (keep,) if isinstance(keep, str) else tuple(keep)
     if getattr(rule, "coordinates", None) is not None:
         raise ValueError(f"rule: expected one that runs in dual coordinates; got {rule!r}. Use simulate")
     laws = list(init) if isinstance(init, Sequence) else [init] * len(problems)
@@ -94,7 +95,7 @@ def simulate_many(
             loss=loss,
             dtype=dtype,
             coordinates="dual",
-            keep=keep,
+            keep=kept,
             thresholds=thresholds,
             limits=limits,
         )  # fmt: skip
