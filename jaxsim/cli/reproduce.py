@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -67,7 +68,7 @@ def _show(console: Console, result, seconds: float) -> None:
     console.print(f"[bold]{escape(result.title)}[/] ({result.name}, {seconds:.1f} s)", highlight=False)
     for text in (result.source, result.settings):
         console.print(escape(text), style="dim", highlight=False)
-    table = Table()
+    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
     table.add_column("quantity", overflow="fold")
     for column in ("published", "recomputed", "original", ""):
         table.add_column(column, justify="right", no_wrap=True)

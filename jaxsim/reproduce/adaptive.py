@@ -27,7 +27,7 @@ SETTINGS = (
     "signal_noise(n=10, T=5, d=64) from W_0 with N(0, 0.01²) entries (global starts); unit_sphere(n=6, T=8, d=10) from "
     "N(0, 0.3²) (global and local ends); linear regression on the mean token of each sequence of the former. "
     "{lanes} lanes, {steps:,} steps; GD η=1, NGD η=0.1, Polyak's step with factor 1 (1/2 with u trained). Rates are "
-    "fitted to the last decade of steps. For linear regression and a fixed decoder the direction error is expected to fall "
+    "fitted to the last decade of steps. For linear regression and a fixed decoder the direction error should fall "
     "like 1/log t (GD) and 1/t (NGD, Polyak)."
 )
 QUANTITIES = ("direction error", "attention gap", "loss", "norm")
@@ -144,6 +144,7 @@ def _figure(every: list[Curves]) -> "Figure":
                 ax.set_yscale("log")
             elif ax.lines:
                 ax.set_yscale("symlog", linthresh=1)
+                ax.set_ylim(0, None, auto=True)
             ax.grid(alpha=0.25, linewidth=0.6)
     linear = panels[-1, 1]
     linear.clear()

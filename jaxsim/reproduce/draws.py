@@ -21,8 +21,8 @@ class Stream:
         seed: the seed.
 
     Example:
-        >>> Stream(0).normal(2).round(4).tolist()
-        [1.5410000085830688, -0.2934000194072723]
+        >>> [round(float(x), 4) for x in Stream(0).normal(2)]
+        [1.541, -0.2934]
     """
 
     def __init__(self, seed: int):
@@ -87,7 +87,7 @@ def unit_problem(seed: int, n: int, T: int, d: int) -> tuple[np.ndarray, np.ndar
     Example:
         >>> tokens, queries, labels, decoder = unit_problem(0, n=6, T=8, d=10)
         >>> tokens.shape, labels.tolist()
-        ((6, 8, 10), [-1.0, -1.0, 1.0, 1.0, 1.0, -1.0])
+        ((6, 8, 10), [-1.0, 1.0, -1.0, 1.0, -1.0, 1.0])
     """
     stream = Stream(seed)
     decoder = stream.unit(d)
