@@ -78,8 +78,11 @@ def _rows(d: int, ours: Judged, theirs: Judged) -> list[Row]:
     for k, predictor in enumerate(PREDICTORS):
         miss, miss_there = 1 - ours.correlation[k, -1], 1 - theirs.correlation[k, -1]
         spread = 2 * miss_there[kept_there].std() / np.sqrt(kept_there.sum())
-        why = f"{kept.sum()} problems kept here, {kept_there.sum()} in the published arithmetic, 500 in the paper; two "
-        why += "standard errors allowed. With right gradients steps stay long, other problems pass, and flat sequences decide the mean."
+        why = (
+            f"{kept.sum()} problems kept here, {kept_there.sum()} in the published arithmetic, 500 in the paper; two "
+            "standard errors allowed. With right gradients steps stay long and other problems pass; see the last row of "
+            "this d for those without a flat sequence."
+        )
         name = f"d={d}: 1 - correlation with {NAMES[predictor]}"
         theirs_mean = float(miss_there[kept_there].mean())
         rows.append(Row(f"{name}, mean", float(miss[kept].mean()), PUBLISHED[d][k], theirs_mean, spread, why))
