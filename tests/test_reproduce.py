@@ -1,5 +1,6 @@
 """Published experiments: the data of the seeds, the published arithmetic, every experiment at small size, the page."""
 
+import dataclasses
 import html.parser
 import json
 import sys
@@ -111,6 +112,42 @@ def test_relu_head_follows_autodiff_while_shallow_and_goes_deeper():
     steps = np.diff(ours[-2:], axis=0)[0]
     full = np.linalg.norm(steps, axis=(1, 2))
     assert np.logical_or(np.isclose(full, 0.1), full == 0).all()  # every step is of length η, or there is no gradient
+
+
+def precise_logits(batch, k, steps):
+    """Logits of problem k after NGD in 60 digits, straight from the definitions."""
+    mp = pytest.importorskip("mpmath").mp.clone()
+    mp.dps = 60
+    exact = np.vectorize(mp.mpf, otypes=[object])
+    x, z, units, W = (exact(part[k]) for part in (batch.tokens, batch.queries, batch.units, batch.starts))
+    n, T, h = units.shape
+    a = np.array([[((x[i, t] @ W) * z[i]).sum() for t in range(T)] for i in range(n)])
+    rows, queries = x.reshape(n * T, -1), np.repeat(z, T, axis=0)
+    gram = (rows @ rows.T) * (queries @ queries.T)
+    for _ in range(steps):
+        g = np.empty((n, T), object)
+        for i in range(n):
+            weights = np.array([mp.exp(v - max(a[i])) for v in a[i]])
+            phi = weights / weights.sum()
+            active = phi @ units[i] > 0
+            s = int(batch.labels[k, i]) * (units[i] * active.astype(int)).sum(1)
+            margin = (phi * s).sum()
+            g[i] = -phi * (s - margin) / (1 + mp.exp(margin)) / n
+        pull = gram @ g.ravel()
+        a = a - mp.mpf(0.1) * (pull / mp.sqrt(g.ravel() @ pull)).reshape(n, T)
+    return a.astype(float)
+
+
+def test_relu_head_matches_sixty_digits_where_autodiff_does_not():
+    whole, k, step = relu_runs.draw(6, 34), 33, 801
+    batch = relu_runs.Batch(*(getattr(whole, f.name)[[k]] for f in dataclasses.fields(whole)))
+    wanted = precise_logits(batch, 0, step)
+    at = int(np.flatnonzero(relu_runs.RECORD == step)[0])
+    ours, theirs = (
+        np.abs(np.einsum("itd,de,ie->it", batch.tokens[0], run(batch)[at, 0], batch.queries[0]) - wanted).max()
+        for run in (relu_runs.right, relu_runs.rounded)
+    )
+    assert ours < 1e-11 and theirs > 1e-3
 
 
 def test_relu_scores_are_the_derivative_of_the_head():

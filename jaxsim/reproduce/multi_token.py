@@ -80,8 +80,8 @@ def _rows(d: int, ours: Judged, theirs: Judged) -> list[Row]:
         spread = 2 * miss_there[kept_there].std() / np.sqrt(kept_there.sum())
         why = (
             f"{kept.sum()} problems kept here, {kept_there.sum()} in the published arithmetic, 500 in the paper; two "
-            "standard errors allowed. With right gradients steps stay long and other problems pass; see the last row of "
-            "this d for those without a flat sequence."
+            "standard errors allowed. With right gradients steps stay long and other problems pass; the last row of "
+            "this d is of those without a flat sequence."
         )
         name = f"d={d}: 1 - correlation with {NAMES[predictor]}"
         theirs_mean = float(miss_there[kept_there].mean())
