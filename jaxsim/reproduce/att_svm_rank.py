@@ -40,7 +40,7 @@ COARSE_NOTE = (
 
 def run(quick: bool = False) -> Result:
     """The experiment. Quick: four instances of each size, two sizes and d up to 5."""
-    sizes, dimensions, trials, fine = (SIZES[:2], DIMENSIONS[:5], 4, 4) if quick else (SIZES, DIMENSIONS, 100, 40)
+    sizes, dimensions, trials, fine = (SIZES[:2], DIMENSIONS[:5], 4, 4) if quick else (SIZES, DIMENSIONS, 100, 30)
     cells = list(itertools.product(sizes, dimensions))
     problems = {(size, d): [_instance(seed, *size, d) for seed in range(trials)] for size, d in cells}
     frobenius = {cell: [_frobenius(p) for p in problems[cell]] for cell in cells}

@@ -47,13 +47,18 @@ def _same_data(study: "Study") -> list[Row]:
             study.against_published[stayed, at].mean(),
             stored[stayed, -1].mean(),
             theirs[stayed, at].mean(),
-            note=f"Runs {', '.join(map(str, left)) or 'none'} have left the published selection. The others' published "
-            "steps were ever shorter and in a rounded direction.",
+            note=f"Runs {', '.join(map(str, left)) or 'none'} have left the published selection. Those of the "
+            "others were shortened by the eps, in rounded directions.",
         )  # fmt: skip
     )
     apart = np.abs(theirs[:, at] - stored[:, -1]).max()
-    note = "Largest over the known runs; the selections are equal in all of them." if _equal(study) else ""
-    return [*found, Row("emulated minus published correlation, update 1,999", apart, 0.0, within=5e-4, note=note)]
+    note = "Over the known runs; the selections are equal in all of them." if _equal(study) else ""
+    return [
+        *found,
+        Row(
+            "largest difference of emulated and published correlation, update 1,999", apart, 0.0, within=5e-4, note=note
+        ),
+    ]
 
 
 def _equal(study: "Study") -> bool:
