@@ -1,12 +1,14 @@
 """Rank of the att-SVM solutions in the Frobenius and the nuclear norm (arXiv 2308.16898)."""
 
 import itertools
+import os
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from jaxsim.analysis import wilson
 from jaxsim.margin import max_margin
@@ -43,7 +45,8 @@ def run(quick: bool = False) -> Result:
     sizes, dimensions, trials, fine = (SIZES[:2], DIMENSIONS[:5], 4, 4) if quick else (SIZES, DIMENSIONS, 100, 30)
     cells = list(itertools.product(sizes, dimensions))
     problems = {(size, d): [_instance(seed, *size, d) for seed in range(trials)] for size, d in cells}
-    frobenius = {cell: [_frobenius(p) for p in problems[cell]] for cell in cells}
+    with threadpool_limits(1):  # matrices too small to share between threads
+        frobenius = {cell: [_frobenius(p) for p in problems[cell]] for cell in cells}
     ranks = _nuclear_ranks({cell: problems[cell][:fine] for cell in cells}, frobenius)
     rows = [*_feasibility(frobenius, sizes, dimensions), *_compared(frobenius, ranks, problems)]
     shape = len(sizes), len(dimensions), -1
@@ -145,7 +148,7 @@ def _compared(frobenius, ranks, problems) -> list[Row]:
 
 def _coarse_ranks(problems: list[Problem]) -> list[int]:
     """Ranks as published: a first-order solver at its default accuracy, singular values above 1e-7; 1 if infeasible."""
-    with warnings.catch_warnings(), ThreadPoolExecutor(2) as pool:
+    with warnings.catch_warnings(), threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as pool:
         warnings.simplefilter("ignore")  # of doubtful accuracy, which is the point
         return list(pool.map(_coarse_rank, problems))
 
