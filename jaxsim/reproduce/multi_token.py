@@ -54,7 +54,7 @@ def run(quick: bool = False) -> Result:
         figure=_figure(found),
         arrays=arrays | {"updates": STEPS},
         missing=(
-            "500 kept problems for d=8 and 10: so few pass that tens of thousands would have to be run; "
+            "500 kept problems for each d: so few pass that up to tens of thousands would have to be run; "
             f"{count:,} are drawn for each d, and those that pass are compared.",
         ),
     )  # fmt: skip
