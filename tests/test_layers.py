@@ -25,7 +25,7 @@ LAYERS = [
     {"basins"},
     {"plot"},
     {"storage"},
-    {"study"},
+    {"study", "reproduce"},
     {"cli"},
     {"__init__", "__main__"},
 ]

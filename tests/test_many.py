@@ -59,6 +59,16 @@ def test_masks_and_given_starts():
     np.testing.assert_allclose(many[2].W(1), many[2].W(0), rtol=1e-12)
 
 
+def test_records_are_kept_on_request():
+    batch = problems(3)
+    options = dict(lanes=2, steps=30, record=[0, 10, 30], keep=("logits", "coeffs"))
+    for p, run in enumerate(jaxsim.simulate_many(batch, rules.NGD(0.1), init.Gaussian(0.5), key=KEY, **options)):
+        key = jax.random.fold_in(KEY, p)
+        alone = jaxsim.simulate(batch[p], rules.NGD(0.1), init.Gaussian(0.5), key=key, coordinates="dual", **options)
+        np.testing.assert_allclose(run.logits, alone.logits, atol=1e-11)
+        np.testing.assert_allclose(run.coeffs, alone.coeffs, atol=1e-11)
+
+
 def test_new_problems_do_not_compile_again():
     def run(batch, eta):
         jaxsim.simulate_many(batch, rules.NGD(eta), init.Gaussian(0.1), key=KEY, lanes=3, steps=20)

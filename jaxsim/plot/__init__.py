@@ -9,6 +9,7 @@ from jaxsim.plot.runs import (
     colour,
     direction_error,
     overview,
+    token_plane,
     verdict_bars,
 )  # fmt: skip
 from jaxsim.plot.studies import fractions
@@ -16,5 +17,5 @@ from jaxsim.plot.studies import fractions
 __all__ = [
     "RULE_COLOURS", "VERDICT_COLOURS", "attention_gap", "basin_map", "colour", "comparison", "continuation",
     "direction_error", "disagreement", "fractions", "heads", "maps", "overview", "robustness", "shells", "time_map",
-    "verdict_bars",
+    "token_plane", "verdict_bars",
 ]  # fmt: skip

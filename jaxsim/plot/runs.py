@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaxsim.analysis import VERDICTS
+from jaxsim.problem import Problem
 from jaxsim.results import Run
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ VERDICT_COLOURS = {
     "infeasible": "#999999",
     "nonfinite": "#222222",
 }
+SEQUENCE_COLOURS = ("#56B4E9", "#F0E442", "#999999", "#CC79A7")
 BAND = (5, 95)
 
 
@@ -68,6 +70,40 @@ def verdict_bars(runs: Sequence[Run], ax: "Axes | None" = None) -> "Axes":
     ax.invert_yaxis()
     ax.set(xlim=(0, 100), xlabel="share of lanes (%)")
     ax.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False, fontsize=9, handlelength=1)
+    return ax
+
+
+def token_plane(
+    problem: Problem,
+    ax: "Axes | None" = None,
+    paths: Sequence[tuple[np.ndarray, str, str]] = (),
+    rays: Sequence[tuple[np.ndarray, str, str]] = (),
+) -> "Axes":
+    """The first two coordinates of all tokens, stars for the optimal ones, with paths and directions from the origin.
+
+    Args:
+        problem: the data; a colour for each sequence.
+        ax: where to draw.
+        paths: (points (R, 2), colour, label) for each line.
+        rays: (direction (2,), colour, label), dashed to the edge of what is shown.
+    """
+    ax = _axes(ax)
+    ends = np.concatenate([np.zeros((1, 2)), *(points for points, *_ in paths), problem.tokens[..., :2].reshape(-1, 2)])
+    reach = 2 * np.abs(ends).max()
+    for i, sequence in enumerate(problem.tokens[..., :2]):
+        tone = SEQUENCE_COLOURS[i % len(SEQUENCE_COLOURS)]
+        best = np.arange(len(sequence)) == problem.optimal[i]
+        ax.scatter(*sequence[~best].T, color=tone, s=30, edgecolors="black", linewidths=0.5, zorder=3)
+        ax.scatter(*sequence[best].T, color=tone, s=130, marker="*", edgecolors="black", linewidths=0.7, zorder=4)
+    for points, tone, label in paths:
+        ax.plot(*points.T, color=tone, label=label or None, linewidth=1.6)
+    for direction, tone, label in rays:
+        end = reach * direction / np.linalg.norm(direction)
+        ax.plot([0, end[0]], [0, end[1]], "--", color=tone, label=label or None, linewidth=1.2)
+    low, high = ends.min(0), ends.max(0)
+    margin = 0.05 * (high - low)
+    ax.set(xlim=(low[0] - margin[0], high[0] + margin[0]), ylim=(low[1] - margin[1], high[1] + margin[1]))
+    ax.grid(alpha=0.25, linewidth=0.6)
     return ax
 
 

@@ -80,12 +80,11 @@ class KeyQuery:
         with np.errstate(invalid="ignore", divide="ignore"):
             share = singular / singular.sum(-1, keepdims=True)
             entropy = -np.sum(np.where(share > 0, share * np.log(share), 0.0), -1)
-        beyond_K, beyond_Q = _outside(frame, view.outside, self.width)
-        token_basis, query_basis = frame.bases
+        final_K, final_Q = whole_factors(frame, position[:, -1], view.outside, self.width)
         found = {
             "more.effective_rank": np.where(np.isnan(singular).any(-1), np.nan, np.exp(entropy)),
-            "more.K": token_basis @ K[:, -1] + beyond_K,
-            "more.Q": query_basis @ Q[:, -1] + beyond_Q,
+            "more.K": final_K,
+            "more.Q": final_Q,
         }
         if self.nuclear:
             solved, inverse = each_once(
@@ -136,6 +135,19 @@ def _split(frame: PrimalFrame, position: np.ndarray, width: int) -> tuple[np.nda
     r_x = frame.bases[0].shape[1]
     K, Q = np.split(position, [r_x * width], axis=-1)
     return K.reshape(*K.shape[:-1], r_x, width), Q.reshape(*Q.shape[:-1], -1, width)
+
+
+def whole_factors(
+    frame: PrimalFrame, position: Float[np.ndarray, "lanes ... p"], outside: Float[np.ndarray, "lanes q"], width: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """K (lanes, …, d, m) and Q (lanes, …, e, m) from recorded positions and the parts that never move."""
+    inside, beyond = _split(frame, position, width), _outside(frame, outside, width)
+    between = (1,) * (position.ndim - 2)
+    K, Q = (
+        basis @ part + rest.reshape(len(rest), *between, *rest.shape[1:])
+        for basis, part, rest in zip(frame.bases, inside, beyond, strict=True)
+    )
+    return K, Q
 
 
 def _outside(frame: PrimalFrame, outside: Float[np.ndarray, "lanes p"], width: int) -> tuple[np.ndarray, np.ndarray]:

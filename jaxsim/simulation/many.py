@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 import jax
@@ -38,6 +38,7 @@ def simulate_many(
     record: Sequence[int] | None = None,
     loss: Literal["logistic", "exponential", "linear"] | Loss = "logistic",
     dtype: Any = None,
+    keep: Iterable[Literal["logits", "coeffs"]] = (),
     thresholds: Thresholds | None = None,
     limits: Literal["all", "saturated"] = "all",
     progress: Callable[[int, int], None] | None = None,
@@ -57,6 +58,7 @@ def simulate_many(
         record: as for `simulate`.
         loss: as for `simulate`.
         dtype: as for `simulate`.
+        keep: as for `simulate`.
         thresholds: as for `simulate`.
         limits: as for `simulate`.
         progress: called as progress(problems done, problems).
@@ -79,6 +81,7 @@ def simulate_many(
     """
     began = time.perf_counter()
     problems = list(problems)
+    kept: Any = (keep,) if isinstance(keep, str) else tuple(keep)
     if getattr(rule, "coordinates", None) is not None:
         raise ValueError(f"rule: expected one that runs in dual coordinates; got {rule!r}. Use simulate")
     if not isinstance(train, Weights) or train.batch is not None:
@@ -99,6 +102,7 @@ def simulate_many(
             loss=loss,
             dtype=dtype,
             coordinates="dual",
+            keep=kept,
             thresholds=thresholds,
             limits=limits,
         )  # fmt: skip
@@ -178,7 +182,7 @@ def _columns(batch: list[Work], keys: jax.Array) -> Iterator[tuple[Work, dict[st
                 {name: value[at] for name, value in report.items()},
                 xi0,
                 outside,
-                set(),
+                first.kept,
             )
             yield batch[p], columns
         held.pop(0)

@@ -1,0 +1,90 @@
+"""`jaxsim reproduce`: published experiments run again, published and recomputed numbers side by side."""
+
+import json
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from jaxsim._check import whole_number
+from jaxsim.cli.run import _cores
+
+NAME_HELP = "An experiment, `list` for their names, or `all` for every one and a page over them."
+OUT_HELP = "New or empty results folder (default: next jaxsim-run-NNN)."
+
+
+def reproduce(
+    name: Annotated[str, typer.Argument(help=NAME_HELP)],
+    quick: Annotated[bool, typer.Option("--quick", help="Small sizes, in seconds; means differ by chance.")] = False,
+    cores: Annotated[int | None, typer.Option(help="CPU cores to use (default: all).")] = None,
+    out: Annotated[Path | None, typer.Option(help=OUT_HELP)] = None,
+) -> None:
+    """Run a published experiment again and say where its numbers differ, and why."""
+    import jax
+
+    began = time.perf_counter()
+    jax.config.update("jax_num_cpu_devices", whole_number("cores", cores if cores is not None else _cores()))
+    jax.config.update("jax_enable_x64", True)
+    from jaxsim import reproduce as room
+    from jaxsim import storage
+    from jaxsim.reproduce import page
+
+    if name == "list":
+        for key, text in room.EXPERIMENTS.items():
+            print(f"{key:18} {text}")
+        return
+    if name != "all" and name not in room.EXPERIMENTS:
+        raise ValueError(f"name: expected list, all or one of {', '.join(room.EXPERIMENTS)}; got {name!r}")
+    console = Console()
+    results, seconds = [], []
+    with storage.claim(out) as folder:
+        for key in room.EXPERIMENTS if name == "all" else [name]:
+            start = time.perf_counter()
+            results.append(room.reproduce(key, quick))
+            seconds.append(time.perf_counter() - start)
+            inside = folder / key if name == "all" else folder
+            inside.mkdir(exist_ok=True)
+            page.save(results[-1], inside)
+            _show(console, results[-1], seconds[-1])
+        settings = {"command": shlex.join(["jaxsim", *sys.argv[1:]]), "quick": quick}
+        for part, content in (("settings", settings), ("environment", storage.environment())):
+            (folder / f"{part}.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        (folder / "index.html").write_text(page.page(results, seconds, quick), encoding="utf-8")
+    where = f"Results in [bold]{escape(str(folder))}[/] ({escape(str(folder / 'index.html'))})."
+    console.print(f"{where} {time.perf_counter() - began:.1f} s in all.", highlight=False, soft_wrap=True)
+
+
+def _show(console: Console, result, seconds: float) -> None:
+    from jaxsim.reproduce.page import mark
+    from jaxsim.reproduce.report import number
+
+    console.print(f"[bold]{escape(result.title)}[/] ({result.name}, {seconds:.1f} s)", highlight=False)
+    for text in (result.source, result.settings):
+        console.print(escape(text), style="dim", highlight=False)
+    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
+    table.add_column("quantity", overflow="fold")
+    for column in ("published", "recomputed", "original", ""):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("note", justify="right")
+    notes: list[str] = []
+    for row in result.rows:
+        if row.note and row.note not in notes:
+            notes.append(row.note)
+        label = f"{notes.index(row.note) + 1}" if row.note else ""
+        cells = [number(row.published), number(row.recomputed), number(row.original), mark(row)]
+        table.add_row(escape(row.quantity), *cells, label, style="yellow" if row.agrees is False else "")
+    console.print(table)
+    for k, note in enumerate(notes, 1):
+        console.print(f"{k}. {escape(note)}", style="dim", highlight=False)
+    for text in result.missing:
+        console.print(f"Not reproduced: {escape(text)}", highlight=False)
+    for row in result.unexplained:
+        console.print(f"Differs, not explained: {escape(row.quantity)}", style="bold", highlight=False)
+    console.print()
