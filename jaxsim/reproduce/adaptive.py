@@ -10,7 +10,8 @@ from jaxsim import init, rules
 from jaxsim.analysis import fit_rate
 from jaxsim.analysis.rates import Law
 from jaxsim.data import signal_noise, unit_sphere
-from jaxsim.plot import BAND, colour
+from jaxsim.plot import colour
+from jaxsim.plot.runs import BAND
 from jaxsim.reproduce.report import Result, Row
 from jaxsim.rules import Rule
 from jaxsim.simulation import regress, simulate
