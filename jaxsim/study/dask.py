@@ -19,6 +19,7 @@ from jaxsim.study.shards import Shard, Workshop
 from jaxsim.study.spec import Study
 
 RETRIES = 3  # of a shard whose worker died or hung
+PATIENCE = 20.0  # seconds to wait for a scheduler
 TIMEOUT = 600.0  # seconds for one shard
 LOST = ("KilledWorker", "CancelledError", "FutureCancelledError", "LostDependencies")  # says nothing about the shard
 
@@ -34,6 +35,7 @@ class Spread:
         timeout: seconds after which a shard's worker counts as hung; the shard goes to another and the worker is
             restarted.
         retries: how often a shard is tried again after its worker died or hung.
+        patience: seconds to wait for the scheduler.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Spread:
         workers: int | None = None,
         timeout: float = TIMEOUT,
         retries: int = RETRIES,
+        patience: float = PATIENCE,
     ):
         try:
             import distributed
@@ -64,7 +67,7 @@ class Spread:
         logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is told in our words
         try:
             where = address or self._stack.enter_context(_cluster(workers or len(os.sched_getaffinity(0))))
-            self._client = self._stack.enter_context(distributed.Client(where, timeout="20s", set_as_default=False))
+            self._client = self._stack.enter_context(distributed.Client(where, timeout=patience, set_as_default=False))
         except (OSError, ValueError, TimeoutError) as error:
             self._stack.close()
             raise ValueError(f"workers: no Dask scheduler answers at {address}; {described(error)}") from error
