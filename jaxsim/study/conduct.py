@@ -197,7 +197,7 @@ def damage(place: Path, record: manifest.Record) -> str | None:
     if record.state == "damaged":
         return record.message or "it does not have the recorded hash"
     try:
-        size = (place / (record.file or "")).stat().st_size
+        size = os.stat(f"{place}/{record.file}").st_size
     except OSError:
         return "missing"
     return None if size == record.bytes else f"{size} bytes, {record.bytes} recorded"
