@@ -162,7 +162,8 @@ class Spread:
         if not stale:
             return []
         at_work = {self._started[key][0] for key in since if key in self._started and key not in stale}
-        given = {key: worker for worker, keys in self._client.processing().items() for key in keys}
+        processing: Any = self._client.processing()
+        given = {key: worker for worker, keys in processing.items() for key in keys}
         places = {key: self._started[key][0] if key in self._started else given.get(key) for key in stale}
         # What has not begun at a worker that is at work on something else waits its turn.
         return [(k, w) for k, w in places.items() if w is not None and (k in self._started or w not in at_work)]

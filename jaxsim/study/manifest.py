@@ -148,7 +148,7 @@ def read(folder: Path) -> Contents:
             check_format(base, path)
             meta = {name: json.loads(value) for name, value in base.execute("SELECT * FROM meta")} | meta
             for row in base.execute("SELECT * FROM shards ORDER BY cell, shard"):
-                record = Record(*row)._replace(counts=_counts(row[6]))
+                record = Record._make((*row[:6], _counts(row[6]), *row[7:]))
                 known = shards.get((record.cell, record.shard))
                 if known is None or known.state != "done":
                     shards[record.cell, record.shard] = record
