@@ -21,6 +21,15 @@ pytestmark = [
 STUDY = dict(stop={"half_width": 0.1, "max_lanes": 200}, problem=[SPHERE | {"seeds": [0, 1]}])
 
 
+@pytest.fixture(scope="module", autouse=True)
+def programs(tmp_path_factory):
+    """Compiled programs shared by the processes that these tests start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_COMPILATION_CACHE_DIR", os.fspath(tmp_path_factory.mktemp("programs")))
+        patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+        yield
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """The study made in this process."""
