@@ -17,6 +17,7 @@ from rich.table import Table
 
 from jaxsim._check import positive_number, whole_number
 from jaxsim.cli.run import _cores, _folder
+from jaxsim.cli.table import _count
 
 DAMAGED_OR_FAILED, HELD, INTERRUPTED = 1, 3, 130
 PATIENCE = 1.0  # seconds between Ctrl-C and the end
@@ -168,7 +169,8 @@ class _Shown:
         """End the process; a shard in flight is abandoned, because waiting for it could take long."""
         with self._leaving:
             self.stop()
-            _say(f"interrupted after {self.state.new_shards if self.state else 0} new shards; the same command goes on")
+            made = _count(self.state.new_shards if self.state else 0, "new shard")
+            _say(f"interrupted after {made}; the same command goes on")
             sys.stderr.flush()
             os._exit(INTERRUPTED)
 
@@ -207,14 +209,14 @@ def _closing(place: Path, found: Any) -> None:
     """What was done, what is wrong, and the exit code."""
     for name in found.changed:
         _say(f"repaired {name}, but to other bytes: made by another machine or version than before")
-    done = f"{found.new_shards:,} shards made" if found.new_shards else "nothing was left to do"
+    done = f"{_count(found.new_shards, 'shard')} made" if found.new_shards else "nothing was left to do"
     done += f", {len(found.repaired)} of them repaired" if found.repaired else ""
     done += f", {found.retries} retries" if found.retries else ""
     print(f"{done}. Results in {place}: jaxsim study status {place}")
     if found.damaged:
-        _say(f"{len(found.damaged)} shards are damaged, as listed above: run again with --repair")
+        _say(f"{_count(len(found.damaged), 'damaged shard')}, as listed above: run again with --repair")
     if found.failed:
-        _say(f"{len(found.failed)} cells failed, as listed above; running again tries them again")
+        _say(f"{_count(len(found.failed), 'failed cell')}, as listed above; running again tries them again")
     if found.damaged or found.failed:
         raise typer.Exit(DAMAGED_OR_FAILED)
 
