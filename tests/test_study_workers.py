@@ -84,18 +84,17 @@ def test_a_scheduler_that_is_not_there_is_told():
         Spread(small(), {}, address="tcp://127.0.0.1:9", patience=1.0)
 
 
-def test_an_existing_scheduler_and_two_jax_processes_give_the_same_tables(whole, tmp_path):
-    import distributed
+COMMAND = [sys.executable, "-m", "jaxsim", "study", "run", "s.toml", "--cores", "1", "--out"]
+TEXT = TOML.replace("d = 5", "d = 5\nseeds = [0, 1]").replace("lanes = 60", "half_width = 0.1\nmax_lanes = 200")
 
-    (tmp_path / "s.toml").write_text(
-        TOML.replace("d = 5", "d = 5\nseeds = [0, 1]").replace("lanes = 60", "half_width = 0.1\nmax_lanes = 200")
-    )
+
+def test_two_jax_processes_give_the_same_tables(whole, tmp_path):
+    (tmp_path / "s.toml").write_text(TEXT)
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "jaxsim", "study", "run", "s.toml", "--cores", "1", "--out"]
     pair = [
-        subprocess.Popen([*command, "pair", "--distributed", f"localhost:{port},2,{k}"], cwd=tmp_path, text=True,
+        subprocess.Popen([*COMMAND, "pair", "--distributed", f"localhost:{port},2,{k}"], cwd=tmp_path, text=True,
                          stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         for k in (0, 1)
     ]  # fmt: skip
@@ -104,9 +103,16 @@ def test_an_existing_scheduler_and_two_jax_processes_give_the_same_tables(whole,
         assert process.returncode == 0, err
         assert " shards made" in out
     assert contents(tmp_path / "pair") == contents(whole)
+
+
+@pytest.mark.slow
+def test_an_existing_scheduler_gives_the_same_tables(whole, tmp_path):
+    import distributed
+
+    (tmp_path / "s.toml").write_text(TEXT)
     with distributed.LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=None) as cluster:
         done = subprocess.run(
-            [*command, "there", "--workers", cluster.scheduler_address], cwd=tmp_path, capture_output=True, text=True
+            [*COMMAND, "there", "--workers", cluster.scheduler_address], cwd=tmp_path, capture_output=True, text=True
         )
     assert done.returncode == 0, done.stderr
     assert contents(tmp_path / "there") == contents(whole)

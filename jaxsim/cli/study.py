@@ -57,15 +57,13 @@ def run(
     spec = source.load(study)
     place = Path(study.stem) if out is None else out
     shown = _Shown(spec)
-    for number in (signal.SIGINT, signal.SIGTERM):  # a batch system sends the second
-        signal.signal(number, shown.interrupt)
+    before = {number: signal.signal(number, shown.interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         found = conduct.run(
             spec, place, engine=_engine(workers, cores, timeout, retries), repair=repair, process=process,
             processes=processes, report=shown.line, progress=shown.progress,
         )  # fmt: skip
     except folder.Held as error:
-        shown.stop()
         _say(f"[bold red]error[/] {_plain(str(error))}; wait for it, or stop it with Ctrl-C")
         raise typer.Exit(HELD) from None
     except OSError as error:
@@ -76,7 +74,10 @@ def run(
         os._exit(DAMAGED_OR_FAILED)  # as in `leave`
     except KeyboardInterrupt:
         shown.leave()
-    shown.stop()
+    finally:
+        shown.stop()
+        for number, handler in before.items():
+            signal.signal(number, handler)
     _closing(place, found)
 
 
