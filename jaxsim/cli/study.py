@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from jaxsim._check import positive_number, whole_number
 from jaxsim.cli.run import _cores, _folder
@@ -131,13 +131,9 @@ class _Shown:
         self._bar: Progress | None = None
         self._leaving = threading.Lock()
         if self.console.is_terminal:
-            columns = (
-                TextColumn("{task.fields[what]}"),
-                BarColumn(bar_width=20),
-                MofNCompleteColumn(),
-                TextColumn("cells"),
-            )
-            self._bar = Progress(*columns, TimeElapsedColumn(), console=self.console, transient=True)
+            text = TextColumn("{task.fields[what]}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"))
+            columns = (BarColumn(bar_width=10), MofNCompleteColumn(), TextColumn("cells"), TimeElapsedColumn(), text)
+            self._bar = Progress(*columns, console=self.console, transient=True, expand=True)
             self._task = self._bar.add_task("", total=None, what="starting")
             self._bar.start()
 
