@@ -104,11 +104,11 @@ def test_storage_and_scheduling_cost_under_three_per_cent(tmp_path):
     """Shards of 1 s each, of 50 kB."""
     engine = type("OneSecond", (Constant,), {"seconds": 1.0, "content": os.urandom(50_000)})
     study = small(stop={"lanes": 40}, shard=20)
-    began = time.perf_counter()
-    studies.run(study, tmp_path / "s", engine=engine)
-    whole = time.perf_counter() - began
+    times = []
+    studies.run(study, tmp_path / "s", engine=engine, progress=lambda _: times.append(time.perf_counter()))
+    whole = times[-1] - times[0]  # from the start of the work to the last shard on the disk
     print(f"{whole:.3f} s for 8 shards of 1 s")
-    assert whole / 8 < 1.03
+    assert 8 <= whole < 8 * 1.03
 
 
 def many(cells):
