@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from typing import Any, Literal, overload
 
 import numpy as np
-import scipy.optimize
 from jaxtyping import Bool, Float, Int
 
 from jaxsim import normed
@@ -271,6 +270,8 @@ def _coordinates(rows: Float[np.ndarray, "N p"]) -> Float[np.ndarray, "N r"]:
 
 def _least_norm(A: Float[np.ndarray, "U M r"]) -> tuple[Float[np.ndarray, "U M"], Bool[np.ndarray, " U"]]:
     """Multipliers λ ≥ 0 of min ‖w‖ subject to A w ≥ 1, w = Aᵀλ, and whether such a w exists."""
+    import scipy.optimize  # slow to import, and only solving needs it
+
     sizes = np.sqrt((A * A).sum(2))
     separable = sizes.all(1)
     sizes[~separable] = 1.0

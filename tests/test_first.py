@@ -30,7 +30,7 @@ def test_draws_bit_for_bit_and_trajectories_to_rounding(problem, key, dtype):
         np.testing.assert_allclose(part[name], whole[name], rtol=2e-4 if dtype == "float32" else 1e-11, err_msg=name)
 
 
-@pytest.mark.parametrize("rule", [rules.NGD(0.1), rules.Polyak(), rules.GD(0.5)])
+@pytest.mark.parametrize("rule", [rules.NGD(0.1), rules.Polyak()])
 def test_bit_for_bit_where_blocks_are_as_wide(problem, key, rule):
     law = init.Gaussian(1.0)
     whole = columns(jaxsim.simulate(problem, rule, law, key=key, lanes=128, **OPTIONS), 16)

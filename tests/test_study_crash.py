@@ -32,7 +32,7 @@ sys.argv = ["jaxsim", *sys.argv[1:]]
 from jaxsim.cli import main
 main()
 """
-LARGER = TOML.replace("lanes = 60", "half_width = 0.08").replace("[0.1, 8]", "[0.1, 4, 8, 16]")
+LARGER = TOML.replace("lanes = 60", "half_width = 0.05").replace("[0.1, 8]", "[0.1, 4, 8, 16]")
 
 
 def start(tmp_path, *options, text=TOML, **how):
@@ -67,7 +67,7 @@ def killed_again_and_again(tmp_path, kills):
     finish(start(whole, text=LARGER))
     cut = tmp_path / "cut"
     cut.mkdir()
-    total = len(contents(whole / "out")[1])
+    total, struck = len(contents(whole / "out")[1]), 0
     for _ in range(kills):
         process = start(cut, text=LARGER)
         if rng.random() < 0.7:  # at work rather than at the start
@@ -83,6 +83,8 @@ def killed_again_and_again(tmp_path, kills):
             time.sleep(rng.uniform(0.2, 3))
         process.kill()
         process.communicate()
+        struck += process.returncode == -signal.SIGKILL
+    assert struck >= 0.6 * kills  # the others came when nothing was left to do
     finish(start(cut, text=LARGER))
     assert contents(cut / "out") == contents(whole / "out")
     for where in (whole, cut):
@@ -96,7 +98,7 @@ def killed_again_and_again(tmp_path, kills):
     in_flight = 1 + AHEAD  # computed or waiting to be written when the process was killed
     sessions = len({line[0] for line in lines})
     assert 0 <= again <= in_flight * (sessions - 1)
-    return sessions
+    print(f"{total} shards; {struck} of {kills} kills struck, {sessions} sessions, {again} shards made again")
 
 
 def test_sigkill_at_random_moments(tmp_path):
@@ -105,7 +107,7 @@ def test_sigkill_at_random_moments(tmp_path):
 
 @pytest.mark.slow
 def test_thirty_sigkills(tmp_path):
-    assert killed_again_and_again(tmp_path, 30) > 5
+    killed_again_and_again(tmp_path, 30)
 
 
 def test_ctrl_c_stops_within_two_seconds_and_the_second_process_says_who_works(tmp_path):
@@ -123,7 +125,7 @@ def test_ctrl_c_stops_within_two_seconds_and_the_second_process_says_who_works(t
     os.killpg(process.pid, signal.SIGINT)
     said = finish(process, 130)
     assert time.monotonic() - began < 2
-    assert "new shards; the same command goes on" in said
+    assert "; the same command goes on" in said
     before = contents(tmp_path / "out")[1]
     assert len(before) >= 3
     again = start(tmp_path, text=long, start_new_session=True)

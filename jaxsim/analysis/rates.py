@@ -4,7 +4,6 @@ import dataclasses
 from typing import Literal
 
 import numpy as np
-import scipy.stats
 from jaxtyping import Float, Int
 
 Law = Literal["power", "inverse-log"]
@@ -88,6 +87,8 @@ def _least_squares(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray
 def _bootstrap_median(values: np.ndarray, resamples: int) -> tuple[float, float]:
     if len(values) < 2:
         return np.nan, np.nan
+    import scipy.stats  # slow to import, and only rates need it
+
     result = scipy.stats.bootstrap(
         (values,),
         np.median,

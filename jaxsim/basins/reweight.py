@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import scipy.special
-import scipy.stats
 from jaxtyping import Float
 
 from jaxsim.analysis import VERDICTS
+from jaxsim.analysis.intervals import wilson_bounds
 from jaxsim.init import Gaussian, Sphere
 from jaxsim.results import Run
 
@@ -88,8 +88,8 @@ def reweight(
         )
     hit = np.concatenate([run.verdict == verdict for run in several])
     value = float(w[hit].sum() / w.sum())
-    low, high = _wilson(value, effective, level)
-    return Reweighted(value, low, high, level, effective, len(w))
+    low, high = wilson_bounds(value * effective, effective, level)
+    return Reweighted(value, float(low), float(high), level, effective, len(w))
 
 
 def _refuse_mixed(runs: list[Run]) -> None:
@@ -126,11 +126,3 @@ def _log_density(law: Any, squared: Float[np.ndarray, " lanes"], r: int, D: int)
         inside = np.log1p(-squared / law.radius**2)
     edge = ((D - r) / 2 - 1) * inside if D - r != 2 else np.zeros_like(squared)
     return np.where(squared < law.radius**2, log_volume - r * np.log(law.radius) + edge, -np.inf)
-
-
-def _wilson(value: float, n: float, level: float) -> tuple[float, float]:
-    """Wilson's score interval for a number of trials that need not be whole."""
-    z = float(scipy.stats.norm.ppf(0.5 + level / 2))
-    middle = (value + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * np.sqrt(value * (1 - value) / n + z * z / (4 * n * n))
-    return max(0.0, float(middle - half)), min(1.0, float(middle + half))

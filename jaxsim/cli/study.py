@@ -13,10 +13,11 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from jaxsim._check import positive_number, whole_number
 from jaxsim.cli.run import _cores, _folder
+from jaxsim.cli.table import _count
 
 DAMAGED_OR_FAILED, HELD, INTERRUPTED = 1, 3, 130
 PATIENCE = 1.0  # seconds between Ctrl-C and the end
@@ -56,15 +57,13 @@ def run(
     spec = source.load(study)
     place = Path(study.stem) if out is None else out
     shown = _Shown(spec)
-    for number in (signal.SIGINT, signal.SIGTERM):  # a batch system sends the second
-        signal.signal(number, shown.interrupt)
+    before = {number: signal.signal(number, shown.interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         found = conduct.run(
             spec, place, engine=_engine(workers, cores, timeout, retries), repair=repair, process=process,
             processes=processes, report=shown.line, progress=shown.progress,
         )  # fmt: skip
     except folder.Held as error:
-        shown.stop()
         _say(f"[bold red]error[/] {_plain(str(error))}; wait for it, or stop it with Ctrl-C")
         raise typer.Exit(HELD) from None
     except OSError as error:
@@ -75,7 +74,10 @@ def run(
         os._exit(DAMAGED_OR_FAILED)  # as in `leave`
     except KeyboardInterrupt:
         shown.leave()
-    shown.stop()
+    finally:
+        shown.stop()
+        for number, handler in before.items():
+            signal.signal(number, handler)
     _closing(place, found)
 
 
@@ -129,13 +131,9 @@ class _Shown:
         self._bar: Progress | None = None
         self._leaving = threading.Lock()
         if self.console.is_terminal:
-            columns = (
-                TextColumn("{task.fields[what]}"),
-                BarColumn(bar_width=20),
-                MofNCompleteColumn(),
-                TextColumn("cells"),
-            )
-            self._bar = Progress(*columns, TimeElapsedColumn(), console=self.console, transient=True)
+            text = TextColumn("{task.fields[what]}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"))
+            columns = (BarColumn(bar_width=10), MofNCompleteColumn(), TextColumn("cells"), TimeElapsedColumn(), text)
+            self._bar = Progress(*columns, console=self.console, transient=True, expand=True)
             self._task = self._bar.add_task("", total=None, what="starting")
             self._bar.start()
 
@@ -168,7 +166,8 @@ class _Shown:
         """End the process; a shard in flight is abandoned, because waiting for it could take long."""
         with self._leaving:
             self.stop()
-            _say(f"interrupted after {self.state.new_shards if self.state else 0} new shards; the same command goes on")
+            made = _count(self.state.new_shards if self.state else 0, "new shard")
+            _say(f"interrupted after {made}; the same command goes on")
             sys.stderr.flush()
             os._exit(INTERRUPTED)
 
@@ -207,14 +206,14 @@ def _closing(place: Path, found: Any) -> None:
     """What was done, what is wrong, and the exit code."""
     for name in found.changed:
         _say(f"repaired {name}, but to other bytes: made by another machine or version than before")
-    done = f"{found.new_shards:,} shards made" if found.new_shards else "nothing was left to do"
+    done = f"{_count(found.new_shards, 'shard')} made" if found.new_shards else "nothing was left to do"
     done += f", {len(found.repaired)} of them repaired" if found.repaired else ""
     done += f", {found.retries} retries" if found.retries else ""
     print(f"{done}. Results in {place}: jaxsim study status {place}")
     if found.damaged:
-        _say(f"{len(found.damaged)} shards are damaged, as listed above: run again with --repair")
+        _say(f"{_count(len(found.damaged), 'damaged shard')}, as listed above: run again with --repair")
     if found.failed:
-        _say(f"{len(found.failed)} cells failed, as listed above; running again tries them again")
+        _say(f"{_count(len(found.failed), 'failed cell')}, as listed above; running again tries them again")
     if found.damaged or found.failed:
         raise typer.Exit(DAMAGED_OR_FAILED)
 

@@ -45,7 +45,7 @@ def verify(path: str | os.PathLike, sample: int = 3, progress: Callable[[int, in
         damaged, sound = {}, []
         for k, record in enumerate(records, 1):
             name = str(record.file)
-            why = damage(place, dataclasses.replace(record, state="done"))
+            why = damage(place, record._replace(state="done"))
             if why is None and folder.digest(place / name) != record.sha256:
                 why = "its sha256 is not the recorded one"
             damaged |= {name: why} if why else {}
@@ -66,7 +66,7 @@ def _mark(place: Path, record: manifest.Record, why: str | None) -> None:
         book = manifest.Manifest(path)
         try:
             state = "damaged" if why else "done"
-            book.remark(dataclasses.replace(record, state=state, message=why))
+            book.remark(record._replace(state=state, message=why))
         finally:
             book.close()
 

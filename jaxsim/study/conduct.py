@@ -64,8 +64,8 @@ def run(
         out: the study's folder; one that holds part of the same study is continued.
         engine: makes the engine; `jaxsim.study.engines.Here` or one from `jaxsim.study.dask`.
         repair: make damaged and missing shards again.
-        process: which of several processes this is.
-        processes: how many processes share the study; each takes its own slice.
+        process: which of `processes` this is; each takes its own slice.
+        processes: how many processes share the study.
         report: called with lines worth telling.
         progress: called with the state after each step.
 
@@ -75,18 +75,18 @@ def run(
     Raises:
         ValueError: where the folder holds another study, or something else.
         jaxsim.study.folder.Held: where another process works in the folder.
-        OSError: where the disk is full or cannot be written; what was complete stays, and the same call goes on.
+        OSError: where the disk is full or cannot be written; what was complete stays.
     """
     place = Path(out)
     _make(place)
     with folder.held(place, process, processes):
         book, files = _open(place, study, process, processes)
+        session = None
         try:
             session = book.begin(environment() | {"hash": study.hash})
-            damaged = _damaged(place, manifest.read(place), book)
-            if damaged and not repair:
-                for name, why in damaged.values():
-                    report(f"damaged: {name} ({why})")
+            damaged = _damaged(place, manifest.read(place))
+            for name, why in damaged.values() if not repair else ():
+                report(f"damaged: {name} ({why})")
             job = _Job(study, place, book, session, share(study, process, processes), report, progress)
             job.load(manifest.read(place), damaged if repair else {})
             maker = engine(study, files)
@@ -95,7 +95,7 @@ def run(
             finally:
                 maker.close()
         finally:
-            book.close(locals().get("session"))
+            book.close(session)
     left = [] if repair else [name for name, _ in damaged.values()]
     return Finished(job.new_shards, job.retries, left, job.failed, job.repaired, job.changed)
 
@@ -197,13 +197,13 @@ def damage(place: Path, record: manifest.Record) -> str | None:
     if record.state == "damaged":
         return record.message or "it does not have the recorded hash"
     try:
-        size = (place / (record.file or "")).stat().st_size
+        size = os.stat(f"{place}/{record.file}").st_size
     except OSError:
         return "missing"
     return None if size == record.bytes else f"{size} bytes, {record.bytes} recorded"
 
 
-def _damaged(place: Path, known: manifest.Contents, book: manifest.Manifest) -> dict[tuple[int, int], tuple[str, str]]:
+def _damaged(place: Path, known: manifest.Contents) -> dict[tuple[int, int], tuple[str, str]]:
     """Recorded shards that are not there whole: file and reason."""
     found = {}
     for key, record in known.shards.items():

@@ -19,6 +19,7 @@ from jaxsim.study.shards import Shard, Workshop
 from jaxsim.study.spec import Study
 
 RETRIES = 3  # of a shard whose worker died or hung
+PATIENCE = 20.0  # seconds to wait for a scheduler
 TIMEOUT = 600.0  # seconds for one shard
 LOST = ("KilledWorker", "CancelledError", "FutureCancelledError", "LostDependencies")  # says nothing about the shard
 
@@ -34,6 +35,7 @@ class Spread:
         timeout: seconds after which a shard's worker counts as hung; the shard goes to another and the worker is
             restarted.
         retries: how often a shard is tried again after its worker died or hung.
+        patience: seconds to wait for the scheduler.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Spread:
         workers: int | None = None,
         timeout: float = TIMEOUT,
         retries: int = RETRIES,
+        patience: float = PATIENCE,
     ):
         try:
             import distributed
@@ -56,6 +59,7 @@ class Spread:
         self._tasks: dict[str, Task] = {}  # by the key of the attempt
         self._attempts: collections.Counter[Task] = collections.Counter()
         self._started: dict[str, tuple[str, float]] = {}
+        self._sent: dict[str, float] = {}
         self._hung: set[str] = set()
         self._futures: dict[str, Any] = {}
         self._done: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
@@ -64,7 +68,7 @@ class Spread:
         logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is told in our words
         try:
             where = address or self._stack.enter_context(_cluster(workers or len(os.sched_getaffinity(0))))
-            self._client = self._stack.enter_context(distributed.Client(where, timeout="20s", set_as_default=False))
+            self._client = self._stack.enter_context(distributed.Client(where, timeout=patience, set_as_default=False))
         except (OSError, ValueError, TimeoutError) as error:
             self._stack.close()
             raise ValueError(f"workers: no Dask scheduler answers at {address}; {described(error)}") from error
@@ -83,7 +87,7 @@ class Spread:
         if self._hung:
             workers = self._client.scheduler_info(n_workers=-1)["workers"]
             where = {"workers": [name for name in workers if name not in self._hung] or None}
-        self._tasks[key] = task
+        self._tasks[key], self._sent[key] = task, time.monotonic()
         self._futures[key] = future = self._client.submit(
             _compute, self._content, self._files, task.cell, task.shard, self._topic, key, key=key, **where
         )
@@ -118,6 +122,7 @@ class Spread:
         """What became of an attempt; nothing where it is tried again or came too late."""
         task = self._tasks.pop(key, None)
         self._futures.pop(key, None)
+        self._sent.pop(key, None)
         if task is None:
             return []
         if future.status == "finished":
@@ -134,11 +139,10 @@ class Spread:
 
     def _late(self) -> list[Outcome]:
         """Attempts that have taken too long: their workers count as hung and are restarted."""
-        now, given_up = time.monotonic(), []
-        for key, (worker, began) in list(self._started.items()):
-            if now - began <= self._timeout or key not in self._tasks:
-                continue
+        given_up = []
+        for key, worker in self._overdue(time.monotonic()):
             task = self._tasks.pop(key)
+            self._started.pop(key, None)
             self._hung.add(worker)
             self._futures.pop(key).cancel(force=True)
             self._restart(worker)
@@ -148,6 +152,21 @@ class Spread:
                 message = f"no answer within {self._timeout:g} s, {self._attempts[task]} times"
                 given_up.append(Outcome(task, None, message, 0.0, self._attempts[task]))
         return given_up
+
+    def _overdue(self, now: float) -> list[tuple[str, str]]:
+        """Attempts that have run too long, or have not begun because their worker does not answer; and the worker."""
+        since = {
+            key: self._started.get(key, (None, began))[1] for key, began in self._sent.items() if key in self._tasks
+        }
+        stale = [key for key, began in since.items() if now - began > self._timeout]
+        if not stale:
+            return []
+        at_work = {self._started[key][0] for key in since if key in self._started and key not in stale}
+        processing: Any = self._client.processing()
+        given = {key: worker for worker, keys in processing.items() for key in keys}
+        places = {key: self._started[key][0] if key in self._started else given.get(key) for key in stale}
+        # What has not begun at a worker that is at work on something else waits its turn.
+        return [(k, w) for k, w in places.items() if w is not None and (k in self._started or w not in at_work)]
 
     def _restart(self, worker: str) -> None:
         """Ask the worker's nanny for a new process, without waiting; one that has no nanny is left alone."""

@@ -6,6 +6,7 @@ of its own and reads all, because SQLite's write-ahead log must not be shared be
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 FORMAT = 1
 SCHEMA = """
@@ -27,8 +28,7 @@ CREATE TABLE shards (cell INTEGER, shard INTEGER, state TEXT NOT NULL, file TEXT
 """
 
 
-@dataclasses.dataclass(frozen=True)
-class Record:
+class Record(NamedTuple):
     """One shard of the manifest. `state` is done, damaged or failed; a failed one has a message and no file."""
 
     cell: int
@@ -81,7 +81,7 @@ class Manifest:
 
     def record(self, record: Record) -> None:
         """Write or replace a shard; on return it is on the disk."""
-        row = dataclasses.astuple(dataclasses.replace(record, counts=json.dumps(record.counts)))  # type: ignore
+        row = record._replace(counts=json.dumps(record.counts))  # type: ignore[arg-type]
         with _explained(self.path):
             self._base.execute(f"INSERT OR REPLACE INTO shards VALUES ({', '.join('?' * len(row))})", row)
 
@@ -148,13 +148,18 @@ def read(folder: Path) -> Contents:
             check_format(base, path)
             meta = {name: json.loads(value) for name, value in base.execute("SELECT * FROM meta")} | meta
             for row in base.execute("SELECT * FROM shards ORDER BY cell, shard"):
-                record = Record(*[*row[:6], tuple(json.loads(row[6])), *row[7:]])
+                record = Record._make((*row[:6], _counts(row[6]), *row[7:]))
                 known = shards.get((record.cell, record.shard))
                 if known is None or known.state != "done":
                     shards[record.cell, record.shard] = record
             for began, ended, environment in base.execute("SELECT began, ended, environment FROM sessions"):
                 sessions.append({"began": began, "ended": ended, "environment": json.loads(environment)})
     return Contents(meta, dict(sorted(shards.items())), sessions)
+
+
+@functools.lru_cache(maxsize=2**16)
+def _counts(text: str) -> tuple[int, ...]:
+    return tuple(json.loads(text))
 
 
 def check_format(base: sqlite3.Connection, path: Path) -> None:

@@ -175,7 +175,8 @@ class Reader:
             names = ", ".join(sorted(map(str, wrong))[:3]) + (" …" if len(wrong) > 3 else "")
             raise ValueError(
                 f"table: {len(wrong)} of {len(chosen)} shards are damaged: {names}. "
-                "Repair them with `jaxsim study run STUDY.toml --out DIR --repair`, or ask for damaged='leave out'."
+                "Repair them with `jaxsim study run STUDY.toml --out DIR --repair`, or leave them out: --leave-out, "
+                "in Python damaged='leave out'."
             )
         paths = [os.fspath(self.folder / str(r.file)) for r in chosen if r.file not in wrong]
         return ds.dataset(paths, schema=self.schema, format="parquet")

@@ -48,7 +48,7 @@ class Workshop:
         depend on where they are computed.
         """
         with _x64(self.study.dtype == "float64"), self._threads.limit(limits=1, user_api="blas"):
-            return _pack(self._run(cell_at(self.study, cell), index), cell)
+            return _pack(self._run(cell_at(self.study, cell), index), cell, self.study.limits)
 
     def _run(self, cell: Cell, index: int) -> Run:
         study = self.study
@@ -92,11 +92,16 @@ def schema(record: int, report: tuple[str, ...]) -> Any:
     return pa.schema(fields)
 
 
-def _pack(run: Run, cell: int) -> Shard:
+def _pack(run: Run, cell: int, limits: str) -> Shard:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     frame = run.to_pandas()
+    if limits == "saturated":
+        # What is known of the limit of a lane that is still open depends on the lanes that were run before it.
+        open_ = ~run.saturated[:, -1]
+        frame.loc[open_, "limit_norm"] = np.nan
+        frame.loc[open_ & run.finite, list(_VERDICT_COLUMNS)] = "unresolved"
     recorded = len(run.steps) if len(run.steps) > 1 else 0
     saturated = np.where(run.saturated.any(1), run.steps[run.saturated.argmax(1)], -1)
     codes = {name: np.array([VERDICTS.index(v) for v in frame[name]], np.int8) for name in _VERDICT_COLUMNS}

@@ -141,9 +141,8 @@ def _message(error: Mapping[str, Any], content: Mapping[str, Any], text: str | N
             return f"{_where(text, (*loc, tag)) or where}{key}.{tag}: expected one of {', '.join(tables)}; got {came}"
         case "value_error":
             reason = str(error["ctx"]["error"])
-            return (
-                f"{where}{key}: {reason}" if key else f"{_where(text, ('stop',) if 'stop' in reason else ())}{reason}"
-            )
+            named = tuple(reason.partition(":")[0].split("."))  # a rule over several keys names one itself
+            return f"{where}{key}: {reason}" if key else f"{_where(text, named)}{reason}"
         case "model_attributes_type" | "model_type" | "dict_type":
             return f"{where}{key}: expected a table of keys; got {got}"
     if kind in tables or (kind in TABLES and len(loc) == 1):
