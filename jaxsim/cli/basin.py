@@ -175,16 +175,14 @@ def _describe(found: Any, console: Console) -> None:
     run = int(found.computed.sum())
     console.print(f"{found.settings['rule']}: {shares} of the window; {run:,} of {found.computed.size:,} pixels run",
                   highlight=False, soft_wrap=True)  # fmt: skip
-    try:
-        entropy = basins.basin_entropy(found.labels)
-        alpha = basins.uncertainty_exponent(found.labels)
-    except ValueError as error:
-        console.print(f"border geometry: {error}", highlight=False, markup=False)
-        return
-    console.print(
-        f"basin entropy {entropy.entropy:.4f}, on the border {entropy.boundary_entropy:.4f} (log 2 = 0.6931); "
-        f"border dimension {alpha.dimension:.3f}, 95% interval [{2 - alpha.high:.3f}, {2 - alpha.low:.3f}]",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
-    )
+    is_global = (found.verdict == 0).astype(int)
+    for name, labels in (("global basin", is_global), ("all selections", found.labels)):
+        try:
+            entropy, alpha = basins.basin_entropy(labels), basins.uncertainty_exponent(labels)
+            text = (
+                f"border dimension {alpha.dimension:.3f}, 95% interval [{2 - alpha.high:.3f}, {2 - alpha.low:.3f}]; "
+                f"basin entropy {entropy.entropy:.4f}, on the border {entropy.boundary_entropy:.4f} (log 2 = 0.6931)"
+            )
+        except ValueError as error:
+            text = str(error)
+        console.print(f"  {name}: {text}", highlight=False, markup=False, soft_wrap=True)
