@@ -1,5 +1,7 @@
 """Maps, shells, weights, edges and perturbations of simulated basins."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -124,7 +126,7 @@ def test_angles_to_the_global_limit(problem, run):
 
 def test_reweighting_agrees_with_running(problem):
     """False-alarm probability below 1e-6: differences beyond 5 standard errors of two independent estimates."""
-    how = dict(lanes=6000, steps=400, record=[400])
+    how = dict(lanes=3000, steps=300, record=[300])
     key = jax.random.key(8)
     wide = jaxsim.simulate(problem, NGD, jaxsim.init.Gaussian(1.5), key=key, **how)
     narrow = jaxsim.simulate(problem, NGD, jaxsim.init.Gaussian(0.7), key=jax.random.fold_in(key, 1), **how)
@@ -133,12 +135,12 @@ def test_reweighting_agrees_with_running(problem):
         p = direct.fractions()["global"].value
         for runs in (wide, [wide, narrow]):
             found = basins.reweight(runs, law)
-            error = np.sqrt(p * (1 - p) * (1 / found.effective + 1 / 6000))
+            error = np.sqrt(p * (1 - p) * (1 / found.effective + 1 / 3000))
             assert abs(found.value - p) < 5 * error and found.low < found.value < found.high
             assert found.effective > 100
     p = wide.fractions()["global"]
     same = basins.reweight(wide, jaxsim.init.Gaussian(1.5))
-    assert same.value == pytest.approx(p.value) and same.effective == pytest.approx(6000)
+    assert same.value == pytest.approx(p.value) and same.effective == pytest.approx(3000)
     assert (same.low, same.high) == pytest.approx((p.low, p.high))
     tilted = basins.reweight(wide, lambda xi: -np.sum(xi**2, axis=1) / 2)  # Gaussian(1.0) as a log density
     assert tilted.value == pytest.approx(basins.reweight(wide, jaxsim.init.Gaussian(1.0)).value)
@@ -147,10 +149,8 @@ def test_reweighting_agrees_with_running(problem):
 def test_reweighting_refuses_what_it_cannot_know(problem, run):
     with pytest.raises(ValueError, match="lanes are worth .* expected at least 30; run about"):
         basins.reweight(run, jaxsim.init.Gaussian(4.0))
+    other = dataclasses.replace(run, settings=run.settings | {"rule": "NGD(eta=0.2)"})
     with pytest.raises(ValueError, match="expected one rule; got"):
-        other = jaxsim.simulate(
-            problem, jaxsim.rules.NGD(0.2), jaxsim.init.Gaussian(1.0), key=jax.random.key(1), lanes=60, steps=1000
-        )
         basins.reweight([run, other], jaxsim.init.Gaussian(1.0))
     small = jaxsim.data.unit_sphere(jax.random.key(0), n=4, T=4, d=2)
     full = jaxsim.simulate(small, NGD, jaxsim.init.Gaussian(1.0), key=jax.random.key(1), lanes=60, steps=50)
@@ -216,15 +216,11 @@ def test_bad_pairs(problem, run, found_edges):
         basins.edge_states(found_edges, NGD, stretches=20, stretch=50)
 
 
-def test_edge_states_refuse_rules_with_memory(problem):
+def test_edge_states_refuse_rules_with_memory(found_edges):
     rule = jaxsim.rules.HeavyBall(0.1)
-    run = jaxsim.simulate(
-        problem, rule, jaxsim.init.Gaussian(3.0), key=jax.random.key(1), lanes=200, steps=300, limits="saturated"
-    )
-    goes = (run.selection == problem.optimal).all(1)
-    found = basins.edges(problem, rule, run.start[goes][:1], run.start[~goes][:1], gap=0.1, steps=300)
+    settings = found_edges.settings | {"rule": repr(rule)}
     with pytest.raises(ValueError, match="rule: expected GD, NGD or Polyak with constant steps"):
-        basins.edge_states(found, rule)
+        basins.edge_states(dataclasses.replace(found_edges, settings=settings), rule)
 
 
 def test_decisive_perturbations_decide_and_are_no_longer_than_a_line_search(problem, run, tmp_path):
