@@ -4,6 +4,7 @@ import math
 import operator
 from typing import Any
 
+import jax
 import numpy as np
 
 
@@ -51,6 +52,21 @@ def whole_number(name: str, value: Any, at_least: int = 1) -> int:
     if number < at_least:
         raise ValueError(f"{name}: expected at least {at_least}; got {number}")
     return number
+
+
+def open_share(name: str, value: Any) -> float:
+    """A number strictly between 0 and 1, such as a confidence level."""
+    number = finite_number(name, value)
+    if not 0 < number < 1:
+        raise ValueError(f"{name}: expected a number between 0 and 1; got {value}")
+    return number
+
+
+def random_key(name: str, value: Any) -> jax.Array:
+    """A JAX key."""
+    if not isinstance(value, jax.Array):
+        raise ValueError(f"{name}: expected a JAX key such as jax.random.key(0); got {value!r}")
+    return value
 
 
 def ties_in_top_score(scores: np.ndarray, visible: np.ndarray | None) -> None:

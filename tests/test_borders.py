@@ -75,7 +75,9 @@ def test_bad_maps():
         uncertainty_exponent(np.zeros((100, 100), int), (2, 6))
     with pytest.raises(ValueError, match="window: expected a range"):
         uncertainty_exponent(np.zeros((30, 30), int))
-    with pytest.raises(ValueError, match="radii: expected less than 30"):
+    with pytest.raises(ValueError, match="window: expected a map of at least 24 pixels a side for ε = 8; got 22"):
+        uncertainty_exponent(np.random.default_rng(0).integers(0, 2, (60, 22)), (2, 8))
+    with pytest.raises(ValueError, match="radii: expected less than half of 30"):
         intermingledness(np.zeros((30, 30), int), (30,))
 
 

@@ -1,5 +1,7 @@
 """Rule against rule on the same starts, and continuation along a parameter."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -59,15 +61,22 @@ def test_coverage_of_the_intervals():
 
 def test_only_the_same_starts_compare(problem, runs):
     other = jaxsim.simulate(
-        problem, jaxsim.rules.NGD(0.1), jaxsim.init.Gaussian(1.0), key=jax.random.key(9), lanes=500, steps=10
-    )
+        problem, jaxsim.rules.NGD(0.1), jaxsim.init.Gaussian(1.0), key=jax.random.key(9), lanes=500, steps=1000,
+        record=[1000],
+    )  # fmt: skip
     with pytest.raises(ValueError, match="second: expected the same starts"):
         basins.compare(runs[0], other)
+    shorter = dataclasses.replace(runs[1], settings=runs[1].settings | {"steps": 999})
+    with pytest.raises(ValueError, match="second: expected the steps of the first run, 1000; got 999"):
+        basins.compare(runs[0], shorter)
+    with pytest.raises(ValueError, match="n: expected at least 1; got 0"):
+        basins.paired_difference(0, 0, 0)
+    assert basins.paired_difference(10, 0, 10).high == 1
     with pytest.raises(ValueError, match="verdict: expected one of global"):
         basins.compare(*runs, verdict="best")
 
 
-def test_jumps_are_counted_and_located(problem, runs):
+def test_jumps_are_counted_and_located(problem, runs, tmp_path):
     ngd, polyak = (basins.jumps(run) for run in runs)
     assert len(polyak.lane) > 10 * len(ngd.lane)
     run = runs[1]
@@ -84,6 +93,8 @@ def test_jumps_are_counted_and_located(problem, runs):
     for k in range(0, len(found), 10):
         assert polyak.was_local[k] == jaxsim.max_margin(problem, polyak.before[k]).locally_optimal
     assert (run.report["capped_steps"][polyak.lane] > 0).mean() > 0.9  # most jumps come of steps cut to their bound
+    polyak.save(tmp_path / "jumps.npz")
+    np.testing.assert_array_equal(basins.Jumps.load(tmp_path / "jumps.npz").lane, polyak.lane)
     np.testing.assert_allclose(polyak.start_norm, run.norm[polyak.lane, 0], rtol=1e-6)
     bare = jaxsim.simulate(problem, jaxsim.rules.NGD(0.1), jaxsim.init.Zero(), key=jax.random.key(0), lanes=1, steps=2)
     with pytest.raises(ValueError, match="logits were not kept"):
@@ -96,6 +107,9 @@ def test_disagreement_of_two_maps(problem):
     first = basins.basin_map(problem, jaxsim.rules.NGD(0.1), plane, **how)
     second = basins.basin_map(problem, jaxsim.rules.Polyak(), plane, **how)
     np.testing.assert_array_equal(basins.disagreement(first, second), first.verdict != second.verdict)
+    ends = [m.selections[m.selection_number] for m in (first, second)]
+    apart = basins.disagreement(first, second, selections=True)
+    np.testing.assert_array_equal(apart, (first.verdict != second.verdict) | (ends[0] != ends[1]).any(2))
     other = basins.basin_map(problem, jaxsim.rules.NGD(0.1), plane, window=(-1, 1, -1, 1), **how)
     with pytest.raises(ValueError, match="second: expected a map of the same problem, plane, window"):
         basins.disagreement(first, other)

@@ -7,6 +7,7 @@ import numpy as np
 import scipy.special
 from jaxtyping import Float
 
+from jaxsim._check import open_share
 from jaxsim.analysis.verdict import VERDICTS
 
 HALVINGS = 60  # from an interval of length 1 to rounding
@@ -57,6 +58,7 @@ def wilson_bounds(count: Any, total: Any, level: float = 0.95) -> tuple[Float[np
         ([0.0, 0.404], [0.037, 0.596])
     """
     count, total = np.asarray(count, float), np.asarray(total, float)
+    open_share("level", level)
     z = scipy.special.ndtri(0.5 + level / 2)
     centre = (count + z * z / 2) / (total + z * z)
     half = z / (total + z * z) * np.sqrt(count * (total - count) / total + z * z / 4)

@@ -10,15 +10,14 @@ from jaxsim.basins.borders import (
 from jaxsim.basins.compare import (
     Comparison,
     Difference,
-    Jumps,
     compare,
     disagreement,
-    jumps,
     paired_difference,
     unpaired_difference,
 )  # fmt: skip
 from jaxsim.basins.continuation import Continuation, between, continuation, flip_labels
 from jaxsim.basins.edges import Edges, EdgeStates, edge_states, edges
+from jaxsim.basins.jumps import Jumps, jumps
 from jaxsim.basins.maps import BasinMap, basin_map
 from jaxsim.basins.plane import Plane, limits_plane, plane, random_plane
 from jaxsim.basins.reweight import Reweighted, reweight

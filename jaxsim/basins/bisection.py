@@ -16,9 +16,11 @@ Side = Callable[[Float[np.ndarray, "k size"]], Bool[np.ndarray, " k"]]
 
 
 def bisect(
-    side: Side, inside: Float[np.ndarray, "k size"], outside: Float[np.ndarray, "k size"], gap: float
+    side: Side, inside: Float[np.ndarray, "k size"], outside: Float[np.ndarray, "k size"], gap: float | np.ndarray
 ) -> tuple[Float[np.ndarray, "k size"], Float[np.ndarray, "k size"]]:
     """Shrink segments from `inside` (side True) to `outside` (False) until the ends are at most `gap` apart.
+
+    `gap` is one number for all segments or one for each.
 
     Each segment keeps an end on either side, so it crosses the border. Midpoints are halves of the current ends; the
     search ends early for a segment whose midpoint is one of its ends, as close as numbers get.

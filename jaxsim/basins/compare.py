@@ -1,12 +1,13 @@
 """Rule against rule on the same initialisations: contingency tables, paired tests, and where they disagree."""
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import scipy.stats
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 
+from jaxsim._check import open_share, whole_number
 from jaxsim.analysis import VERDICTS
 from jaxsim.analysis.verdict import codes
 from jaxsim.basins.maps import BasinMap
@@ -34,6 +35,7 @@ class Comparison(Saved):
         table: lanes by the first and the second rule's verdict, (6, 6), in the order of `jaxsim.analysis.VERDICTS`.
         only_first, only_second: lanes with the verdict under one rule alone; their indices.
         p_value: McNemar's exact test of equal fractions: the first count is binomial with 1/2 among these lanes.
+        settings: what the two runs share.
         paired: the difference of the fractions with an interval that uses the pairing, as (value, low, high, level).
         unpaired: the same as if the lanes were different ones, for comparison.
     """
@@ -46,6 +48,7 @@ class Comparison(Saved):
     only_first: Int[np.ndarray, " b"]
     only_second: Int[np.ndarray, " c"]
     p_value: float
+    settings: dict[str, Any]
     paired: tuple[float, float, float, float]
     unpaired: tuple[float, float, float, float]
 
@@ -64,7 +67,8 @@ def compare(first: Run, second: Run, verdict: str = "global", level: float = 0.9
         level: of the intervals.
 
     Raises:
-        ValueError: where problems or starts differ, or the verdict is unknown.
+        ValueError: where anything but the rule differs: problems, starts, steps, losses, thresholds. Rules that run in
+            different coordinates are compared by giving `simulate` the same W_0 and coordinates.
 
     Example:
         >>> import jax, jaxsim
@@ -80,6 +84,12 @@ def compare(first: Run, second: Run, verdict: str = "global", level: float = 0.9
         raise ValueError(f"verdict: expected one of {', '.join(VERDICTS)}; got {verdict!r}")
     if first.problem.fingerprint() != second.problem.fingerprint():
         raise ValueError("second: expected a run of the same problem; got another problem")
+    for name in ("steps", "loss", "train"):
+        if first.settings[name] != second.settings[name]:
+            raise ValueError(f"second: expected the {name} of the first run, {first.settings[name]}; got "
+                             f"{second.settings[name]}")  # fmt: skip
+    if first.thresholds != second.thresholds:
+        raise ValueError(f"second: expected the thresholds of the first run; got {second.thresholds}")
     if first.start.shape != second.start.shape or not np.array_equal(first.start, second.start):
         raise ValueError("second: expected the same starts: key, law, lanes, coordinates and dtype; got others")
     table = np.zeros((len(VERDICTS), len(VERDICTS)), np.int64)
@@ -92,8 +102,14 @@ def compare(first: Run, second: Run, verdict: str = "global", level: float = 0.9
     unpaired = unpaired_difference(int(x.sum()), n, int(y.sum()), n, level)
     return Comparison(
         verdict, (first.settings["rule"], second.settings["rule"]), table, b, c, float(p),
+        _shared(first, second),
         dataclasses.astuple(paired), dataclasses.astuple(unpaired),
     )  # fmt: skip
+
+
+def _shared(first: Run, second: Run) -> dict[str, Any]:
+    same = {k: v for k, v in first.settings.items() if k not in ("given", "seconds") and second.settings.get(k) == v}
+    return same | {"problem": first.problem.fingerprint()}
 
 
 def paired_difference(only_first: int, only_second: int, n: int, level: float = 0.95) -> Difference:
@@ -104,13 +120,14 @@ def paired_difference(only_first: int, only_second: int, n: int, level: float = 
     Example:
         >>> d = paired_difference(30, 10, 100)
         >>> round(d.value, 2), round(d.low, 3), round(d.high, 3)
-        (0.2, 0.077, 0.315)
+        (0.2, 0.079, 0.313)
     """
-    z = float(scipy.stats.norm.ppf(0.5 + level / 2))
+    whole_number("n", n)
+    z = float(scipy.stats.norm.ppf(0.5 + open_share("level", level) / 2))
     b, c, N = only_first + 0.5, only_second + 0.5, n + 2.0
     middle = (b - c) / N
     half = z * np.sqrt((b + c) / N - middle**2) / np.sqrt(N)
-    return Difference((only_first - only_second) / n, float(middle - half), float(middle + half), level)
+    return _difference((only_first - only_second) / n, middle, half, level)
 
 
 def unpaired_difference(x: int, n: int, y: int, m: int, level: float = 0.95) -> Difference:
@@ -119,16 +136,22 @@ def unpaired_difference(x: int, n: int, y: int, m: int, level: float = 0.95) -> 
     Example:
         >>> d = unpaired_difference(60, 100, 40, 100)
         >>> round(d.value, 2), round(d.low, 3), round(d.high, 3)
-        (0.2, 0.061, 0.331)
+        (0.2, 0.062, 0.331)
     """
-    z = float(scipy.stats.norm.ppf(0.5 + level / 2))
+    whole_number("n", n)
+    whole_number("m", m)
+    z = float(scipy.stats.norm.ppf(0.5 + open_share("level", level) / 2))
     p, q = (x + 1) / (n + 2), (y + 1) / (m + 2)
     half = z * np.sqrt(p * (1 - p) / (n + 2) + q * (1 - q) / (m + 2))
-    return Difference(x / n - y / m, float(p - q - half), float(p - q + half), level)
+    return _difference(x / n - y / m, p - q, half, level)
 
 
-def disagreement(first: BasinMap, second: BasinMap) -> Bool[np.ndarray, "ny nx"]:
-    """The pixels of two maps of one plane whose verdicts differ.
+def _difference(value: float, middle: float, half: float, level: float) -> Difference:
+    return Difference(value, max(-1.0, float(middle - half)), min(1.0, float(middle + half)), level)
+
+
+def disagreement(first: BasinMap, second: BasinMap, selections: bool = False) -> Bool[np.ndarray, "ny nx"]:
+    """The pixels of two maps of one plane whose verdicts differ; with `selections`, also those that end elsewhere.
 
     Raises:
         ValueError: where the maps show different problems, planes or pixels.
@@ -142,67 +165,8 @@ def disagreement(first: BasinMap, second: BasinMap) -> Bool[np.ndarray, "ny nx"]
     )
     if not same:
         raise ValueError("second: expected a map of the same problem, plane, window and resolution; got another")
-    return first.verdict != second.verdict
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Jumps:
-    """Lanes that left a selection on which they had saturated.
-
-    Attributes:
-        lane: one row per jump, (J,).
-        left: the last recorded step at which the lane was saturated there, (J,).
-        before, after: the selection left, and that of the next recorded saturated step, (J, n).
-        was_local: whether the selection left is feasible and locally optimal, (J,).
-        angle: of the lane's W_0 to W_mm in degrees, (J,), and `start_norm`, ‖W_0‖: where in initialisation space.
-    """
-
-    lane: Int[np.ndarray, " J"]
-    left: Int[np.ndarray, " J"]
-    before: Int[np.ndarray, "J n"]
-    after: Int[np.ndarray, "J n"]
-    was_local: Bool[np.ndarray, " J"]
-    angle: Float[np.ndarray, " J"]
-    start_norm: Float[np.ndarray, " J"]
-
-
-def jumps(run: Run) -> Jumps:
-    """Find the lanes that left one selection for another after attention had saturated, and where they had started.
-
-    Where attention settles on a worse choice, L - L* stays positive while ‖∇L‖ vanishes, and Polyak's step grows until
-    it is cut to its bound. Only recorded steps are seen, so a denser `record` finds more jumps.
-
-    Args:
-        run: simulated with keep=("logits",).
-
-    Raises:
-        ValueError: where the logits were not kept.
-    """
-    from jaxsim.basins.shells import angles
-    from jaxsim.margin import MarginSolver
-
-    if run.logits is None:
-        raise ValueError('run: expected one simulated with keep=("logits",); its logits were not kept')
-    logits = np.where(run.problem.visible & ~np.isnan(run.logits), run.logits, -np.inf)
-    selection = logits.argmax(3)  # (lanes, R, n)
-    rows = []
-    for lane in np.flatnonzero(run.saturated.sum(1) > 1):
-        seen = np.flatnonzero(run.saturated[lane])
-        path = selection[lane, seen]
-        for k in np.flatnonzero((path[1:] != path[:-1]).any(1)):
-            rows.append((lane, run.steps[seen[k]], path[k], path[k + 1]))
-    n = run.selections.shape[1]
-    before = np.array([row[2] for row in rows]).reshape(-1, n)
-    distinct, inverse = np.unique(before, axis=0, return_inverse=True)
-    solved = MarginSolver(run.problem).solve_many(distinct) if len(distinct) else []
-    local = np.array([mm.locally_optimal for mm in solved], bool)[inverse.ravel()] if rows else np.zeros(0, bool)
-    lane = np.array([row[0] for row in rows], int)
-    return Jumps(
-        lane,
-        np.array([row[1] for row in rows], int),
-        before,
-        np.array([row[3] for row in rows]).reshape(-1, n),
-        local,
-        angles(run)[lane],
-        np.sqrt((run.start**2).sum(1) + run.outside)[lane],
-    )
+    apart = first.verdict != second.verdict
+    if selections:
+        ends = [found.selections[found.selection_number] for found in (first, second)]
+        apart |= (ends[0] != ends[1]).any(2)
+    return apart

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from jaxsim._check import finite_number
+from jaxsim._check import finite_number, random_key, whole_number
 from jaxsim.analysis import VERDICTS, Proportion, wilson
 from jaxsim.analysis.verdict import codes
 from jaxsim.basins.compare import Difference, paired_difference
@@ -28,7 +28,7 @@ class Continuation(Saved):
     """What `continuation` returns. V values of the parameter, A attractors: the selections that lanes settled on.
 
     Attributes:
-        settings: how the lanes were made.
+        settings: how the lanes were made; `at` holds rule, law and the problem's fingerprint at every value.
         name: of the parameter.
         values: of the parameter, (V,).
         lanes: per value.
@@ -90,6 +90,9 @@ def continuation(
 ) -> Continuation:
     """Follow basin fractions and attractors along a parameter, with the same random numbers at every value.
 
+    All values run in dual coordinates where the rule allows it: there W_0 is a continuous function of the data and the
+    draws. Between problems of other n, T or d the draws still agree, but the starts are different ones.
+
     Attractors are matched from value to value by their selection: the tokens that they pick.
 
     Args:
@@ -120,14 +123,16 @@ def continuation(
         >>> found.verdicts.sum(1).tolist()
         [64, 64]
     """
-    points = [finite_number("values", v) for v in values]
+    given = list(values)
+    points = [finite_number("values", v) for v in given]
+    lanes, steps = whole_number("lanes", lanes), whole_number("steps", steps)
     if len(points) < 2:
         raise ValueError(f"values: expected at least two; got {len(points)}")
     problems: list[Problem] = []
     settled: list[dict[tuple[int, ...], int]] = []
     verdicts, is_global = [], []
     settings: dict[str, Any] = {}
-    for k, value in enumerate(points):
+    for k, value in enumerate(given):
         problem, rule, law = at(value)
         run = simulate(
             problem,
@@ -140,6 +145,7 @@ def continuation(
             dtype=dtype,
             record=[steps],
             limits="saturated",
+            coordinates=getattr(rule, "coordinates", None) or "dual",
         )
         code = codes(run.verdict)
         problems.append(problem)
@@ -147,7 +153,9 @@ def continuation(
         is_global.append(code == VERDICTS.index("global"))
         number, count = np.unique(run.selection_number[code < VERDICTS.index("transient")], return_counts=True)
         settled.append({tuple(run.selections[i].tolist()): int(c) for i, c in zip(number, count, strict=True)})
-        settings = {"first_rule": repr(rule)} | settings | {"last_rule": repr(rule), "key": run.settings["key"]}
+        here = {name: run.settings[name] for name in ("rule", "init", "loss", "dtype", "coordinates")}
+        kept = settings.get("at", []) + [here | {"problem": problem.fingerprint()}]
+        settings = {"key": run.settings["key"], "steps": steps, "at": kept}
         if progress is not None:
             progress(k + 1, len(points))
     found = _by_lanes(settled)
@@ -155,7 +163,7 @@ def continuation(
     longest = max((len(alpha) for alpha in found), default=0)
     before, after = np.stack(is_global[:-1]), np.stack(is_global[1:])
     return Continuation(
-        settings | {"steps": steps}, name, np.array(points), lanes, np.stack(verdicts),
+        settings, name, np.array(points), lanes, np.stack(verdicts),
         np.array([[*alpha, *[-1] * (longest - len(alpha))] for alpha in found], int).reshape(len(found), longest),
         np.array([[table.get(alpha, 0) for alpha in found] for table in settled], int).reshape(len(points), len(found)),
         norms, exists, optimal, np.stack([(after & ~before).sum(1), (before & ~after).sum(1)], axis=1),
@@ -201,7 +209,7 @@ def between(first: Problem, second: Problem, share: float) -> Problem:
         raise ValueError("second: expected the labels and the mask of the first problem; got others")
     if (first.given_keys is None) != (second.given_keys is None):
         raise ValueError("second: expected keys if the first problem has keys, and none if it has none")
-    w = finite_number("share", share)
+    w = _share(share)
 
     def mix(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return (1 - w) * a + w * b
@@ -219,8 +227,14 @@ def flip_labels(problem: Problem, share: float, key: jax.Array) -> Problem:
     Raises:
         ValueError: for a share outside 0 to 1.
     """
-    if not 0 <= share <= 1:
-        raise ValueError(f"share: expected a number from 0 to 1; got {share}")
-    draws = np.asarray(jax.random.uniform(key, (len(problem.labels),)))
+    share = _share(share)
+    draws = np.asarray(jax.random.uniform(random_key("key", key), (len(problem.labels),)))
     labels = np.where(draws < share, -problem.labels, problem.labels)
     return Problem(problem.tokens, problem.queries, labels, problem.decoder, problem.mask, problem.given_keys)
+
+
+def _share(value: Any) -> float:
+    share = finite_number("share", value)
+    if not 0 <= share <= 1:
+        raise ValueError(f"share: expected a number from 0 to 1; got {value}")
+    return share

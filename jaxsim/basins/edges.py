@@ -53,6 +53,7 @@ def edges(
     steps: int = 2000,
     loss: Literal["logistic", "exponential", "linear"] | Loss = "logistic",
     dtype: Any = None,
+    coordinates: Literal["dual", "primal", "full"] | None = None,
 ) -> Edges:
     """Bisect between starts that go global and starts that do not, many pairs at once.
 
@@ -61,12 +62,14 @@ def edges(
     Args:
         problem: the data.
         rule: a step-size rule.
-        inside: ξ_0 of starts that go global, (P, size), such as `run.start[run.verdict == "global"]`.
+        inside: ξ_0 of starts that go global, (P, size), such as `run.start[goes]` with
+            `goes = (run.selection == problem.optimal).all(1)`.
         outside: ξ_0 of starts that do not, (P, size).
         gap: Frobenius distance at which to stop.
         steps: the horizon.
         loss: ℓ.
         dtype: float32 or float64.
+        coordinates: those of the starts, `run.settings["coordinates"]`; by default the ones that `simulate` picks.
 
     Returns:
         An `Edges`.
@@ -80,16 +83,17 @@ def edges(
         >>> problem = jaxsim.data.unit_sphere(jax.random.key(2), n=4, T=5, d=6)
         >>> rule = jaxsim.rules.NGD(0.1)
         >>> run = jaxsim.simulate(problem, rule, jaxsim.init.Gaussian(3.0), key=jax.random.key(1), lanes=64, steps=500)
-        >>> is_global = run.verdict == "global"
-        >>> pairs = run.start[is_global][:2], run.start[~is_global][:2]
+        >>> goes = (run.selection == problem.optimal).all(1)
+        >>> pairs = run.start[goes][:2], run.start[~goes][:2]
         >>> found = jaxsim.basins.edges(problem, rule, *pairs, gap=1e-3, steps=500)
         >>> bool((found.gap <= 1e-3).all())
         True
     """
-    fates = Fates(problem, rule, steps, loss, dtype, None)
+    fates = Fates(problem, rule, steps, loss, dtype, coordinates)
     a, b = _pairs(fates, inside, outside)
     reachable = 8 * float(np.finfo(fates.work.dtype).eps) * max(np.abs(a).max(), np.abs(b).max())
-    if positive_number("gap", gap) < reachable:
+    gap = positive_number("gap", gap)
+    if gap < reachable:
         raise ValueError(f"gap: {fates.work.dtype} resolves {reachable:.1e} between these starts; got {gap:g}")
     _refuse_equal_sides(fates(a).optimal, fates(b).optimal)
     a, b = bisect(lambda xi: fates(xi).optimal, a, b, gap)
@@ -119,7 +123,7 @@ def _refuse_equal_sides(first: np.ndarray, second: np.ndarray) -> None:
         )
         raise ValueError(
             f"inside: expected pairs of which the first goes global and the second does not; of pair {k} {what} global "
-            f"({len(wrong)} of {len(first)} pairs are wrong)"
+            f"({len(wrong)} of {len(first)} pairs are wrong: {wrong[:8].tolist()}{' …' if len(wrong) > 8 else ''})"
         )
 
 
@@ -127,8 +131,7 @@ def _assemble(fates: Fates, a: np.ndarray, b: np.ndarray) -> Edges:
     ends = fates(a), fates(b)
     return Edges(
         fates.work.problem,
-        {"rule": repr(fates.work.rule), "steps": fates.steps, "dtype": fates.work.dtype.name,
-         "coordinates": fates.frame.kind, "loss": fates.work.loss.name},
+        fates.settings(),
         a,
         b,
         np.linalg.norm(a - b, axis=1),
@@ -177,7 +180,14 @@ class EdgeStates(Saved):
             return np.abs(self.pull[:, -1]) >= COMPETES
 
 
-def edge_states(found: Edges, rule: Rule, *, stretches: int = 20, stretch: int | None = None) -> EdgeStates:
+def edge_states(
+    found: Edges,
+    rule: Rule,
+    *,
+    stretches: int = 20,
+    stretch: int | None = None,
+    loss: str | Loss | None = None,
+) -> EdgeStates:
     """Follow the border along the dynamics: advance both ends, bisect them together again, and so on.
 
     The ends straddle the border of one basin all the way, so what they follow is a trajectory on the border, whatever
@@ -190,6 +200,7 @@ def edge_states(found: Edges, rule: Rule, *, stretches: int = 20, stretch: int |
         stretches: how many times to advance.
         stretch: steps at a time; by default the stretches cover half the horizon of `found`. What is left of the
             horizon decides the side of a state, so that the border stays the same.
+        loss: ℓ of `found`; needed where it was given as a function.
 
     Raises:
         ValueError: for another rule, or where the stretches reach the horizon.
@@ -204,9 +215,11 @@ def edge_states(found: Edges, rule: Rule, *, stretches: int = 20, stretch: int |
             f"stretch: expected stretches · stretch below the horizon {how['steps']} of the edges; got "
             f"{stretches} · {stretch}"
         )
-    fates = Fates(found.problem, rule, how["steps"], how["loss"], how["dtype"], None)
+    fates = Fates(found.problem, rule, how["steps"], loss or how["loss"], how["dtype"], how["coordinates"])
+    if fates.work.loss.name != how["loss"]:
+        raise ValueError(f"loss: expected the loss of the edges, {how['loss']}; got {fates.work.loss.name}")
     fates.restartable()
-    a, b, gap = found.inside, found.outside, float(found.gap.max())
+    a, b = found.inside, found.outside
     lost = np.full(len(a), -1)
     path: list[tuple[Fate, np.ndarray]] = []
     for s in range(stretches):
@@ -218,7 +231,7 @@ def edge_states(found: Edges, rule: Rule, *, stretches: int = 20, stretch: int |
         lost[gone] = s
         resolved = 64 * np.finfo(fates.work.dtype).eps * np.abs(a).max(1)
         b = np.where((lost >= 0)[:, None], a, b)  # nothing to bisect there
-        a, b = bisect(lambda xi, left=left: fates(xi, left).optimal, a, b, max(gap, float(resolved.max())))
+        a, b = bisect(lambda xi, left=left: fates(xi, left).optimal, a, b, np.maximum(found.gap, resolved))
     xi = np.stack([fate.xi for fate, _ in path], axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
         norm = np.linalg.norm(xi, axis=2)

@@ -9,13 +9,13 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from jaxsim import driver
-from jaxsim.analysis import Thresholds
 from jaxsim.analysis.limits import same
 from jaxsim.init import Zero
 from jaxsim.model import Loss
 from jaxsim.model.spaces import as_device
 from jaxsim.problem import Problem
 from jaxsim.rules import GD, NGD, Polyak, Rule
+from jaxsim.rules.base import Scheduled
 from jaxsim.simulation.one import CHUNK_BYTES, prepare
 
 LEAST = 64  # lanes of a call; fewer are padded, so that sizes that change do not recompile
@@ -40,12 +40,10 @@ class Fates:
     this project): every start has one side or the other, saturated or not.
     """
 
-    def __init__(
-        self, problem: Problem, rule: Rule, steps: int, loss: str | Loss, dtype: Any, thresholds: Thresholds | None
-    ):
+    def __init__(self, problem: Problem, rule: Rule, steps: int, loss: str | Loss, dtype: Any, coordinates: Any = None):
         self.work = prepare(
             problem, rule, Zero(), key=jax.random.key(0), lanes=1, steps=steps, record=(), loss=loss, dtype=dtype,
-            thresholds=thresholds, limits="saturated",
+            thresholds=None, limits="saturated", coordinates=coordinates,
         )  # fmt: skip
         self.frame, self.steps = self.work.frame, int(self.work.recorded[-1])
         self._model: Any = self.work.model()
@@ -83,11 +81,17 @@ class Fates:
         with np.errstate(invalid="ignore", divide="ignore"):
             return g / np.abs(g).max((1, 2), keepdims=True)
 
+    def settings(self) -> dict[str, Any]:
+        """How fates are found, as plain values."""
+        work = self.work
+        return {"rule": repr(work.rule), "steps": self.steps, "dtype": work.dtype.name,
+                "coordinates": self.frame.kind, "loss": work.loss.name}  # fmt: skip
+
     def restartable(self) -> None:
         """Refuse rules whose next step depends on more than W."""
         rule = self.work.rule
         sizes = [getattr(rule, name) for name in ("eta", "scale", "max_step") if hasattr(rule, name)]
-        if not isinstance(rule, GD | NGD | Polyak) or any(type(size).__name__ == "Scheduled" for size in sizes):
+        if not isinstance(rule, GD | NGD | Polyak) or any(isinstance(size, Scheduled) for size in sizes):
             raise ValueError(
                 f"rule: expected GD, NGD or Polyak with constant steps, whose next step needs W alone; got {rule!r}"
             )

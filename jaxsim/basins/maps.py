@@ -131,6 +131,12 @@ def basin_map(
     began = time.perf_counter()
     a, b = _grid(window, resolution, memory)
     levels = whole_number("refine", refine, at_least=0)
+    if 2 ** min(levels, 64) >= max(len(a), len(b)):
+        raise ValueError(f"refine: expected a first spacing 2^refine below {max(len(a), len(b))} pixels; got {levels}")
+    if not isinstance(plane, Plane):
+        raise ValueError(f"plane: expected a jaxsim.basins.Plane; got {plane!r}")
+    if plane.origin.shape != problem.weights:
+        raise ValueError(f"plane: expected matrices {problem.weights}, as W of the problem; got {plane.origin.shape}")
     shape = (len(b), len(a))
     found = _Pixels(shape)
     limits: Limits | None = None
@@ -144,7 +150,7 @@ def basin_map(
         work = prepare(
             problem, rule, Span(np.stack([plane.origin, *plane.axes]), weights), key=jax.random.key(0),
             lanes=len(todo), steps=steps, record=record, loss=loss, dtype=dtype, thresholds=thresholds,
-            limits="all", chunk_bytes=min(CHUNK_BYTES, memory // 4),
+            limits="saturated", chunk_bytes=min(CHUNK_BYTES, memory // 4),
         )  # fmt: skip
         limits = work.limits = limits or work.limits  # selections keep their numbers from level to level
         settings = work.settings()
@@ -155,7 +161,7 @@ def basin_map(
             done += run.lanes
             if progress is not None:
                 progress(int(found.computed.sum()), found.computed.size)
-    assert limits is not None  # the first level has at least four pixels
+    assert limits is not None  # the first level has a pixel
     solutions = limits.solutions
     settings |= {"lanes": int(found.computed.sum()), "refine": levels, "seconds": time.perf_counter() - began}
     return BasinMap(
@@ -171,6 +177,8 @@ def _grid(window: Any, resolution: Any, memory: int) -> tuple[np.ndarray, np.nda
     edges = finite_array("window", window, (4,), "(a first, a last, b first, b last)")
     if not (edges[0] < edges[1] and edges[2] < edges[3]):
         raise ValueError(f"window: expected a first < a last and b first < b last; got {tuple(edges.tolist())}")
+    if not isinstance(resolution, tuple | list) or len(resolution) != 2:
+        raise ValueError(f"resolution: expected pixels along a and along b, such as (256, 256); got {resolution!r}")
     nx, ny = (whole_number("resolution", side, at_least=2) for side in resolution)
     if max(nx, ny) > MOST:
         raise ValueError(f"resolution: expected at most {MOST} × {MOST} pixels; got {nx} × {ny}")

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from jaxsim._check import finite_array
+from jaxsim._check import finite_array, random_key
 from jaxsim.margin import MarginSolver
 from jaxsim.problem import Problem
 
@@ -54,6 +54,7 @@ def plane(first: Any, second: Any, origin: Any = None, names: tuple[str, str] = 
     for name, direction in (("first", A), ("second", B)):
         if not direction.any():
             raise ValueError(f"{name}: expected a direction; got the zero matrix")
+    A, B = (M / np.abs(M).max() for M in (A, B))  # squares of very small or large entries would leave the range
     A, B = A / np.linalg.norm(A), B / np.linalg.norm(B)
     along = float(np.sum(A * B))
     rest = B - along * A
@@ -74,6 +75,8 @@ def limits_plane(problem: Problem, selection: Any) -> Plane:
         ValueError: where one of the two does not exist, or α is the optimal selection.
     """
     solver = MarginSolver(problem)
+    if np.array_equal(selection, problem.optimal):
+        raise ValueError("selection: expected another selection than the optimal one, whose limit is W_mm")
     limits = solver.solve(problem.optimal), solver.solve(selection)
     for name, mm in zip(("the optimal selection", "selection"), limits, strict=True):
         if not np.isfinite(mm.norm):
@@ -83,5 +86,5 @@ def limits_plane(problem: Problem, selection: Any) -> Plane:
 
 def random_plane(problem: Problem, key: jax.Array) -> Plane:
     """A plane through zero whose directions have independent normal entries."""
-    pair = np.asarray(jax.random.normal(key, (2, *problem.weights)), np.float64)
+    pair = np.asarray(jax.random.normal(random_key("key", key), (2, *problem.weights)), np.float64)
     return plane(*pair, names=("random", "random"))

@@ -1,12 +1,14 @@
 """Fractions under another initialisation law, from lanes that were run already: importance sampling."""
 
 import dataclasses
+import itertools
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import scipy.special
+import scipy.stats
 from jaxtyping import Float
 
 from jaxsim.analysis import VERDICTS
@@ -15,16 +17,19 @@ from jaxsim.init import Gaussian, Sphere
 from jaxsim.results import Run
 
 LEAST = 30  # effective lanes
+NEGLIGIBLE = 1e-6  # share of a law that proposals may leave out
 LogDensity = Callable[[Float[np.ndarray, "lanes size"]], Float[np.ndarray, " lanes"]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Reweighted:
-    """A fraction under a law that was not simulated, with Wilson's interval for the effective number of lanes.
+    """A fraction under a law that was not simulated, with an interval.
 
     Attributes:
-        value: Σ w_l 1[verdict] / Σ w_l.
-        low, high, level: the interval, with `effective` in place of the number of lanes (convention of this project).
+        value: p = Σ w_l x_l / Σ w_l, x_l = 1[verdict of lane l].
+        low, high, level: Wilson's interval for the number of lanes that has the variance of p to first order,
+            p (1 - p) (Σ w)² / Σ w_l² (x_l - p)²; for `effective` lanes where p is 0 or 1 (convention of this project;
+            its coverage is tested).
         effective: (Σ w)² / Σ w², Kish's effective sample size.
         lanes: that were reweighted.
     """
@@ -54,7 +59,8 @@ def reweight(
 
     Raises:
         ValueError: where runs do not fit together, a law has no density on the span (a sphere where the span is the
-            whole space), or fewer than 30 effective lanes are left (the message says how many lanes are needed).
+            whole space), the runs do not reach where the law may start, two of them share draws, or fewer than 30
+            effective lanes are left (the message says how many lanes are needed).
 
     Example:
         >>> import jax, jaxsim
@@ -69,15 +75,23 @@ def reweight(
     several = [runs] if isinstance(runs, Run) else list(runs)
     if verdict not in VERDICTS:
         raise ValueError(f"verdict: expected one of {', '.join(VERDICTS)}; got {verdict!r}")
+    if not (isinstance(law, Gaussian | Sphere) or callable(law)):
+        raise ValueError(f"law: expected Gaussian, Sphere or a log density of ξ_0; got {law!r}")
     _refuse_mixed(several)
     frame = several[0].frame
     r, D = frame.rank, frame.ambient
+    _refuse_out_of_reach([_law(run) for run in several], law, r, D)
     xi = np.concatenate([run.start for run in several])
     counts = np.array([run.lanes for run in several])
     squared = np.sum(xi * xi, axis=1)
     proposals = np.stack([_log_density(_law(run), squared, r, D) for run in several])
     mixture = scipy.special.logsumexp(proposals + np.log(counts / counts.sum())[:, None], axis=0)
-    target = _log_density(law, squared, r, D) if isinstance(law, Gaussian | Sphere) else np.asarray(law(xi))
+    if isinstance(law, Gaussian | Sphere):
+        target = _log_density(law, squared, r, D)
+    else:
+        target = np.asarray(law(xi), float)
+        if target.shape != squared.shape or np.isnan(target).any():
+            raise ValueError(f"law: expected one log density per lane, {squared.shape}, none NaN; got {target.shape}")
     log_w = target - mixture
     w = np.exp(log_w - log_w.max()) if np.isfinite(log_w.max()) else np.zeros(len(log_w))
     effective = float(w.sum() ** 2 / (w * w).sum()) if w.any() else 0.0
@@ -88,19 +102,45 @@ def reweight(
         )
     hit = np.concatenate([run.verdict == verdict for run in several])
     value = float(w[hit].sum() / w.sum())
-    low, high = wilson_bounds(value * effective, effective, level)
+    variance = float(np.sum((w / w.sum() * (hit - value)) ** 2))
+    lanes = value * (1 - value) / variance if variance else effective
+    low, high = wilson_bounds(value * lanes, lanes, level)
     return Reweighted(value, float(low), float(high), level, effective, len(w))
 
 
 def _refuse_mixed(runs: list[Run]) -> None:
     if not runs:
         raise ValueError("runs: expected at least one; got none")
-    for name in ("rule", "steps", "loss", "coordinates", "train"):
-        values = sorted({str(run.settings[name]) for run in runs})
+    for name in ("rule", "steps", "loss", "coordinates", "train", "thresholds"):
+        values = sorted({str(run.thresholds if name == "thresholds" else run.settings[name]) for run in runs})
         if len(values) > 1:
             raise ValueError(f"runs: expected one {name}; got {', '.join(values)}")
+    if runs[0].settings["train"] == "keyquery":
+        raise ValueError("runs: expected runs of W; got runs of K and Q, whose law is not that of W")
     if len({run.problem.fingerprint() for run in runs}) > 1:
         raise ValueError("runs: expected runs of one problem; got several")
+    drawn = sorted((run.settings["key"], run.settings["first"], run.lanes) for run in runs)
+    for (key, first, lanes), (other, second, _) in itertools.pairwise(drawn):
+        if key == other and second < first + lanes:
+            raise ValueError("runs: expected lanes drawn apart; got two runs with lanes of one key")
+
+
+def _refuse_out_of_reach(proposals: list[Gaussian | Sphere], law: Any, r: int, D: int) -> None:
+    """Spheres alone never start beyond their radius, and weights cannot tell what is missing there."""
+    radii = [proposal.radius for proposal in proposals if isinstance(proposal, Sphere)]
+    if len(radii) < len(proposals):
+        return
+    beyond = 1.0
+    if isinstance(law, Gaussian):
+        beyond = scipy.stats.chi2(r).sf((max(radii) / law.scale) ** 2)
+    elif isinstance(law, Sphere):
+        beyond = scipy.stats.beta(r / 2, (D - r) / 2).sf(min(1.0, (max(radii) / law.radius) ** 2)) if D > r else 0.0
+    if beyond > NEGLIGIBLE:
+        share = f"a share {beyond:.2g}" if isinstance(law, Gaussian | Sphere) else "an unknown share"
+        raise ValueError(
+            f"runs: spheres reach |ξ_0| = {max(radii):g} at most, and {share} of the law lies beyond; expected a run "
+            "with Gaussian starts among them"
+        )
 
 
 def _law(run: Run) -> Gaussian | Sphere:

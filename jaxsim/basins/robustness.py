@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from jaxsim._check import finite_array, positive_number, whole_number
+from jaxsim._check import finite_array, open_share, positive_number, random_key, whole_number
 from jaxsim.basins.bisection import nearest_crossing
 from jaxsim.basins.fates import Fates
 from jaxsim.basins.saved import Saved
@@ -60,6 +60,7 @@ def smallest_perturbation(
     steps: int = 2000,
     loss: Literal["logistic", "exponential", "linear"] | Loss = "logistic",
     dtype: Any = None,
+    coordinates: Literal["dual", "primal", "full"] | None = None,
 ) -> Perturbations:
     """For each start the smallest ‖δ‖ found that changes whether the run goes global: the robustness of the start.
 
@@ -78,6 +79,7 @@ def smallest_perturbation(
         steps: the horizon.
         loss: ℓ.
         dtype: float32 or float64.
+        coordinates: those of the starts, `run.settings["coordinates"]`; by default the ones that `simulate` picks.
 
     Returns:
         A `Perturbations`. Its sizes are upper bounds: a search cannot prove that nothing shorter exists.
@@ -85,18 +87,16 @@ def smallest_perturbation(
     Raises:
         ValueError: where an argument has the wrong shape or range.
     """
-    fates = Fates(problem, rule, steps, loss, dtype, None)
+    random_key("key", key)
+    fates = Fates(problem, rule, steps, loss, dtype, coordinates)
     size = fates.frame.size
     xi = finite_array(
         "start", start, (None, size), f"(lanes, {size}), the {fates.frame.kind} coordinates of the problem"
     )
     if len(xi) == 0:
         raise ValueError("start: expected at least one lane; got none")
-    positive_number("reach", reach)
-    whole_number("directions", directions)
-    whole_number("rounds", rounds, at_least=0)
-    if not 0 < tolerance < 1:
-        raise ValueError(f"tolerance: expected a share of reach between 0 and 1; got {tolerance}")
+    reach, tolerance = positive_number("reach", reach), open_share("tolerance", tolerance)
+    directions, rounds = whole_number("directions", directions), whole_number("rounds", rounds, at_least=0)
     span = fates.frame.span
     seed = np.asarray(jax.random.key_data(key)).ravel().tolist()
     batch = max(1, BATCH_LANES // max(directions, 2 * len(span)))
@@ -117,8 +117,8 @@ def smallest_perturbation(
     delta = np.concatenate(parts)
     found = np.isfinite(delta[:, 0])
     ends = fates(xi + np.where(found[:, None], delta, 0.0))
-    settings = {"rule": repr(rule), "steps": fates.steps, "dtype": fates.work.dtype.name, "reach": reach,
-                "directions": directions, "rounds": rounds, "coordinates": fates.frame.kind, "key": seed}  # fmt: skip
+    settings = fates.settings() | {"reach": reach, "tolerance": tolerance, "directions": directions,
+                                   "rounds": rounds, "key": seed}  # fmt: skip
     length = np.where(found, np.linalg.norm(np.where(found[:, None], delta, 0.0), axis=1), np.inf)
     selection = np.where(found[:, None], ends.selection, -1)
     return Perturbations(problem, settings, xi, fates(xi).optimal, delta, length, selection)

@@ -39,4 +39,7 @@ class Saved:
         parts = {name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()}
         if problem is not None:
             parts["problem"] = problem
-        return cls(**parts, **arrays)
+        try:
+            return cls(**parts, **arrays)
+        except TypeError as error:
+            raise ValueError(f"path: expected a whole {cls.kind} at {os.fspath(path)!r}; {error}") from error

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxsim._check import positive_number
+from jaxsim._check import positive_number, whole_number
 from jaxsim.analysis import VERDICTS, Proportion, wilson
 from jaxsim.basins.saved import Saved
 from jaxsim.init import Sphere
@@ -54,7 +54,13 @@ class Shells(Saved):
         return [wilson(int(c), int(n), level) for c, n in zip(by_verdict, totals, strict=True)]
 
     def by_selection(self, number: int, level: float = 0.95) -> list[Proportion]:
-        """P(ends global or local at selection `number` | ‖W_0‖ = R) at every radius."""
+        """P(ends global or local at selection `number` | ‖W_0‖ = R) at every radius.
+
+        Raises:
+            ValueError: where there is no such selection.
+        """
+        if not 0 <= number < len(self.selections):
+            raise ValueError(f"number: expected 0 to {len(self.selections) - 1}; got {number}")
         settled, totals = self.counts[:, number, :2].sum(1), self.counts.sum((1, 2))
         return [wilson(int(c), int(n), level) for c, n in zip(settled, totals, strict=True)]
 
@@ -102,7 +108,10 @@ def shells(
         >>> [p.total for p in found.fractions("global")]
         [100, 100]
     """
+    if not isinstance(radii, Iterable):
+        raise ValueError(f"radii: expected several numbers; got {radii!r}")
     sizes = np.array([positive_number("radii", r) for r in radii])
+    lanes = whole_number("lanes", lanes)
     if len(sizes) == 0:
         raise ValueError("radii: expected at least one; got none")
     number: dict[tuple[int, ...], int] = {}
@@ -112,7 +121,7 @@ def shells(
         done = k * lanes
         found = survey(
             problem, rule, Sphere(float(radius)), key=key, lanes=lanes, steps=steps, loss=loss, dtype=dtype,
-            record=_few(steps), limits="saturated",
+            record=[steps], limits="saturated",
             progress=None if progress is None else lambda now, _, done=done: progress(done + now, len(sizes) * lanes),
         )  # fmt: skip
         numbers = [number.setdefault(tuple(alpha), len(number)) for alpha in found.selections.tolist()]
@@ -126,20 +135,11 @@ def shells(
     return Shells(problem, settings, sizes, counts, np.array(list(number)))
 
 
-def _few(steps: int) -> list[int]:
-    """Shells need no curves: the horizon alone is recorded."""
-    return [steps]
-
-
 def angles(run: Run) -> Float[np.ndarray, " lanes"]:
-    """The angle between each lane's W_0 and W_mm, in degrees; NaN where W_0 = 0.
-
-    Raises:
-        ValueError: where W_mm does not exist.
-    """
+    """The angle between each lane's W_0 and W_mm, in degrees; NaN where W_0 = 0 or W_mm does not exist."""
     mm = max_margin(run.problem)
     if not np.isfinite(mm.norm):
-        raise ValueError(f"run: expected a problem whose optimal selection some W separates; it is {mm.status}")
+        return np.full(run.lanes, np.nan)
     unit = run.frame.combine(mm.coeffs[None])[0] / mm.norm
     with np.errstate(invalid="ignore"):
         cosine = run.start @ unit / np.sqrt((run.start**2).sum(1) + run.outside)
@@ -158,7 +158,8 @@ def by_angle(
         level: of the Wilson intervals.
 
     Returns:
-        For every class its two bounds in degrees and the proportion. The last class includes its upper bound.
+        For every class its two bounds in degrees and the proportion. The last class includes its upper bound; lanes
+        outside given edges are in no class.
 
     Raises:
         ValueError: where a class has fewer than 30 lanes (the message says how many lanes are needed).
@@ -167,7 +168,8 @@ def by_angle(
         raise ValueError(f"verdict: expected one of {', '.join(VERDICTS)}; got {verdict!r}")
     theta = angles(run)
     known = np.isfinite(theta)
-    if isinstance(edges, int):
+    if np.ndim(edges) == 0:
+        edges = whole_number("edges", edges)
         if known.sum() < LEAST * edges:
             raise ValueError(f"edges: {edges} classes need at least {LEAST * edges} lanes; the run has {known.sum()}")
         bounds = np.quantile(theta[known], np.linspace(0, 1, edges + 1))

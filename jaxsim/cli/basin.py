@@ -91,8 +91,7 @@ def basin(
                         progress=done,
                     )  # fmt: skip
                 )
-        for k, found in enumerate(maps):
-            found.save(folder / f"map-{k}-{found.settings['rule_name']}.npz")
+                maps[-1].save(folder / f"map-{len(maps) - 1}-{r.name}.npz")
         for kind, content in (("settings", settings), ("environment", storage.environment())):
             (folder / f"{kind}.json").write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
         plot.maps(maps, f"{name}: n={problem.shape[0]}, T={problem.shape[1]}, d={problem.shape[2]}").savefig(

@@ -34,7 +34,7 @@ class Gaussian:
     scale: Any = 1.0
 
     def __post_init__(self):
-        _check_number("scale", self.scale)
+        object.__setattr__(self, "scale", _checked_number("scale", self.scale))
 
     def place(self, xi, rest):
         """See Law."""
@@ -52,7 +52,7 @@ class Sphere:
     radius: Any = 1.0
 
     def __post_init__(self):
-        _check_number("radius", self.radius)
+        object.__setattr__(self, "radius", _checked_number("radius", self.radius))
 
     def place(self, xi, rest):
         """See Law."""
@@ -69,7 +69,9 @@ class Zero:
         return jnp.zeros_like(xi), jnp.zeros_like(rest)
 
 
-def _check_number(name: str, value: Any) -> None:
-    """Check what a user gives; let pass what JAX rebuilds."""
+def _checked_number(name: str, value: Any) -> Any:
+    """Check what a user gives, NumPy scalars as plain numbers; let pass what JAX rebuilds."""
     if isinstance(value, bool | int | float | str | np.ndarray | np.generic):
-        positive_number(name, value)
+        number = positive_number(name, value)
+        return number if isinstance(value, np.ndarray | np.generic) else value
+    return value

@@ -49,7 +49,7 @@ def time_map(found: basins.BasinMap, ax: "Axes | None" = None) -> "Axes":
     from matplotlib.colors import LogNorm
 
     ax = _axes(ax)
-    times = np.ma.masked_less(found.time, 1)
+    times = np.ma.masked_array(np.maximum(found.time, 1), found.time < 0)  # step 0 has no place on the scale
     shades = colormaps["viridis_r"].with_extremes(bad=VERDICT_COLOURS["unresolved"])
     if times.count() == 0:
         ax.text(0.5, 0.5, "no pixel saturated", ha="center", va="center", transform=ax.transAxes)
@@ -97,8 +97,10 @@ def shells(several: Sequence[basins.Shells], ax: "Axes | None" = None, verdict: 
 def continuation(found: basins.Continuation, ax: "Axes | None" = None) -> "Axes":
     """Stacked shares of the attractors along the parameter; the band is the interval of the global fraction."""
     ax = _axes(ax)
-    shares = 100 * found.counts / found.lanes
-    is_global = found.is_global & (found.counts > 0)
+    order = np.argsort(found.values, kind="stable")
+    x = found.values[order]
+    shares = 100 * found.counts[order] / found.lanes
+    is_global = (found.is_global & (found.counts > 0))[order]
     layers = [("global", VERDICT_COLOURS["global"], np.where(is_global, shares, 0).sum(1))]
     local = np.where(is_global, 0, shares)
     for k, a in enumerate(np.flatnonzero(local.any(0))):
@@ -107,11 +109,11 @@ def continuation(found: basins.Continuation, ax: "Axes | None" = None) -> "Axes"
         layers.append((label, shade, local[:, a]))
     settled = sum(layer[2] for layer in layers)
     layers.append(("not settled", VERDICT_COLOURS["unresolved"], 100 - settled))
-    ax.stackplot(found.values, [layer[2] for layer in layers], colors=[layer[1] for layer in layers],
+    ax.stackplot(x, [layer[2] for layer in layers], colors=[layer[1] for layer in layers],
                  labels=[layer[0] for layer in layers], linewidth=0)  # fmt: skip
     parts = found.fractions("global")
-    low, high = (100 * np.array([getattr(p, name) for p in parts]) for name in ("low", "high"))
-    ax.fill_between(found.values, low, high, color="black", alpha=0.35, linewidth=0, label="95% interval of global")
+    low, high = (100 * np.array([getattr(p, name) for p in parts])[order] for name in ("low", "high"))
+    ax.fill_between(x, low, high, color="black", alpha=0.35, linewidth=0, label="95% interval of global")
     seen = set()
     for value, _, what in found.events:
         first = what not in seen

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxsim._check import whole_number
+from jaxsim._check import random_key, whole_number
 from jaxsim.init import Factors, Fixed, Law
 from jaxsim.model import Loss, named
 from jaxsim.problem import Problem
@@ -47,8 +47,7 @@ def check_types(problem: Any, rule: Any, init: Any, key: Any) -> None:
         raise ValueError(f"rule: expected a rule such as jaxsim.rules.NGD(0.1); got {rule!r}")
     if isinstance(init, type) or not (hasattr(init, "place") or isinstance(init, Fixed | Factors)):
         raise ValueError(f"init: expected a law such as jaxsim.init.Gaussian(1.0); got {init!r}")
-    if not isinstance(key, jax.Array):
-        raise ValueError(f"key: expected a JAX key such as jax.random.key(0); got {key!r}")
+    random_key("key", key)
 
 
 def check_range(problem: Problem, loss: Loss, real: np.dtype) -> None:
