@@ -1,4 +1,4 @@
-"""The command line: `jaxsim run`, `head`, `geometry`, `basin` and `study`."""
+"""The command line: `jaxsim run`, `head`, `geometry`, `basin`, `study` and `report`."""
 
 import sys
 from typing import Annotated
@@ -9,6 +9,7 @@ from rich.console import Console
 from jaxsim.cli.basin import basin
 from jaxsim.cli.geometry import geometry
 from jaxsim.cli.head import head
+from jaxsim.cli.report import report
 from jaxsim.cli.run import run
 from jaxsim.cli.study import app as study
 
@@ -27,6 +28,7 @@ app.command()(head)
 app.command()(geometry)
 app.command()(basin)
 app.add_typer(study)
+app.command()(report)
 
 
 def _version(asked: bool) -> None:
