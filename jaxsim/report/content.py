@@ -10,7 +10,7 @@ from jaxsim.analysis import VERDICTS
 from jaxsim.plot import VERDICT_COLOURS, colour
 from jaxsim.plot.runs import LINES
 
-DASHES = dict(zip(LINES, ("solid", "dashed", "dotted", "dotdash"), strict=True))
+DASHES: dict[str, str] = dict(zip(LINES, ("solid", "dashed", "dotted", "dotdash"), strict=True))
 DIGITS = 5  # of interval ends in the page
 
 

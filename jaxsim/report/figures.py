@@ -57,7 +57,7 @@ def _item(fig: Any) -> dict[str, Any]:
     from bokeh.embed import json_item
 
     fig.outline_line_color = None
-    return json_item(fig)
+    return dict(json_item(fig))
 
 
 def library() -> str:

@@ -133,18 +133,20 @@ def _warnings(everything: list[tuple[str, dict[str, Any]]], steps: int) -> list[
 def _curves(table: "pandas.DataFrame", problems: list[str], rules: list[str]) -> list[dict[str, Any]]:
     """Per quantity, problem and rule: steps past 0, lanes, and quantiles over lanes."""
     found = []
-    for (problem, rule, quantity), part in table[table.step > 0].groupby(["problem", "rule", "quantity"], sort=False):
-        title, power = QUANTITIES.get(str(quantity), (str(quantity).replace("_", " "), False))
+    columns: list[str] = ["problem", "rule", "quantity"]
+    for names, part in table[table["step"] > 0].groupby(columns, sort=False):
+        problem, rule, quantity = map(str, names)  # type: ignore[arg-type]
+        title, power = QUANTITIES.get(quantity, (quantity.replace("_", " "), False))
         found.append(
             {
-                "problem": problems.index(str(problem)),
-                "rule": rules.index(str(rule)),
+                "problem": problems.index(problem),
+                "rule": rules.index(rule),
                 "quantity": title,
                 "power": power,
-                "steps": part.step.tolist(),
-                "lanes": part.lanes.tolist(),
+                "steps": part["step"].tolist(),
+                "lanes": part["lanes"].tolist(),
             }
-            | {name: known(part[name].to_numpy()) for name in ("q05", "q50", "q95")}
+            | {name: known(np.asarray(part[name])) for name in ("q05", "q50", "q95")}
         )
     return found[:MOST_CURVES]
 
@@ -174,15 +176,15 @@ def _numbers(everything: list[tuple[str, dict[str, Any]]]) -> Table:
 
 def _selections(table: "pandas.DataFrame") -> Table:
     rows, left = [], 0
-    for (problem, rule), part in table.groupby(["problem", "rule"], sort=False):
+    for names, part in table.groupby(["problem", "rule"], sort=False):
+        problem, rule = map(str, names)  # type: ignore[arg-type]
         largest = part.sort_values("lanes", ascending=False, kind="stable")
         left += max(0, len(largest) - SELECTIONS)
-        for row in largest.head(SELECTIONS).itertuples():
-            tokens = " ".join(str(t) for t in row.selection)  # type: ignore[attr-defined]
-            norm = float(row.limit_norm)  # type: ignore[arg-type]
-            shown = number(norm) if np.isfinite(norm) else str(row.limit_status)
-            held = "yes" if row.locally_optimal else "no"
-            rows.append([str(problem), short_rule(str(rule)), tokens, f"{row.lanes:,}", shown, held])
+        for row in largest.head(SELECTIONS).to_dict("records"):
+            tokens = " ".join(str(t) for t in row["selection"])
+            shown = number(row["limit_norm"]) if np.isfinite(row["limit_norm"]) else str(row["limit_status"])
+            held = "yes" if row["locally_optimal"] else "no"
+            rows.append([problem, short_rule(rule), tokens, f"{row['lanes']:,}", shown, held])
     note = "The selected token of each sequence; ‖W^α‖ is the norm of the max-margin solution of that selection."
     if left:
         note += f" The largest {SELECTIONS} of each rule; {left:,} smaller ones are in selections.parquet."
