@@ -58,7 +58,7 @@ def attention_map(run: Run, lane: int = 0, ax: "Axes | None" = None) -> "Axes":
     ax.plot(np.full(shown, edges[-1]), np.arange(shown) * T + best + 0.5, "o", color=VERDICT_COLOURS["global"],
             markersize=max(2.0, min(5.0, 200 / (shown * T))), clip_on=False, label="optimal token")  # fmt: skip
     for k in range(1, shown):
-        ax.axhline(k * T, color="white", linewidth=1.0)
+        ax.axhline(k * T, color="#BBBBBB", linewidth=0.8)
     few = range(0, shown, max(1, shown // 10))
     ax.set_yticks([k * T + T / 2 for k in few], [str(k) for k in few])
     ax.invert_yaxis()
@@ -73,10 +73,10 @@ def lane(run: Run) -> "Figure":
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 8.5), layout="constrained")
-    left, right = np.ravel(figure.subfigures(1, 2, width_ratios=(2, 1.3)))
+    left, right = figure.subfigures(1, 2, width_ratios=(2, 1.3))  # type: ignore[misc]
     grid = left.subplots(3, 2)
     for ax, draw, quantity in zip(
-        grid.ravel(), (direction_error, attention_gap, norm, loss_gap), ("error", "digits", "norm", "digits"),
+        grid.ravel(), (direction_error, attention_gap, norm, loss_gap), ("error", "digits", "norm", "loss digits"),
         strict=False,
     ):  # fmt: skip
         draw(run, ax)

@@ -53,7 +53,7 @@ def trajectories(runs: Sequence[Run]) -> "Figure":
         for k, run in enumerate(runs):
             name = run.settings["rule_name"]
             draw(run, ax, LINES[sum(r.settings["rule_name"] == name for r in runs[:k]) % len(LINES)])
-            guide(run, quantity.split()[-1], ax)
+            guide(run, quantity, ax)
     handles, labels = grid[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower left", ncols=4, frameon=False)
     figure.suptitle("medians over runs, bands 5–95%; dotted: predicted growth", fontsize=10, x=0.01, ha="left")
@@ -65,10 +65,13 @@ def guide(run: Run, quantity: str, ax: "Axes") -> None:
 
     Args:
         run: whose curve was drawn last.
-        quantity: "norm", "error" or "digits", of the attention gap or the loss gap.
+        quantity: "norm", "error", "digits" of the attention gap, or "loss digits", whose growth is predicted only where
+            most lanes end global: elsewhere the loss stays above its infimum.
         ax: where.
     """
-    law = GUIDES.get(run.settings["rule_name"], {}).get(quantity)
+    if quantity == "loss digits" and np.mean(run.verdict == "global") < 0.5:
+        return
+    law = GUIDES.get(run.settings["rule_name"], {}).get(quantity.removeprefix("loss "))
     if law is None or run.steps[-1] < SHORTEST or not ax.lines or ax.lines[-1].get_label() != run.label:
         return
     steps, values = (np.asarray(part, float) for part in ax.lines[-1].get_data())
