@@ -48,7 +48,7 @@ def selections(run: Run, ax: "Axes | None" = None, most: int = MOST) -> "Axes":
     ax.invert_yaxis()
     ax.set_title(f"{run.label}: selected tokens and ‖W^α‖", fontsize=10, loc="left")
     ax.set(xlabel="runs", xlim=(0, 1.12 * left.max()))
-    ax.legend(frameon=False, fontsize=8, loc="lower right")
+    ax.legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1, 1), ncols=3, borderaxespad=0)
     return ax
 
 
