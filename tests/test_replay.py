@@ -39,7 +39,7 @@ def place(tmp_path_factory):
     np.save(place / "w0.npy", np.random.default_rng(0).standard_normal((5, 6, 6)))
     small = ["--data", "unit-sphere", "--n", 3, "-T", 4, "-d", 6, "--steps", 120]
     calls = {
-        "plain": ["--lanes", 12, "--rule", "gd=1", "--rule", "ngd=0.5"],
+        "plain": ["--lanes", 12, "--rule", "ngd=0.1", "--rule", "ngd=0.5"],
         "given": ["--init", "w0.npy", "--rule", "polyak=1", "--dtype", "float32"],
         "joint": [
             "--lanes",
@@ -62,7 +62,7 @@ def place(tmp_path_factory):
     return place
 
 
-@pytest.mark.parametrize(("name", "rule", "lane"), [("plain", "ngd", 7), ("given", None, 3), ("joint", None, 11)])
+@pytest.mark.parametrize(("name", "rule", "lane"), [("plain", "0.5", 7), ("given", None, 3), ("joint", None, 11)])
 def test_a_lane_comes_out_as_it_was_saved(place, name, rule, lane, tmp_path, capsys):
     options = ["--lane", lane, *(["--rule", rule] if rule else []), "--out", "again"]
     if name == "plain":
@@ -111,10 +111,16 @@ def test_another_verdict_is_told(place, tmp_path, capsys):
         (["--lane", "0", "--problem", "digits"], "problem: expected one of unit-sphere; got 'digits'"),
     ],
 )
-def test_bad_input_is_explained(place, arguments, message, tmp_path, capsys):
-    assert here("replay", place / "plain", *arguments, cwd=tmp_path) == 2
+def test_bad_input_is_explained(arguments, message, tmp_path, capsys):
+    saved = tmp_path / "saved"
+    saved.mkdir()
+    (saved / "settings.json").write_text(
+        json.dumps({"lanes": 12, "given": {"rule": ["gd=1", "ngd=0.5"], "init": "zero"}})
+    )
+    (saved / "summary.json").write_text(json.dumps({"unit-sphere": []}))
+    assert here("replay", saved, *arguments, cwd=tmp_path) == 2
     assert message in " ".join(capsys.readouterr().err.split())
-    assert not list(tmp_path.iterdir())
+    assert list(tmp_path.iterdir()) == [saved]
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path, capsys):

@@ -67,8 +67,9 @@ def again(folder: Path, settings: dict[str, Any], name: str, text: str, lane: in
     """The lane alone, with logits and coefficients at every step that fits."""
     import jax
 
-    from jaxsim import data, simulate, storage
+    from jaxsim import data, storage
     from jaxsim.init import Given
+    from jaxsim.simulation import simulate
 
     problem = data.load(storage.problem_file(folder, name))
     start, first = settings["given"]["init"], lane
