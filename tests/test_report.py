@@ -144,21 +144,30 @@ def test_the_study_file_of_a_report_gives_the_same_study(large_folder):
         assert again == study and again.hash == study.hash
 
 
-def test_an_unfinished_study_says_so(tmp_path):
-    study = small()
-    book = manifest.Manifest(manifest.manifest_of(tmp_path))
+def begun(folder, study):
+    """The folder of a study that has only just begun."""
+    folder.mkdir()
+    book = manifest.Manifest(manifest.manifest_of(folder))
     book.put(study=study.model_dump(), hash=study.hash)
     book.close()
-    text, data = page_of(tmp_path)
+    return folder
+
+
+def failed(run):
+    """The same run with arithmetic that failed in every lane."""
+    names = ("norm", "final_logits", "direction_error", "log10_grad_norm", "log10_gap", "log10_attention_gap")
+    return dataclasses.replace(run, **{name: np.full_like(getattr(run, name), np.nan) for name in names})
+
+
+def test_an_unfinished_study_says_so(tmp_path):
+    text, data = page_of(begun(tmp_path / "study", small()))
     assert "Nothing has run yet" in text and "0 of 4 cells are done" in text
     assert set(data["cells"]["low"]) == {None}
 
 
 def test_odd_runs_are_described_in_words(problem, tmp_path):
     sound = runs_of(problem, lanes=1, rules=RULES[:1])[0]
-    bad = dataclasses.replace(
-        sound, norm=np.full_like(sound.norm, np.nan), final_logits=np.full_like(sound.final_logits, np.nan)
-    )
+    bad = failed(sound)
     for name, runs, words in (
         ("one", [sound], f"the one start ended {sound.verdict[0]} under GD 1"),
         ("bad", [bad], "arithmetic failed in 1 of 1 runs (nonfinite)"),
@@ -276,6 +285,7 @@ def test_pointing_at_a_bar_tells_its_numbers(run_folder, driver):
     from selenium.webdriver import ActionChains
 
     opened(driver, jaxsim.report.write(run_folder))
+    choose(driver, "bars-problem", NASTY)
     bars = driver.find_element("id", "bars")
     driver.execute_script("arguments[0].scrollIntoView()", bars)
     ActionChains(driver).move_to_element_with_offset(
@@ -284,6 +294,25 @@ def test_pointing_at_a_bar_tells_its_numbers(run_folder, driver):
     time.sleep(0.5)
     text = driver.execute_script(ALL_TEXT)
     assert " of 60" in text and "95% interval [" in text
+    assert f"{NASTY}, GD 1" in text  # as text: nothing of it became an element
+
+
+def test_a_browser_shows_what_is_empty_or_failed_in_words(problem, driver, tmp_path):
+    opened(driver, jaxsim.report.write(begun(tmp_path / "empty", small())))
+    assert driver.find_element("id", "bars-words").text == "Nothing has run here yet."
+    assert driver.find_element("id", "lines-words").text.startswith("There is nothing to draw here")
+    assert rows(driver)[0][-4:] == ["0", "–", "–", "–"]
+    quiet(driver)
+    opened(driver, jaxsim.report.write(begun(tmp_path / "zero", small(init=[{"law": "zero"}]))))
+    assert not driver.find_elements("id", "lines")  # there is no number of the start to draw against
+    quiet(driver)
+    (tmp_path / "bad").mkdir()
+    runs = [failed(runs_of(problem, lanes=1, rules=RULES[1:2])[0])]
+    jaxsim.storage.write(tmp_path / "bad", {"p": runs}, SETTINGS | {"lanes": 1})
+    opened(driver, jaxsim.report.write(tmp_path / "bad"))
+    assert drawn(driver, "bars-parts")["verdict"] == ["nonfinite"]
+    assert driver.find_element("id", "lines-words").text.startswith("There is nothing to draw here")
+    quiet(driver)
 
 
 def test_a_browser_opens_ten_thousand_cells_in_under_three_seconds(large_folder, driver):
