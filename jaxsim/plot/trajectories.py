@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # How fast each quantity grows or falls in a run that keeps its selection, up to a factor: NGD and Polyak take steps
-# of about constant length, GD's norm grows like log t (arXiv 2402.05738 for W; convention of this project otherwise).
+# of about constant length, GD's norm grows like log t. Convention of this project; the tests measure it for NGD.
 LINEAR = {"norm": ("t", lambda t: t), "error": ("1/t", lambda t: 1 / t), "digits": ("t", lambda t: t)}
 LOGARITHMIC = {
     "norm": ("log t", np.log),
