@@ -6,7 +6,7 @@
 'optimal'
 """
 
-from jaxsim import basins, data, init, rules, storage, study, train
+from jaxsim import basins, data, init, report, rules, storage, study, train
 from jaxsim.analysis import Thresholds, attractors, conditions, predict
 from jaxsim.driver import compilations
 from jaxsim.head import Heads, heads
@@ -42,8 +42,9 @@ __all__ = [
     "max_margin",
     "open_study",
     "predict",
-    "rules",
     "regress",
+    "report",
+    "rules",
     "simulate",
     "simulate_many",
     "storage",

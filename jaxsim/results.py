@@ -84,8 +84,7 @@ class Run:
     @property
     def label(self) -> str:
         """A short name for tables and figures: the rule and its step size."""
-        name, _, rest = self.settings["rule"].partition("(")
-        return f"{name} {rest.partition('=')[2].split(',')[0].rstrip(')')}"
+        return short_rule(self.settings["rule"])
 
     @property
     def lanes(self) -> int:
@@ -205,6 +204,7 @@ class Run:
         bad = np.flatnonzero(~self.finite)
         return {
             "rule": self.settings["rule"],
+            "rule_name": self.settings["rule_name"],
             "lanes": self.lanes,
             "steps": int(self.steps[-1]),
             "verdicts": verdicts,
@@ -281,6 +281,17 @@ class Run:
             settings["given"] = arrays.pop("given")
         fields: dict[str, Any] = arrays | parts | {"problem": problem, "settings": settings}
         return cls(**fields, thresholds=Thresholds(**meta["thresholds"]))
+
+
+def short_rule(text: str) -> str:
+    """The name of a rule and its step size, from its text.
+
+    Example:
+        >>> short_rule("Polyak(scale=1.0, optimal_loss=None, max_step=1000.0)")
+        'Polyak 1.0'
+    """
+    name, _, rest = text.partition("(")
+    return f"{name} {rest.partition('=')[2].split(',')[0].rstrip(')')}"
 
 
 def _known(value: Any) -> Any:

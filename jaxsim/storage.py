@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxsim.data.files import save as save_problem
 from jaxsim.head import Heads
+from jaxsim.init import Given
 from jaxsim.results import Run
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 PACKAGES = ("jaxsim-attention", "jax", "jaxlib", "numpy", "scipy", "optax", "cvxpy", "pandas", "pyarrow")
 CURVES = ("direction_error", "log10_attention_gap", "log10_grad_norm", "log10_gap", "norm")
+STARTS = "starts.npy"
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
@@ -125,11 +127,42 @@ def write(folder: Path, groups: Mapping[str, Sequence[Run]], settings: Mapping[s
     _stack(everything, curves).to_parquet(folder / "curves.parquet", index=False)
     _stack(everything, selections).to_parquet(folder / "selections.parquet", index=False)
     for name, runs in groups.items():
-        save_problem(runs[0].problem, folder / f"problem-{_slug(name)}.npz")
+        save_problem(runs[0].problem, problem_file(folder, name))
     if full:
         for k, (name, run) in enumerate(everything):
             run.save(folder / f"run-{_slug(name)}-{k}-{run.settings['rule_name']}.npz")
     plot.overview(groups).savefig(folder / "figure.png", dpi=120)
+
+
+def write_starts(folder: Path, law: Any) -> None:
+    """Keep starts that were given as an array, so that `jaxsim replay` needs nothing but the folder."""
+    if isinstance(law, Given):
+        np.save(folder / STARTS, law.W0)
+
+
+def problem_file(folder: Path, name: str) -> Path:
+    """Where the problem of that name lies."""
+    return folder / f"problem-{_slug(name)}.npz"
+
+
+def write_replay(folder: Path, run: Run, settings: Mapping[str, Any]) -> None:
+    """Write one lane at full recording: settings, environment, a table of steps, the run and a figure.
+
+    Args:
+        folder: an empty folder, such as `claim` makes.
+        run: one lane, with its logits kept.
+        settings: what was replayed, and what came of it.
+    """
+    import pandas as pd
+
+    from jaxsim import plot
+
+    _write_json(folder, settings=settings, environment=environment(), summary=run.summary())
+    columns = {name: getattr(run, name)[0] for name in CURVES}
+    columns |= {name: values[0] for name, values in run.more_curves.items()}
+    pd.DataFrame({"step": run.steps, **columns}).to_parquet(folder / "steps.parquet", index=False)
+    run.save(folder / "run.npz")
+    plot.lane(run).savefig(folder / "figure.png", dpi=120)
 
 
 def write_heads(folder: Path, found: Heads, settings: Mapping[str, Any]) -> None:

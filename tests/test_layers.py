@@ -26,6 +26,7 @@ LAYERS = [
     {"plot"},
     {"storage"},
     {"study", "reproduce"},
+    {"report"},
     {"cli"},
     {"__init__", "__main__"},
 ]
@@ -89,6 +90,18 @@ def test_modules_stay_small():
 
 
 def test_importing_the_package_is_light():
-    heavy = ("cvxpy", "sklearn", "matplotlib", "pandas", "typer", "pydantic", "pyarrow", "xarray", "dask")
+    heavy = (
+        "cvxpy",
+        "sklearn",
+        "matplotlib",
+        "pandas",
+        "typer",
+        "pydantic",
+        "pyarrow",
+        "xarray",
+        "dask",
+        "bokeh",
+        "jinja2",
+    )
     code = f"import sys, jaxsim; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

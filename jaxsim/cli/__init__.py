@@ -1,4 +1,4 @@
-"""The command line: `jaxsim run`, `head`, `geometry`, `basin`, `study` and `reproduce`."""
+"""The command line: `jaxsim run`, `head`, `geometry`, `basin`, `study`, `reproduce`, `report` and `replay`."""
 
 import sys
 from typing import Annotated
@@ -9,6 +9,8 @@ from rich.console import Console
 from jaxsim.cli.basin import basin
 from jaxsim.cli.geometry import geometry
 from jaxsim.cli.head import head
+from jaxsim.cli.replay import replay
+from jaxsim.cli.report import report
 from jaxsim.cli.reproduce import reproduce
 from jaxsim.cli.run import run
 from jaxsim.cli.study import app as study
@@ -29,6 +31,8 @@ app.command()(geometry)
 app.command()(basin)
 app.add_typer(study)
 app.command()(reproduce)
+app.command()(report)
+app.command()(replay)
 
 
 def _version(asked: bool) -> None:

@@ -93,7 +93,8 @@ def run(
         "positions": positions,
     }
     problems = _problems(data, {k: v for k, v in given.items() if v is not None}, seed)
-    rules = _rules(rule or [f"gd={1000 if data == 'digits' else 1}", "ngd=0.5", "polyak=1"], max_step)
+    texts = rule or [f"gd={1000 if data == 'digits' else 1}", "ngd=0.5", "polyak=1"]
+    rules = _rules(texts, max_step)
     law, count = _law(init, scale, lanes)
     trained = {}
     for name, problem in problems.items():
@@ -102,6 +103,7 @@ def run(
     whole_number("memory", memory)
     settings = {**options, "lanes": count, "rule": [repr(r) for r in rules], "init": repr(law)}
     settings["command"] = shlex.join(["jaxsim", *sys.argv[1:]])
+    settings["given"] = {"rule": texts, "init": init}  # what `jaxsim replay` reads
     groups: dict[str, list[Any]] = {}
     with storage.claim(out) as folder:
         with table.progress(len(problems) * len(rules) * count) as advance:
@@ -126,6 +128,7 @@ def run(
         for name, runs in groups.items():
             table.show(name, runs)
         storage.write(folder, groups, settings, full)
+        storage.write_starts(folder, law)
     table.closing(folder, time.perf_counter() - began)
 
 

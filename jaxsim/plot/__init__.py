@@ -2,6 +2,7 @@
 
 from jaxsim.plot.basins import basin_map, comparison, continuation, disagreement, maps, robustness, shells, time_map
 from jaxsim.plot.heads import heads
+from jaxsim.plot.lanes import attention, attention_map, gaps, lane
 from jaxsim.plot.runs import (
     RULE_COLOURS,
     VERDICT_COLOURS,
@@ -12,10 +13,13 @@ from jaxsim.plot.runs import (
     token_plane,
     verdict_bars,
 )  # fmt: skip
+from jaxsim.plot.selections import geometry, selections
 from jaxsim.plot.studies import fractions
+from jaxsim.plot.trajectories import loss_gap, norm, trajectories
 
 __all__ = [
-    "RULE_COLOURS", "VERDICT_COLOURS", "attention_gap", "basin_map", "colour", "comparison", "continuation",
-    "direction_error", "disagreement", "fractions", "heads", "maps", "overview", "robustness", "shells", "time_map",
+    "RULE_COLOURS", "VERDICT_COLOURS", "attention", "attention_gap", "attention_map", "basin_map", "colour",
+    "comparison", "continuation", "direction_error", "disagreement", "fractions", "gaps", "geometry", "heads", "lane",
+    "loss_gap", "maps", "norm", "overview", "robustness", "selections", "shells", "time_map", "trajectories",
     "token_plane", "verdict_bars",
 ]  # fmt: skip

@@ -8,6 +8,7 @@ import numpy as np
 from jaxsim import basins
 from jaxsim.analysis import VERDICTS
 from jaxsim.plot.runs import VERDICT_COLOURS, _axes, colour
+from jaxsim.results import short_rule
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -137,7 +138,7 @@ def comparison(found: basins.Comparison, ax: "Axes | None" = None) -> "Axes":
         ax.text(column, row, f"{count:,}", ha="center", va="center", color="white" if dark[row, column] else "black")
     ax.set_xticks(range(len(names)), names, rotation=20)
     ax.set_yticks(range(len(names)), names)
-    ax.set(xlabel=_rule(found.rules[1]), ylabel=_rule(found.rules[0]))
+    ax.set(xlabel=short_rule(found.rules[1]), ylabel=short_rule(found.rules[0]))
     value, low, high, level = (100 * v for v in found.paired)
     ax.set_title(f"{found.verdict}: {value:+.2f} points, {level:.0f}% interval [{low:+.2f}, {high:+.2f}]",
                  fontsize=10, loc="left")  # fmt: skip
@@ -215,10 +216,4 @@ def _tokens(selection: np.ndarray) -> str:
 
 
 def _short(settings: dict[str, Any]) -> str:
-    return _rule(settings["rule"])
-
-
-def _rule(text: str) -> str:
-    """NGD(eta=0.1) as NGD 0.1."""
-    name, _, rest = text.partition("(")
-    return f"{name} {rest.partition('=')[2].split(',')[0].rstrip(')')}"
+    return short_rule(settings["rule"])

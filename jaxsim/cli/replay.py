@@ -1,0 +1,152 @@
+"""`jaxsim replay`: one lane of a saved run, again and alone, at full recording."""
+
+import json
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+
+from jaxsim.cli.run import _law, _rule, _train
+
+if TYPE_CHECKING:
+    from jaxsim.results import Run
+
+MOST_RECORDS = 2000
+RECORD_BYTES = 2**28
+PROBLEM_HELP = "Where the folder has several: the name of one, or a part that only one has (default: the first)."
+RULE_HELP = "Where the folder has several: NAME=STEP as given to jaxsim run, or a part that only one has (the first)."
+OUT_HELP = "New or empty folder (default: next jaxsim-replay-NNN)."
+
+
+def replay(
+    folder: Annotated[Path, typer.Argument(help="What `jaxsim run` wrote.")],
+    lane: Annotated[int, typer.Option(help="Which lane, from 0, as in lanes.parquet.")],
+    problem: Annotated[str | None, typer.Option(help=PROBLEM_HELP)] = None,
+    rule: Annotated[str | None, typer.Option(help=RULE_HELP)] = None,
+    out: Annotated[Path | None, typer.Option(help=OUT_HELP)] = None,
+) -> None:
+    """Run one lane of a saved run again, record every step, draw it, and say whether the verdict is the saved one.
+
+    Exit code 1 where it is another one.
+    """
+    import jax
+
+    settings = _json(folder / "settings.json")
+    if "given" not in settings:
+        raise ValueError(f"replay: expected a folder that `jaxsim run` wrote; {os.fspath(folder)!r} does not say how")
+    name = _one_of("problem", problem, list(_json(folder / "summary.json")))
+    text = _one_of("rule", rule, settings["given"]["rule"])
+    count = settings["lanes"]
+    if not 0 <= lane < count:
+        raise ValueError(f"lane: expected 0 to {count - 1}; got {lane}")
+    jax.config.update("jax_num_cpu_devices", 1)
+    jax.config.update("jax_enable_x64", settings["dtype"] == "float64")
+
+    from jaxsim import storage
+
+    with storage.claim(out, "replay") as target:
+        run = again(folder, settings, name, text, lane)
+        saved = _saved(folder, name, run.settings["rule"], lane)
+        found = {
+            "folder": os.fspath(folder), "problem": name, "rule": run.settings["rule"], "lane": lane,
+            "saved": saved, "replayed": {"verdict": str(run.verdict[0]), "norm": float(run.norm[0, -1])},
+            "command": shlex.join(["jaxsim", *sys.argv[1:]]),
+        }  # fmt: skip
+        storage.write_replay(target, run, found)
+    _show(run, name, lane, saved, target)
+    if run.verdict[0] != saved["verdict"]:
+        raise typer.Exit(1)
+
+
+def again(folder: Path, settings: dict[str, Any], name: str, text: str, lane: int) -> "Run":
+    """The lane alone, with logits and coefficients at every step that fits."""
+    import jax
+
+    from jaxsim import data, storage
+    from jaxsim.init import Given
+    from jaxsim.simulation import simulate
+
+    problem = data.load(storage.problem_file(folder, name))
+    start, first = settings["given"]["init"], lane
+    if start.lower().endswith(".npy"):
+        matrices = np.load(folder / storage.STARTS, allow_pickle=False)
+        law = Given(matrices[lane] if matrices.ndim == 3 else matrices)
+    else:
+        law, _ = _law(start, settings["scale"], settings["lanes"])
+    train = _train(
+        settings["train"], settings["width"], settings["nuclear"], settings["batch"], settings["seed"], problem
+    )
+    return simulate(
+        problem, _rule(text, settings["max_step"]), law, key=jax.random.key(settings["seed"]), lanes=1, first=first,
+        steps=settings["steps"], train=train, loss=settings["loss"], dtype=settings["dtype"],
+        record=records(settings["steps"], problem.visible.size), keep=("logits", "coeffs"),
+    )  # fmt: skip
+
+
+def records(steps: int, numbers: int) -> list[int]:
+    """Every step where that fits; else the first half of what fits one by one, and then evenly in log k."""
+    most = min(MOST_RECORDS, max(100, RECORD_BYTES // (16 * numbers)))
+    if steps < most:
+        return list(range(steps + 1))
+    later = np.rint(np.geomspace(most // 2, steps, most // 2)).astype(int)
+    return [*range(most // 2), *np.unique(later).tolist()]
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"replay: cannot read {os.fspath(path)!r}: {error.strerror}") from error
+    except ValueError as error:
+        raise ValueError(f"replay: {os.fspath(path)!r} is not JSON ({error})") from error
+
+
+def _one_of(what: str, asked: str | None, names: list[str]) -> str:
+    if asked is None or asked in names:
+        return names[0] if asked is None else asked
+    having = [name for name in names if asked.lower() in name.lower()]
+    if len(having) != 1:
+        raise ValueError(f"{what}: expected one of {'; '.join(names)}; got {asked!r}")
+    return having[0]
+
+
+def _saved(folder: Path, problem: str, rule: str, lane: int) -> dict[str, Any]:
+    """The lane's row in the table of lanes."""
+    import pandas as pd
+
+    wanted = [("problem", "==", problem), ("rule", "==", rule), ("lane", "==", lane)]
+    try:
+        rows = pd.read_parquet(folder / "lanes.parquet", filters=wanted)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"replay: cannot read {os.fspath(folder / 'lanes.parquet')!r}: {error}") from error
+    if len(rows) != 1:
+        raise ValueError(
+            f"replay: expected one row of lane {lane}, {problem}, {rule} in lanes.parquet; got {len(rows)}"
+        )
+    return {"verdict": str(rows["verdict"].iloc[0]), "norm": float(rows["norm"].iloc[0])}
+
+
+def _show(run: "Run", name: str, lane: int, saved: dict[str, Any], target: Path) -> None:
+    console, verdict, norm = Console(), str(run.verdict[0]), float(run.norm[0, -1])
+    console.print(
+        f"{name}, {run.settings['rule']}, lane {lane}: {run.steps[-1]:,} steps, {len(run.steps):,} records",
+        style="bold", highlight=False, soft_wrap=True, markup=False,
+    )  # fmt: skip
+    if verdict != saved["verdict"]:
+        console.print(
+            f"verdict {verdict}, but {saved['verdict']} in lanes.parquet: another machine or version may round "
+            "otherwise near a border; compare environment.json of both folders.",
+            style="red", highlight=False, soft_wrap=True,
+        )  # fmt: skip
+    else:
+        same = norm == saved["norm"] or (np.isnan(norm) and np.isnan(saved["norm"]))
+        apart = "the same number" if same else f"{abs(norm / saved['norm'] - 1):.1e} apart"
+        console.print(f"verdict {verdict}, as saved; ‖W‖ at the end {norm:.6g}, {apart}", highlight=False)
+    tokens = " ".join(str(t) for t in run.selection[0])
+    console.print(f"tokens selected: {tokens}", highlight=False, soft_wrap=True)
+    console.print(f"Results in [bold]{target}[/] ({target / 'figure.png'}).", highlight=False)

@@ -1,0 +1,45 @@
+"""From what a report says to one HTML file that needs nothing else."""
+
+from importlib import resources
+from typing import Any
+
+import numpy as np
+
+from jaxsim.report import figures
+from jaxsim.report.content import Content
+
+
+def page(content: Content) -> str:
+    """The HTML."""
+    import jinja2
+
+    cells = content.cells
+    positive = all(v > 0 for values in cells.numbers.values() for v in values[np.isfinite(values)])
+    data: dict[str, Any] = {"cells": cells.plain(), "curves": list(content.curves), "figures": [figures.bars()]}
+    if content.curves or cells.numbers:
+        data["figures"].append(figures.lines(log_x=bool(content.curves) or positive))
+    files = resources.files("jaxsim.report").joinpath("templates")
+    loader = jinja2.FunctionLoader(lambda name: files.joinpath(name).read_text(encoding="utf-8"))
+    maker = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    # Bokeh's items name an object where it comes first and refer to it later, so the order of keys matters.
+    maker.policies["json.dumps_kwargs"] = {"sort_keys": False, "separators": (",", ":"), "allow_nan": False}
+    return maker.get_template("page.html").render(
+        content=content,
+        data=data,
+        library=figures.library(),
+        script=files.joinpath("report.js").read_text(encoding="utf-8"),
+        style=files.joinpath("report.css").read_text(encoding="utf-8"),
+        settings=_flat(content.settings),
+        environment=_flat(content.environment),
+    )
+
+
+def _flat(values: dict[str, Any], before: str = "") -> dict[str, str]:
+    """Nested names joined by dots, values as text; what is not set is left out."""
+    found: dict[str, str] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            found |= _flat(value, f"{before}{name}.")
+        elif value is not None:
+            found[before + name] = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return found
