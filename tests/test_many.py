@@ -37,7 +37,7 @@ def test_each_problem_runs_as_it_would_alone(rule, dtype):
     assert_same(many, batch, lambda p: init.Gaussian(0.5), rule, **options)
 
 
-@pytest.mark.parametrize("lanes", [1, 100, 300])
+@pytest.mark.parametrize("lanes", [1, 100, pytest.param(300, marks=pytest.mark.slow)])
 def test_any_number_of_lanes(lanes):
     batch = problems(3)
     options = dict(lanes=lanes, steps=10)

@@ -44,7 +44,7 @@ def test_a_map_on_which_nothing_settled_says_so(problem):
 
 def test_curves_and_tables(problem):
     key = jax.random.key(1)
-    shells = [basins.shells(problem, rule, [1, 4, 2], key=key, lanes=100, steps=300)
+    shells = [basins.shells(problem, rule, [1, 4, 2], key=key, lanes=64, steps=100)
               for rule in (jaxsim.rules.NGD(0.1), jaxsim.rules.GD(1.0))]  # fmt: skip
     ax = plot.shells(shells)
     assert ax.lines[0].get_xdata().tolist() == [1, 2, 4]
@@ -67,7 +67,9 @@ def test_curves_and_tables(problem):
     assert sorted(texts) == sorted(f"{c:,}" for c in found.table[found.table.any(1) | found.table.any(0)][
         :, found.table.any(1) | found.table.any(0)].ravel())  # fmt: skip
 
-    near = basins.smallest_perturbation(problem, rule, runs[0].start[:6], key=key, reach=10.0, rounds=0, steps=300)
+    near = basins.smallest_perturbation(
+        problem, rule, runs[0].start[:6], key=key, reach=10.0, directions=4, rounds=0, steps=100
+    )
     ax = plot.robustness(near)
     drawn = np.concatenate([line.get_xdata() for line in ax.lines])
     np.testing.assert_array_equal(np.sort(drawn), np.sort(near.size[np.isfinite(near.size)]))

@@ -147,6 +147,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", place], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_told_and_what_is_complete_stays(tmp_path, small_disk):
     text = TOML.replace("lanes = 60", "lanes = 1200")
     (tmp_path / "out").symlink_to(small_disk)

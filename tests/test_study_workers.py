@@ -52,7 +52,9 @@ class Observed(Spread):
         return found
 
 
-@pytest.mark.parametrize(("blow", "timeout"), [(signal.SIGKILL, 600.0), (signal.SIGSTOP, 12.0)])
+@pytest.mark.parametrize(
+    ("blow", "timeout"), [(signal.SIGKILL, 600.0), pytest.param(signal.SIGSTOP, 12.0, marks=pytest.mark.slow)]
+)
 def test_a_worker_that_dies_or_hangs_is_replaced(whole, tmp_path, blow, timeout):
     engine = type("Struck", (Observed,), {"strike": blow})
     found = studies.run(small(**STUDY), tmp_path / "s", engine=lambda s, f: engine(s, f, workers=2, timeout=timeout))

@@ -57,7 +57,7 @@ def basin_entropy(labels: Any, side: int = 5) -> BasinEntropy:
     Example:
         >>> import numpy as np
         >>> found = basin_entropy(np.repeat([[0, 0, 1, 1]], 4, axis=0), side=4)
-        >>> round(found.entropy / np.log(2), 6)
+        >>> round(float(found.entropy / np.log(2)), 6)
         1.0
     """
     L = _checked(labels)
