@@ -314,3 +314,18 @@ def test_decisive_perturbations_decide_and_are_no_longer_than_a_line_search(prob
     np.testing.assert_array_equal(basins.Perturbations.load(tmp_path / "found.npz").size, found.size)
     with pytest.raises(ValueError, match="reach: expected a number above 0"):
         basins.smallest_perturbation(problem, NGD, start, key=jax.random.key(0), reach=0.0)
+
+
+def test_pixels_are_starts_that_any_run_can_take(problem, plane):
+    pixels = basins.Pixels(plane, (-4, 4, -3, 5), (9, 6))
+    how = dict(key=jax.random.key(0), steps=1000, dtype="float64")
+    found = basins.basin_map(problem, NGD, plane, window=(-4, 4, -3, 5), resolution=(9, 6), steps=1000, dtype="float64")
+    run = jaxsim.simulate(problem, NGD, pixels, lanes=54, **how)
+    assert run.verdict.tolist() == [VERDICTS[k] for k in found.verdict.ravel()]
+    part = jaxsim.simulate(problem, NGD, pixels, lanes=20, first=34, **how)
+    np.testing.assert_array_equal(part.start, run.start[34:])
+    np.testing.assert_allclose(
+        np.linalg.norm(pixels.span(np.array([0])).weights[0, 1:]), np.hypot(pixels.a[0], pixels.b[0])
+    )
+    with pytest.raises(ValueError, match=r"lanes: expected at most one per pixel, 9 × 6 = 54; got 55"):
+        jaxsim.simulate(problem, NGD, pixels, lanes=55, **how)

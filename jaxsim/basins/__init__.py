@@ -19,6 +19,7 @@ from jaxsim.basins.continuation import Continuation, between, continuation, flip
 from jaxsim.basins.edges import Edges, EdgeStates, edge_states, edges
 from jaxsim.basins.jumps import Jumps, jumps
 from jaxsim.basins.maps import BasinMap, basin_map
+from jaxsim.basins.pixels import Pixels
 from jaxsim.basins.plane import Plane, limits_plane, plane, random_plane
 from jaxsim.basins.reweight import Reweighted, reweight
 from jaxsim.basins.robustness import Perturbations, smallest_perturbation
@@ -26,7 +27,7 @@ from jaxsim.basins.shells import Shells, angles, by_angle, shells
 
 __all__ = [
     "BasinEntropy", "BasinMap", "Comparison", "Continuation", "Difference", "EdgeStates", "Edges", "Jumps",
-    "Perturbations", "Plane", "Reweighted", "Shells", "UncertaintyExponent",
+    "Perturbations", "Pixels", "Plane", "Reweighted", "Shells", "UncertaintyExponent",
     "angles", "basin_entropy", "basin_map", "between", "by_angle", "compare", "continuation", "disagreement",
     "edge_states", "edges", "flip_labels", "intermingledness", "jumps", "limits_plane", "paired_difference", "plane",
     "random_plane", "reweight", "shells", "smallest_perturbation", "uncertainty_exponent", "unpaired_difference",

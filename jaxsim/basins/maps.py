@@ -9,18 +9,17 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from jaxsim._check import finite_array, whole_number
+from jaxsim._check import whole_number
 from jaxsim.analysis import VERDICTS, Limits, Thresholds
 from jaxsim.analysis.verdict import codes
+from jaxsim.basins.pixels import RESOLUTION, WINDOW, Pixels
 from jaxsim.basins.plane import Plane
 from jaxsim.basins.saved import Saved
-from jaxsim.init import Span
 from jaxsim.model import Loss
 from jaxsim.problem import Problem
 from jaxsim.rules import Rule
 from jaxsim.simulation.one import CHUNK_BYTES, assemble, prepare
 
-MOST = 1000  # pixels on a side
 PIXEL_BYTES = 160  # weights, labels and their copies while a map is computed
 MEMORY = 2**30
 
@@ -85,8 +84,8 @@ def basin_map(
     rule: Rule,
     plane: Plane,
     *,
-    window: tuple[float, float, float, float] = (-10.0, 10.0, -10.0, 10.0),
-    resolution: tuple[int, int] = (256, 256),
+    window: tuple[float, float, float, float] = WINDOW,
+    resolution: tuple[int, int] = RESOLUTION,
     steps: int = 2000,
     refine: int = 0,
     memory: int = MEMORY,
@@ -129,28 +128,24 @@ def basin_map(
         (4, 8)
     """
     began = time.perf_counter()
-    a, b = _grid(window, resolution, memory)
-    levels = whole_number("refine", refine, at_least=0)
-    if 2 ** min(levels, 64) >= max(len(a), len(b)):
-        raise ValueError(f"refine: expected a first spacing 2^refine below {max(len(a), len(b))} pixels; got {levels}")
-    if not isinstance(plane, Plane):
-        raise ValueError(f"plane: expected a jaxsim.basins.Plane; got {plane!r}")
-    if plane.origin.shape != problem.weights:
-        raise ValueError(f"plane: expected matrices {problem.weights}, as W of the problem; got {plane.origin.shape}")
-    shape = (len(b), len(a))
-    found = _Pixels(shape)
+    pixels = Pixels(plane, window, resolution)
+    pixels.check(1, problem.weights)
+    _fits(*pixels.resolution, whole_number("memory", memory))
+    levels, most = whole_number("refine", refine, at_least=0), max(pixels.resolution)
+    if 2 ** min(levels, 64) >= most:
+        raise ValueError(f"refine: expected a first spacing 2^refine below {most} pixels; got {levels}")
+    shape = (len(pixels.b), len(pixels.a))
+    found = _Canvas(shape)
     limits: Limits | None = None
     settings: dict[str, Any] = {}
     for spacing in (2**k for k in range(levels, -1, -1)):
         todo = found.fill(spacing, first=spacing == 2**levels)
         if len(todo) == 0:
             continue
-        rows, columns = np.divmod(todo, shape[1])
-        weights = np.stack([np.ones(len(todo)), a[columns], b[rows]], axis=1)
         work = prepare(
-            problem, rule, Span(np.stack([plane.origin, *plane.axes]), weights), key=jax.random.key(0),
-            lanes=len(todo), steps=steps, record=record, loss=loss, dtype=dtype, thresholds=thresholds,
-            limits="saturated", chunk_bytes=min(CHUNK_BYTES, memory // 4),
+            problem, rule, pixels.span(todo), key=jax.random.key(0), lanes=len(todo), steps=steps, record=record,
+            loss=loss, dtype=dtype, thresholds=thresholds, limits="saturated",
+            chunk_bytes=min(CHUNK_BYTES, memory // 4),
         )  # fmt: skip
         limits = work.limits = limits or work.limits  # selections keep their numbers from level to level
         settings = work.settings()
@@ -165,7 +160,7 @@ def basin_map(
     solutions = limits.solutions
     settings |= {"lanes": int(found.computed.sum()), "refine": levels, "seconds": time.perf_counter() - began}
     return BasinMap(
-        problem, settings, a, b, plane.origin, plane.axes, plane.directions, plane.names,
+        problem, settings, pixels.a, pixels.b, plane.origin, plane.axes, plane.directions, plane.names,
         found.verdict, found.selection_number, found.time, found.computed,
         np.stack([mm.selection for mm in solutions]),
         np.array([mm.norm for mm in solutions]),
@@ -173,23 +168,15 @@ def basin_map(
     )  # fmt: skip
 
 
-def _grid(window: Any, resolution: Any, memory: int) -> tuple[np.ndarray, np.ndarray]:
-    edges = finite_array("window", window, (4,), "(a first, a last, b first, b last)")
-    if not (edges[0] < edges[1] and edges[2] < edges[3]):
-        raise ValueError(f"window: expected a first < a last and b first < b last; got {tuple(edges.tolist())}")
-    if not isinstance(resolution, tuple | list) or len(resolution) != 2:
-        raise ValueError(f"resolution: expected pixels along a and along b, such as (256, 256); got {resolution!r}")
-    nx, ny = (whole_number("resolution", side, at_least=2) for side in resolution)
-    if max(nx, ny) > MOST:
-        raise ValueError(f"resolution: expected at most {MOST} × {MOST} pixels; got {nx} × {ny}")
-    fits = int((whole_number("memory", memory) / PIXEL_BYTES) ** 0.5)
-    if nx * ny > fits**2:
+def _fits(nx: int, ny: int, memory: int) -> None:
+    """Refuse a resolution too large for the memory."""
+    side = int((memory / PIXEL_BYTES) ** 0.5)
+    if nx * ny > side**2:
         needed = nx * ny * PIXEL_BYTES / 2**20
         raise ValueError(
             f"resolution: {nx} × {ny} pixels need {needed:.0f} MiB; in memory = {memory / 2**20:.0f} MiB "
-            f"fit {fits} × {fits}. Lower the resolution or raise memory."
+            f"fit {side} × {side}. Lower the resolution or raise memory."
         )
-    return np.linspace(edges[0], edges[1], nx), np.linspace(edges[2], edges[3], ny)
 
 
 def _settled(run: Any) -> Int[np.ndarray, " lanes"]:
@@ -198,7 +185,7 @@ def _settled(run: Any) -> Int[np.ndarray, " lanes"]:
     return np.where(stays[:, -1] & run.finite, run.steps[stays.argmax(1)], -1)
 
 
-class _Pixels:
+class _Canvas:
     """The arrays of a map while it is computed."""
 
     def __init__(self, shape: tuple[int, int]):
