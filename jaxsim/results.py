@@ -119,6 +119,12 @@ class Run:
         return self.log10_attention_gap <= np.log10(self.thresholds.saturation)
 
     @property
+    def settled_step(self) -> Int[np.ndarray, " lanes"]:
+        """The first recorded step from which attention stays saturated; -1 where it does not, or is not finite."""
+        stays = np.flip(np.logical_and.accumulate(np.flip(self.saturated, 1), 1), 1)
+        return np.where(stays[:, -1] & self.finite, self.steps[stays.argmax(1)], -1)
+
+    @property
     def verdict(self) -> np.ndarray:
         """The verdict on each lane by selection, (lanes,) of names."""
         number = self.selection_number

@@ -16,7 +16,7 @@ from study_files import TOML
 import jaxsim
 from jaxsim import cli
 from jaxsim import study as studies
-from jaxsim.cli.study import _duration
+from jaxsim.cli.live import duration
 
 
 def study(*arguments, cwd, code=0):
@@ -137,4 +137,4 @@ def test_a_terminal_shows_a_live_line(tmp_path):
 
 
 def test_durations_are_read_by_people():
-    assert [_duration(s) for s in (0.4, 100, 130, 8000, 200_000)] == ["0 s", "100 s", "2 min", "2 h", "2 days"]
+    assert [duration(s) for s in (0.4, 100, 130, 8000, 200_000)] == ["0 s", "100 s", "2 min", "2 h", "2 days"]

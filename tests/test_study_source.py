@@ -148,4 +148,4 @@ def test_python_takes_arrays_and_tuples():
     with pytest.raises(ValueError, match="^stop.lanes: expected a multiple of shard = 20"):
         small(stop={"lanes": 50})
     study = small(problem=[{"family": "digits", "classes": [[3, 8], [1, 7]], "images": 4}])
-    assert [choice.label for choice in study.problems] == ["digits classes=3-8", "digits classes=1-7"]
+    assert [choice.label for choice in study.problems] == ["digits classes=3,8", "digits classes=1,7"]

@@ -152,7 +152,7 @@ def basin_map(
         done = 0
         for part in work.parts():
             run = assemble(limits, settings, work.recorded, part, work.thresholds)
-            found.put(todo[done : done + run.lanes], codes(run.verdict), run.selection_number, _settled(run))
+            found.put(todo[done : done + run.lanes], codes(run.verdict), run.selection_number, run.settled_step)
             done += run.lanes
             if progress is not None:
                 progress(int(found.computed.sum()), found.computed.size)
@@ -177,12 +177,6 @@ def _fits(nx: int, ny: int, memory: int) -> None:
             f"resolution: {nx} × {ny} pixels need {needed:.0f} MiB; in memory = {memory / 2**20:.0f} MiB "
             f"fit {side} × {side}. Lower the resolution or raise memory."
         )
-
-
-def _settled(run: Any) -> Int[np.ndarray, " lanes"]:
-    """The first recorded step from which a lane stays saturated; -1 where it does not."""
-    stays = np.flip(np.logical_and.accumulate(np.flip(run.saturated, 1), 1), 1)
-    return np.where(stays[:, -1] & run.finite, run.steps[stays.argmax(1)], -1)
 
 
 class _Canvas:

@@ -7,7 +7,8 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from jaxsim._check import finite_array, random_key
+from jaxsim._check import finite_array
+from jaxsim.data.synthetic import generator
 from jaxsim.margin import MarginSolver
 from jaxsim.problem import Problem
 
@@ -86,5 +87,4 @@ def limits_plane(problem: Problem, selection: Any) -> Plane:
 
 def random_plane(problem: Problem, key: jax.Array) -> Plane:
     """A plane through zero whose directions have independent normal entries."""
-    pair = np.asarray(jax.random.normal(random_key("key", key), (2, *problem.weights)), np.float64)
-    return plane(*pair, names=("random", "random"))
+    return plane(*generator(key).standard_normal((2, *problem.weights)), names=("random", "random"))

@@ -4,24 +4,20 @@ import functools
 import os
 import signal
 import sys
-import threading
-import time
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Column, Table
+from rich.table import Table
 
 from jaxsim._check import positive_number, whole_number
+from jaxsim.cli.live import Live, plain, say
 from jaxsim.cli.run import _cores, _folder
 from jaxsim.cli.table import _count
 
-DAMAGED_OR_FAILED, HELD, INTERRUPTED = 1, 3, 130
-PATIENCE = 1.0  # seconds between Ctrl-C and the end
-PLAIN_EVERY = 10.0  # seconds between lines where there is no terminal
+DAMAGED_OR_FAILED, HELD = 1, 3
 OUT_HELP = "Folder; one that holds part of the study is continued (default: the file's name without its ending)."
 WORKERS_HELP = "here: this process, all devices; dask: a process per core; tcp://HOST:PORT: a running Dask scheduler."
 DISTRIBUTED_HELP = "One of several processes: HOST:PORT,PROCESSES,THIS for jax.distributed, or auto where it knows."
@@ -56,7 +52,7 @@ def run(
 
     spec = source.load(study)
     place = Path(study.stem) if out is None else out
-    shown = _Shown(spec)
+    shown = Live(spec)
     before = {number: signal.signal(number, shown.interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         found = conduct.run(
@@ -64,12 +60,12 @@ def run(
             processes=processes, report=shown.line, progress=shown.progress,
         )  # fmt: skip
     except folder.Held as error:
-        _say(f"[bold red]error[/] {_plain(str(error))}; wait for it, or stop it with Ctrl-C")
+        say(f"[bold red]error[/] {plain(str(error))}; wait for it, or stop it with Ctrl-C")
         raise typer.Exit(HELD) from None
     except OSError as error:
         shown.stop()
-        _say(f"[bold red]error[/] could not write {_plain(str(error.filename or place))}: {error.strerror or error}")
-        _say("What is complete is safe. Make room or mend the folder, and the same command goes on.")
+        say(f"[bold red]error[/] could not write {plain(str(error.filename or place))}: {error.strerror or error}")
+        say("What is complete is safe. Make room or mend the folder, and the same command goes on.")
         sys.stderr.flush()
         os._exit(DAMAGED_OR_FAILED)  # as in `leave`
     except KeyboardInterrupt:
@@ -122,98 +118,18 @@ def _engine(workers: str, cores: int, timeout: float, retries: int) -> Any:
     return functools.partial(Spread, address=None if workers == "dask" else workers, workers=cores, **options)
 
 
-class _Shown:
-    """A live line on a terminal, plain lines elsewhere."""
-
-    def __init__(self, study: Any):
-        self.study, self.state, self._last = study, None, 0.0
-        self.console = Console(stderr=True)
-        self._bar: Progress | None = None
-        self._leaving = threading.Lock()
-        if self.console.is_terminal:
-            text = TextColumn("{task.fields[what]}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"))
-            columns = (BarColumn(bar_width=10), MofNCompleteColumn(), TextColumn("cells"), TimeElapsedColumn(), text)
-            self._bar = Progress(*columns, console=self.console, transient=True, expand=True)
-            self._task = self._bar.add_task("", total=None, what="starting")
-            self._bar.start()
-
-    def line(self, text: str) -> None:
-        """Something worth telling."""
-        self.console.print(_plain(text), highlight=False, soft_wrap=True)
-
-    def progress(self, state: Any) -> None:
-        """Where the study stands, at most a few times a second."""
-        self.state = state
-        now, every = time.monotonic(), 0.2 if self._bar else PLAIN_EVERY
-        if now - self._last < every:
-            return
-        self._last = now
-        if self._bar is None:
-            self.line(f"{state.cells_done:,} of {state.cells:,} cells done, {_text(self.study, state)}")
-        else:
-            self._bar.update(
-                self._task, completed=state.cells_done, total=state.cells, what=_plain(_text(self.study, state))
-            )
-
-    def interrupt(self, *_: Any) -> None:
-        """Stop as Python does, and in a second at the latest: what is recorded needs no farewell."""
-        patience = threading.Timer(PATIENCE, self.leave)
-        patience.daemon = True
-        patience.start()
-        raise KeyboardInterrupt
-
-    def leave(self) -> None:
-        """End the process; a shard in flight is abandoned, because waiting for it could take long."""
-        with self._leaving:
-            self.stop()
-            made = _count(self.state.new_shards if self.state else 0, "new shard")
-            _say(f"interrupted after {made}; the same command goes on")
-            sys.stderr.flush()
-            os._exit(INTERRUPTED)
-
-    def stop(self) -> None:
-        """Give the terminal back."""
-        if self._bar is not None:
-            self._bar.stop()
-
-
-def _text(study: Any, state: Any) -> str:
-    """Lanes, their rate, the time left, and the fraction of the cell that was last worked on."""
-    from jaxsim.study import cells, stopping
-
-    parts = [f"{state.lanes:,} lanes"]
-    if state.new_lanes and state.seconds > 0:
-        rate = state.new_lanes / state.seconds
-        parts += [f"{rate:,.0f} lanes/s", f"about {_duration(state.lanes_left / rate)} left"]
-    if state.retries:
-        parts.append(f"{state.retries} retries")
-    if state.last is not None and state.last_counts:
-        low, high = stopping.interval(study, state.last_counts)
-        share = stopping.watched(study, state.last_counts) / sum(state.last_counts)
-        name = cells.cell_at(study, state.last).label
-        parts.append(f"{name}: {study.stop.verdict} {share:.3f} [{low:.3f}, {high:.3f}]")
-    return ", ".join(parts)
-
-
-def _duration(seconds: float) -> str:
-    for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
-
-
 def _closing(place: Path, found: Any) -> None:
     """What was done, what is wrong, and the exit code."""
     for name in found.changed:
-        _say(f"repaired {name}, but to other bytes: made by another machine or version than before")
+        say(f"repaired {name}, but to other bytes: made by another machine or version than before")
     done = f"{_count(found.new_shards, 'shard')} made" if found.new_shards else "nothing was left to do"
     done += f", {len(found.repaired)} of them repaired" if found.repaired else ""
     done += f", {found.retries} retries" if found.retries else ""
     print(f"{done}. Results in {place}: jaxsim study status {place}")
     if found.damaged:
-        _say(f"{_count(len(found.damaged), 'damaged shard')}, as listed above: run again with --repair")
+        say(f"{_count(len(found.damaged), 'damaged shard')}, as listed above: run again with --repair")
     if found.failed:
-        _say(f"{_count(len(found.failed), 'failed cell')}, as listed above; running again tries them again")
+        say(f"{_count(len(found.failed), 'failed cell')}, as listed above; running again tries them again")
     if found.damaged or found.failed:
         raise typer.Exit(DAMAGED_OR_FAILED)
 
@@ -245,8 +161,9 @@ def status(folder: Folder) -> None:
         grid.add_column(name, justify="right", no_wrap=True)
     for index in order.tolist():
         cell = reader.cell(index)
-        shown = (f"{values[index]:.3f}", f"\\[{low[index]:.3f}, {high[index]:.3f}]") if lanes[index] else ("-", "-")
-        grid.add_row(cell.problem.label, cell.init.label, cell.rule.label, f"{lanes[index]:,}", *shown)
+        share = f"{values[index]:.3f}" if lanes[index] else "-"
+        ends = f"\\[{low[index]:.3f}, {high[index]:.3f}]" if lanes[index] and low[index] >= 0 else "-"
+        grid.add_row(cell.problem.label, cell.init.label, cell.rule.label, f"{lanes[index]:,}", share, ends)
     console.print(grid)
     kind = {"anytime": "valid whenever one stops", "wilson": "Wilson, for a number of lanes fixed beforehand"}
     console.print(f"intervals: {kind[spec.stop.interval]}", style="dim", highlight=False)
@@ -273,7 +190,7 @@ def verify(
     try:
         found = audit.verify(folder, whole_number("sample", sample, 0))
     except Held as error:
-        _say(f"[bold red]error[/] {_plain(str(error))}")
+        say(f"[bold red]error[/] {plain(str(error))}")
         raise typer.Exit(HELD) from None
     for name, why in found.damaged.items():
         print(f"damaged: {name} ({why})")
@@ -320,16 +237,27 @@ def plot(
 
 
 @app.command()
+def map(  # noqa: A001
+    folder: Folder,
+    cell: Annotated[int, typer.Option(help="A cell whose law is a plane; all rules on its problem and plane.")] = 0,
+    to: Annotated[Path | None, typer.Option(help="Picture (default: DIR/map-CELL.png).")] = None,
+) -> None:
+    """Draw the basin maps of a plane, a row per rule, and save each as DIR/map-CELL.npz."""
+    from jaxsim import plot as figures
+    from jaxsim.study import basin_map, open_study
+
+    reader = open_study(folder)
+    here, rules = reader.cell(whole_number("cell", cell, 0)), len(reader.study.rules)
+    maps = []
+    for index in range(cell - cell % rules, cell - cell % rules + rules):
+        maps.append(basin_map(reader, index))
+        maps[-1].save(folder / f"map-{index}.npz")
+    target = folder / f"map-{cell}.png" if to is None else to
+    figures.maps(maps, here.problem.label).savefig(target, dpi=120)
+    print(target)
+
+
+@app.command()
 def example() -> None:
     """Print an example study file, with comments."""
     print(resources.files("jaxsim.study").joinpath("example.toml").read_text(encoding="utf-8"), end="")
-
-
-def _say(text: str) -> None:
-    Console(stderr=True).print(text, highlight=False, soft_wrap=True)
-
-
-def _plain(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)

@@ -9,7 +9,7 @@ from jaxsim._check import finite_array, positive_number, whole_number
 from jaxsim.problem import Problem
 
 
-def _generator(key: jax.Array) -> np.random.Generator:
+def generator(key: jax.Array) -> np.random.Generator:
     """A NumPy stream seeded by a JAX key, so that draws do not depend on the device or on x64."""
     if not isinstance(key, jax.Array):
         raise ValueError(f"key: expected a JAX key such as jax.random.key(0); got {key!r}")
@@ -45,7 +45,7 @@ def unit_sphere(key: jax.Array, n: int = 6, T: int = 8, d: int = 10, self_attent
         (3, 4, 5)
     """
     _sizes(n, T, d)
-    rng = _generator(key)
+    rng = generator(key)
     tokens = _unit(rng.standard_normal((n, T, d)))
     queries = 0 if self_attention else _unit(rng.standard_normal((n, d)))
     labels = rng.choice([-1.0, 1.0], n)
@@ -79,7 +79,7 @@ def signal_noise(
     whole_number("d", d, at_least=2)
     positive_number("signal", signal)
     positive_number("noise", noise)
-    rng = _generator(key)
+    rng = generator(key)
     directions = np.linalg.qr(rng.standard_normal((d, 2)))[0].T
     labels = np.where(np.arange(n) % 2 == 0, 1.0, -1.0)
     tokens = noise * rng.standard_normal((n, T, d))
@@ -108,7 +108,7 @@ def orthonormal(key: jax.Array, n: int = 4, T: int = 4, d: int = 16) -> Problem:
     _sizes(n, T, d)
     if d < n * T:
         raise ValueError(f"d: expected at least n·T = {n * T} for {n * T} orthonormal tokens; got {d}")
-    rng = _generator(key)
+    rng = generator(key)
     basis = np.linalg.qr(rng.standard_normal((d, n * T)))[0].T
     labels = rng.choice([-1.0, 1.0], n)
     return Problem(basis.reshape(n, T, d), 0, labels, _unit(rng.standard_normal(d)))

@@ -33,7 +33,9 @@ def maps(found: Sequence[basins.BasinMap], title: str) -> "Figure":
     from matplotlib.figure import Figure
 
     rows = len(found) + (len(found) == 2)
-    figure = Figure(figsize=(13, 0.4 + 4.8 * rows), layout="compressed")
+    left, right, bottom, top = found[0].window
+    height = 4.4 * min(max((top - bottom) / (right - left), 0.2), 2.0)
+    figure = Figure(figsize=(13, 0.4 + (0.4 + height) * rows), layout="compressed")
     grid = figure.subplots(rows, 2, squeeze=False)
     for row, one in zip(grid, found, strict=False):
         basin_map(one, row[0]).set_title(f"{title}; {_short(one.settings)}", fontsize=11, loc="left")

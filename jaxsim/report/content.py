@@ -117,8 +117,8 @@ def percent(value: float) -> str:
 
 
 def interval(low: float, high: float) -> str:
-    """An interval of fractions in percent."""
-    return f"[{percent(low)[:-1]}, {percent(high)[:-1]}]"
+    """An interval of fractions in percent; nothing where there is none."""
+    return "" if np.isnan(low) else f"[{percent(low)[:-1]}, {percent(high)[:-1]}]"
 
 
 def number(value: float | None) -> str:

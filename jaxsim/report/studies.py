@@ -26,7 +26,8 @@ def content(folder: Path) -> Content:
     """
     reader = open_study(folder)
     spec, cells = reader.study, _cells(reader)
-    sizes = f"{len(spec.problems):,} problems × {len(spec.inits):,} laws × {len(spec.rules):,} rules"
+    several = {"problem": spec.problems, "law": spec.inits, "rule": spec.rules}
+    sizes = " × ".join(f"{len(of):,} {name}{'s' * (len(of) != 1)}" for name, of in several.items())
     return Content(
         title=f"jaxsim study: {spec.name}",
         question=(
@@ -50,7 +51,12 @@ def _cells(reader: Reader) -> Cells:
     numbers = {}
     for name in found.coords:
         values = found[name]
-        if str(name).startswith("init_") and values.dtype.kind == "f" and np.isfinite(values.values).any():
+        if (
+            str(name).startswith("init_")
+            and name != "init_seed"
+            and values.dtype.kind == "f"
+            and np.isfinite(values.values).any()
+        ):
             numbers[str(name)[5:]] = values.values
     return Cells(
         problems=[p.label for p in spec.problems],
@@ -78,7 +84,9 @@ def _answers(reader: Reader, cells: Cells) -> list[str]:
 
     def told(place: int) -> str:
         cell = begun[place]
-        return f"{percent(fraction[place])} {interval(low[place], high[place])} ({cells.label(int(cell))})"
+        return f"{percent(fraction[place])} {interval(low[place], high[place])} ({cells.label(int(cell))})".replace(
+            "  ", " "
+        )
 
     verdict, found = cells.watched, []
     if len(begun) == 1:
@@ -87,11 +95,14 @@ def _answers(reader: Reader, cells: Cells) -> list[str]:
         found.append(
             f"The fraction {verdict} goes from {told(int(fraction.argmin()))} to {told(int(fraction.argmax()))}."
         )
-        above, below = (low > 0.5).sum(), (high < 0.5).sum()
-        found.append(
-            f"Its {cells.level:.0%} interval lies above one half in {above:,} cells and below in {below:,}; in "
-            f"{len(begun) - above - below:,} it holds one half."
-        )
+        above, below, known = (low > 0.5).sum(), (high < 0.5).sum(), np.isfinite(low).sum()
+        if known:
+            found.append(
+                f"Its {cells.level:.0%} interval lies above one half in {above:,} cells and below in {below:,}; in "
+                f"{known - above - below:,} it holds one half."
+            )
+    if np.isnan(low).any():
+        found.append("The pixels of a plane are no random draws: their fractions have no intervals.")
     if len(spec.rules) > 1:
         rule = begun % len(spec.rules)
         parts = [

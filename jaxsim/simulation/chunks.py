@@ -63,7 +63,7 @@ class Work:
             return FactorStarts(self.init, self.key, self.frame, self.lanes, self.train.width, self.dtype, self.first)
         return Starts(self.init, self.key, self.frame, self.lanes, self.dtype, self.first)
 
-    def again(self, rule: Rule, init: Law, key: jax.Array, first: int) -> "Work":
+    def again(self, rule: Rule, init: Law | Fixed, key: jax.Array, first: int) -> "Work":
         """The same problem and plan with another rule of its kind, law, key or first lane.
 
         Frame and limits are shared, and a selection that this work has solved is not solved again.

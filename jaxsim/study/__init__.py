@@ -8,14 +8,17 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jaxsim.study.basins import basin_map, shells
     from jaxsim.study.conduct import run
     from jaxsim.study.reading import Reader
     from jaxsim.study.source import build, load
     from jaxsim.study.spec import Study
 
-__all__ = ["Study", "build", "load", "open_study", "run"]
+__all__ = ["Study", "basin_map", "build", "load", "open_study", "run", "shells"]
 
-_HOMES = {"Study": "spec", "build": "source", "load": "source", "run": "conduct"}
+_HOMES = {
+    "Study": "spec", "basin_map": "basins", "build": "source", "load": "source", "run": "conduct", "shells": "basins",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

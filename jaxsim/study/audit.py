@@ -55,7 +55,7 @@ def verify(path: str | os.PathLike, sample: int = 3, progress: Callable[[int, in
             if progress is not None:
                 progress(k, len(records))
         chosen = [sound[k * len(sound) // min(sample, len(sound))] for k in range(min(sample, len(sound)))]
-        workshop = Workshop(reader.study, files_of(reader))
+        workshop = Workshop(reader.study, reader.files())
         different = [str(r.file) for r in chosen if workshop.shard(r.cell, r.shard).sha256 != r.sha256]
     return Verdict(len(records), len(chosen), damaged, different)
 
@@ -69,12 +69,6 @@ def _mark(place: Path, record: manifest.Record, why: str | None) -> None:
             book.remark(record._replace(state=state, message=why))
         finally:
             book.close()
-
-
-def files_of(reader: Reader) -> dict[str, bytes]:
-    """Contents of the study's problem files, by fingerprint."""
-    kinds = [entry.fingerprint for entry in reader.study.problem if entry.family == "file"]
-    return {name: (reader.folder / f"problem-{name[:16]}.npz").read_bytes() for name in kinds}
 
 
 def export(path: str | os.PathLike, target: str | os.PathLike, leave_out: bool = False) -> int:

@@ -3,8 +3,9 @@
 import dataclasses
 import hashlib
 import json
+import math
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -29,6 +30,12 @@ class Choice:
     def plain(self) -> dict[str, Any]:
         """Kind and numbers as plain values."""
         return {"kind": self.kind} | {k: list(v) if isinstance(v, tuple) else v for k, v in self.values}
+
+    @property
+    def pixels(self) -> int | None:
+        """How many starts a law has that lie on a grid; None where they are drawn at random."""
+        sides = dict(self.values).get("resolution")
+        return None if sides is None else math.prod(sides)
 
     def words(self) -> tuple[int, int]:
         """Two 32-bit words that stand for the content."""
@@ -93,24 +100,32 @@ def build_problem(choice: Choice, files: Mapping[str, bytes]) -> Any:
     from jaxsim.data import files as stored
     from jaxsim.study.spec import FAMILIES
 
-    values = dict(choice.values)
     if choice.kind == "file":
+        fingerprint = dict(choice.values)["fingerprint"]
         with tempfile.NamedTemporaryFile(suffix=".npz") as copy:
-            copy.write(files[values["fingerprint"]])
+            copy.write(files[fingerprint])
             copy.flush()
             problem = stored.load(copy.name)
-        if problem.fingerprint() != values["fingerprint"]:
+        if problem.fingerprint() != fingerprint:
             raise ValueError("path: the problem file has changed since the study began")
         return problem
-    seed = values.pop("seed", None)
-    return FAMILIES[choice.kind](*([] if seed is None else [jax.random.key(seed)]), **values)
+    return _seeded(FAMILIES[choice.kind], choice)
 
 
-def build_init(choice: Choice) -> Any:
-    """The law that a choice stands for."""
-    from jaxsim.study.spec import LAWS
+def build_init(choice: Choice, problem: Any) -> Any:
+    """The law that a choice stands for; a plane is one of the problem's initialisation space."""
+    from jaxsim.study.spec import LAWS, PLANES
 
+    if choice.kind in PLANES:
+        return _seeded(PLANES[choice.kind], choice, problem)
     return LAWS[choice.kind](**dict(choice.values))
+
+
+def _seeded(make: Callable[..., Any], choice: Choice, *given: Any) -> Any:
+    values = dict(choice.values)
+    if "seed" in values:
+        values["key"] = jax.random.key(values.pop("seed"))
+    return make(*given, **values)
 
 
 def build_rule(choice: Choice) -> Any:
@@ -134,5 +149,5 @@ def key_of(study: "Study", cell: Cell) -> jax.Array:
 
 def _short(value: Any) -> str:
     if isinstance(value, tuple | list):
-        return "-".join(map(str, value))
+        return ",".join(map(_short, value))
     return f"{value:.12g}" if isinstance(value, float) else str(value)

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from jaxsim.analysis import BOUNDS, VERDICTS
+from jaxsim.problem import Problem
 from jaxsim.study import cells, manifest, stopping
 from jaxsim.study.conduct import damage
 from jaxsim.study.source import as_study
@@ -95,8 +96,9 @@ class Reader:
                 study's stopping rule allows.
 
         Returns:
-            A Dataset with dimensions problem, init, rule and verdict: `count`, `lanes`, `fraction`, `low`, `high` (NaN
-            where nothing has run) and `done`. The numbers of each choice (n, radius, eta, …) are coordinates.
+            A Dataset with dimensions problem, init, rule and verdict: `count`, `lanes`, `fraction`, `low`, `high` and
+            `done`. The numbers of each choice (n, radius, eta, …) are coordinates. Where nothing has run, fractions
+            are NaN. The fraction of a plane is the share of its pixels, which are no random draws: it has no interval.
         """
         import xarray as xr
 
@@ -106,7 +108,7 @@ class Reader:
         lanes = self.counts.sum(1)
         count, total = self.counts, np.maximum(lanes, 1)[:, None]
         low, high = BOUNDS[kind](count, total, self.study.stop.level)
-        none = (lanes == 0)[:, None]
+        none, grid = (lanes == 0)[:, None], self._grid[:, None]
         choices = {"problem": self.study.problems, "init": self.study.inits, "rule": self.study.rules}
         sizes = [len(chosen) for chosen in choices.values()]
         dims = tuple(choices)
@@ -118,8 +120,8 @@ class Reader:
             {
                 "count": per_verdict(count),
                 "fraction": per_verdict(np.where(none, np.nan, count / total)),
-                "low": per_verdict(np.where(none, np.nan, low)),
-                "high": per_verdict(np.where(none, np.nan, high)),
+                "low": per_verdict(np.where(none | grid, np.nan, low)),
+                "high": per_verdict(np.where(none | grid, np.nan, high)),
                 "lanes": (dims, lanes.reshape(sizes)),
                 "done": (dims, self.done.reshape(sizes)),
             },
@@ -127,16 +129,34 @@ class Reader:
             {"interval": kind, "level": self.study.stop.level, "study": self.study.hash},
         )
 
+    @property
+    def _grid(self) -> Bool[np.ndarray, " cells"]:
+        """Where starts lie on a grid and are not drawn."""
+        of_init = np.array([init.pixels is not None for init in self.study.inits])
+        return np.tile(np.repeat(of_init, len(self.study.rules)), len(self.study.problems))
+
+    def problem(self, cell: int) -> Problem:
+        """The problem of a cell."""
+        return cells.build_problem(self.cell(cell).problem, self.files())
+
+    def files(self) -> dict[str, bytes]:
+        """Contents of the study's problem files, by fingerprint."""
+        kinds = [entry.fingerprint for entry in self.study.problem if entry.family == "file"]
+        return {name: (self.folder / f"problem-{name[:16]}.npz").read_bytes() for name in kinds}
+
     def cell(self, index: int) -> cells.Cell:
-        """The cell with this number."""
+        """The cell with this number; ValueError where there is none."""
+        if not 0 <= index < self.count:
+            raise ValueError(f"cell: expected 0 to {self.count - 1}; got {index}")
         return cells.cell_at(self.study, index)
 
     def watched(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The fraction that the stopping rule watches, and the ends of its interval, (cells,) each."""
+        """The fraction that the stopping rule watches, and the ends of its interval, (cells,) each; NaN for planes."""
         count, lanes = self.counts[:, VERDICTS.index(self.study.stop.verdict)], self.counts.sum(1)
         low, high = BOUNDS[self.study.stop.interval](count, np.maximum(lanes, 1), self.study.stop.level)
         none = lanes == 0
-        return count / np.maximum(lanes, 1), np.where(none, 0.0, low), np.where(none, 1.0, high)
+        low, high = (np.where(self._grid, np.nan, np.where(none, k, end)) for k, end in enumerate((low, high)))
+        return count / np.maximum(lanes, 1), low, high
 
     def cells(self) -> "pandas.DataFrame":
         """One row per cell: its number, the kinds and numbers of problem, law and rule, and how many lanes it has."""
@@ -167,8 +187,8 @@ class Reader:
         """
         import pyarrow.dataset as ds
 
-        if cell is not None and not 0 <= cell < self.count:
-            raise ValueError(f"cell: expected 0 to {self.count - 1}; got {cell}")
+        if cell is not None:
+            self.cell(cell)
         chosen = [r for r in self.records.values() if r.state != "failed" and cell in (None, r.cell)]
         wrong = {r.file for r in chosen if r.file in self.damaged}
         if wrong and damaged != "leave out":

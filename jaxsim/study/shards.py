@@ -52,12 +52,14 @@ class Workshop:
 
     def _run(self, cell: Cell, index: int) -> Run:
         study = self.study
-        rule, init, first = build_rule(cell.rule), build_init(cell.init), index * study.shard
+        rule, first = build_rule(cell.rule), index * study.shard
         name = (cell.problem, getattr(rule, "coordinates", None))
         work = self._works.pop(name, None)
+        problem = build_problem(cell.problem, self.files) if work is None else work.problem
+        init = build_init(cell.init, problem)
         if work is None or len(work.limits.solutions) > KEPT_SELECTIONS:
             work = prepare(
-                build_problem(cell.problem, self.files), rule, init, key=key_of(study, cell), lanes=study.shard,
+                problem, rule, init, key=key_of(study, cell), lanes=study.shard,
                 steps=study.steps, record=study.record, loss=study.loss, dtype=study.dtype, limits=study.limits,
                 thresholds=Thresholds(study.saturation, study.alignment),
             )  # fmt: skip
@@ -85,7 +87,7 @@ def schema(record: int, report: tuple[str, ...]) -> Any:
     fields += [pa.field("verdict", verdict), pa.field("verdict_by_direction", verdict)]
     fields += [pa.field("selection", pa.list_(pa.uint16())), pa.field("limit_norm", pa.float32())]
     fields += [pa.field(name, pa.float32()) for name in (*CURVES, "start_norm")]
-    fields += [pa.field("nonfinite_step", pa.int32()), pa.field("saturated_step", pa.int32())]
+    fields += [pa.field("nonfinite_step", pa.int32()), pa.field("settled_step", pa.int32())]
     if record:
         fields += [pa.field(f"{name}_recorded", pa.list_(pa.float32(), record)) for name in CURVES]
     fields += [pa.field(name, pa.float32()) for name in report]
@@ -103,10 +105,9 @@ def _pack(run: Run, cell: int, limits: str) -> Shard:
         frame.loc[open_, "limit_norm"] = np.nan
         frame.loc[open_ & run.finite, list(_VERDICT_COLUMNS)] = "unresolved"
     recorded = len(run.steps) if len(run.steps) > 1 else 0
-    saturated = np.where(run.saturated.any(1), run.steps[run.saturated.argmax(1)], -1)
     codes = {name: np.array([VERDICTS.index(v) for v in frame[name]], np.int8) for name in _VERDICT_COLUMNS}
     values: dict[str, Any] = {name: frame[name].to_numpy() for name in frame.columns if name not in codes}
-    values |= {"cell": np.full(run.lanes, cell), "saturated_step": saturated}
+    values |= {"cell": np.full(run.lanes, cell), "settled_step": run.settled_step}
     with np.errstate(over="ignore"):  # beyond float32: inf, as a plot would show it
         arrays = []
         made = schema(recorded, tuple(sorted(run.report)))

@@ -4,7 +4,7 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,21 +92,28 @@ def _with_files(study: Study, folder: Path, text: str | None) -> Study:
 
 
 def _try_each(study: Study, text: str | None) -> None:
-    """Build every law and rule, and one problem for each set of sizes, for what types alone do not tell."""
+    """Build every rule, one problem for each set of sizes, and every law on each, for what types alone do not tell."""
+    problems: list[Any] = []
     seen = set()
-    places = {kind: _places(study, kind) for kind in TABLES}
-    builders: dict[str, Any] = {"init": build_init, "rule": build_rule, "problem": lambda c: build_problem(c, {})}
-    for kind, build_one in builders.items():
-        for choice, k in zip(getattr(study, f"{kind}s"), places[kind], strict=True):
-            sizes = (choice.kind, *(pair for pair in choice.values if pair[0] != "seed"))
-            if choice.kind == "file" or sizes in seen:
-                continue
+    for choice, k in zip(study.problems, _places(study, "problem"), strict=True):
+        sizes = (choice.kind, *(pair for pair in choice.values if pair[0] != "seed"))
+        if choice.kind != "file" and sizes not in seen:
             seen.add(sizes)
-            try:
-                build_one(choice)
-            except ValueError as error:
-                key = str(error).partition(":")[0]
-                raise ValueError(f"{_where(text, (kind, k, key))}{kind}[{k}].{error}") from error
+            problems.append(_tried("problem", k, text, build_problem, choice, {}))
+    for choice, k in zip(study.rules, _places(study, "rule"), strict=True):
+        _tried("rule", k, text, build_rule, choice)
+    for choice, k in zip(study.inits, _places(study, "init"), strict=True):
+        for problem in problems if choice.pixels else [None]:
+            _tried("init", k, text, build_init, choice, problem)
+
+
+def _tried(kind: str, k: int, text: str | None, build: Callable[..., Any], *arguments: Any) -> Any:
+    """What a builder makes of a table's choice; its error with key and line."""
+    try:
+        return build(*arguments)
+    except ValueError as error:
+        key = str(error).partition(":")[0]
+        raise ValueError(f"{_where(text, (kind, k, key))}{kind}[{k}].{error}") from error
 
 
 def _places(study: Study, kind: str) -> list[int]:

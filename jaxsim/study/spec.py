@@ -10,7 +10,7 @@ import inspect
 import itertools
 import json
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 import pydantic
@@ -19,6 +19,7 @@ from pydantic import BeforeValidator, Field
 from jaxsim import data
 from jaxsim import init as laws
 from jaxsim.analysis import VERDICTS
+from jaxsim.basins.pixels import limits_pixels, random_pixels
 from jaxsim.rules import MATRIX_RULES, RULES
 from jaxsim.study.cells import Choice, labelled
 
@@ -29,6 +30,7 @@ FAMILIES: dict[str, Callable[..., Any]] = {
     "unit-sphere": data.unit_sphere,
 }
 LAWS: dict[str, type] = {"gaussian": laws.Gaussian, "sphere": laws.Sphere, "zero": laws.Zero}
+PLANES: dict[str, Callable[..., Any]] = {"limits-plane": limits_pixels, "random-plane": random_pixels}
 SHARD = 500  # lanes
 MOST_LANES = 100_000
 LARGEST = 2**32
@@ -47,9 +49,9 @@ def _listed(value: Any) -> Any:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def _listed_pairs(value: Any) -> Any:
+def _listed_tuples(value: Any) -> Any:
     nested = isinstance(value, list | tuple) and len(value) > 0 and isinstance(value[0], list | tuple)
-    return [list(pair) if isinstance(pair, tuple) else pair for pair in (value if nested else [value])]  # type: ignore
+    return [list(one) if isinstance(one, tuple) else one for one in (value if nested else [value])]  # type: ignore
 
 
 def _different(values: list[Any]) -> list[Any]:
@@ -63,8 +65,12 @@ def _grid(hint: Any) -> Any:
     """One value or a list of them, always kept as a list."""
     wrap = _listed
     if typing.get_origin(hint) is tuple:
-        hint = Annotated[list[int], Field(min_length=len(typing.get_args(hint)), max_length=len(typing.get_args(hint)))]
-        wrap = _listed_pairs
+        parts = typing.get_args(hint)
+        hint = Annotated[list[parts[0]], Field(min_length=len(parts), max_length=len(parts))]
+        wrap = _listed_tuples
+    elif typing.get_origin(hint) is Sequence:
+        hint = Annotated[list[typing.get_args(hint)[0]], Field(min_length=1)]
+        wrap = _listed_tuples
     elif hint is Any:  # a step size, which code may also give as a schedule
         hint = float
     values = Annotated[list[hint], Field(min_length=1)]  # type: ignore[valid-type]
@@ -77,6 +83,8 @@ def _entry(tag: str, kind: str, source: Callable[..., Any]) -> type[Entry]:
     hints |= typing.get_type_hints(source) if inspect.isclass(source) else {}
     fields: dict[str, Any] = {tag: (Literal[kind], ...)}  # type: ignore[valid-type]
     for name, parameter in inspect.signature(source).parameters.items():
+        if name == "problem":  # given by the cell
+            continue
         if name == "key":
             fields["seeds"] = (_grid(Seed), [0])
         elif parameter.default is inspect.Parameter.empty:
@@ -109,7 +117,7 @@ def _tables(tag: str, sources: dict[str, Callable[..., Any]], *more: type[Entry]
 
 
 PROBLEM_TABLES, Problems = _tables("family", FAMILIES, File)
-INIT_TABLES, Inits = _tables("law", LAWS)
+INIT_TABLES, Inits = _tables("law", LAWS | PLANES)
 RULE_TABLES, Rules = _tables("name", RULES | MATRIX_RULES)
 TABLES = {"problem": PROBLEM_TABLES, "init": INIT_TABLES, "rule": RULE_TABLES}
 TAGS = {"problem": "family", "init": "law", "rule": "name"}
@@ -171,6 +179,13 @@ class Study(Entry):
                 near = max(1, round(value / self.shard)) * self.shard
                 raise ValueError(
                     f"stop.{name}: expected a multiple of shard = {self.shard}, such as {near}; got {value}"
+                )
+        for choice in self.inits:
+            if choice.pixels is not None and self.stop.lanes != choice.pixels:
+                got = "half_width" if self.stop.lanes is None else self.stop.lanes
+                raise ValueError(
+                    f"stop.lanes: expected {choice.pixels}, one per pixel of {choice.label}; got {got}. "
+                    f"It has to be a multiple of shard = {self.shard}"
                 )
         for kind in ("problem", "init", "rule"):
             choices = getattr(self, f"{kind}s")

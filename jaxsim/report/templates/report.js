@@ -11,7 +11,7 @@
   const percent = (x) => Number.isFinite(x) ? (100 * x).toFixed(1) + "%" : "–";
   const short = (x) => Number.isFinite(x) ? Number(x.toPrecision(4)).toString() : "–";
   const number = (x) => x === null ? NaN : x;
-  const bounds = (c, v) => runs[c]
+  const bounds = (c, v) => runs[c] && cells.low[c * V + v] !== null
     ? `[${(100 * cells.low[c * V + v]).toFixed(1)}, ${(100 * cells.high[c * V + v]).toFixed(1)}]%` : "–";
   const places = (c) => [Math.floor(c / (R * I)), Math.floor(c / R) % I, c % R];
   const names = (c) => { const [p, i, r] = places(c); return [cells.problems[p], cells.inits[i], cells.rules[r]]; };
