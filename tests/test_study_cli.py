@@ -81,6 +81,23 @@ def test_run_status_verify_export_and_plot(example):
     assert shard.exists()
 
 
+def test_the_plane_of_the_readme_is_mapped(example):
+    text = (pathlib.Path(jaxsim.__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    law = next(block for block in re.findall(r"```toml\n(.*?)```", text, re.DOTALL) if "random-plane" in block)
+    short = (example / "short.toml").read_text()
+    head, rest = short.split("[[init]]")
+    plane = (head + law + "\n[[rule]]" + rest.split("[[rule]]", 1)[1]).split("[stop]")[0] + "[stop]\nlanes = 400\n"
+    (example / "plane.toml").write_text(plane.replace("[512, 512]", "[25, 16]"))
+    study("run", "plane.toml", cwd=example)
+    assert study("map", "plane", "--cell", 1, cwd=example) == "plane/map-1.png\n"
+    assert sorted(path.name for path in (example / "plane").glob("map-*")) == [
+        "map-0.npz", "map-1.npz", "map-1.png", "map-2.npz"
+    ]  # fmt: skip
+    assert " - " in study("status", "plane", cwd=example)
+    assert "cell: expected 0 to 2; got 9" in study("map", "plane", "--cell", 9, cwd=example, code=2)
+    assert "expected one whose law is a plane" in study("map", "short", cwd=example, code=2)
+
+
 @pytest.mark.slow
 def test_the_whole_example_takes_less_than_three_minutes(example):
     began = time.perf_counter()
