@@ -108,7 +108,8 @@ class MarginSolver:
 
     def solve_many(self, selections: Iterable[Any]) -> list[MaxMargin]:
         """W^α of each selection, in order. A selection's result does not depend on its company."""
-        alphas = np.stack([_checked(alpha, self._visible) for alpha in selections])
+        known = [_checked(alpha, self._visible) for alpha in selections]
+        alphas = np.array(known, dtype=int).reshape(len(known), len(self._visible))
         size = max(1, BATCH_NUMBERS // (self._rows.size + 1))
         return [mm for k in range(0, len(alphas), size) for mm in self._solve(alphas[k : k + size])]
 

@@ -185,7 +185,7 @@ def _existence(problem: Problem, found: Sequence[tuple[int, ...]]) -> tuple[np.n
     fits = [
         k for k, a in enumerate(found) if len(a) == n and max(a) < visible.shape[1] and visible[np.arange(n), a].all()
     ]
-    solved = MarginSolver(problem).solve_many([np.array(found[k]) for k in fits]) if fits else []
+    solved = MarginSolver(problem).solve_many([np.array(found[k]) for k in fits])
     for k, mm in zip(fits, solved, strict=True):
         norms[k], exists[k] = mm.norm, mm.status == "optimal" and mm.locally_optimal
     opt = tuple(problem.optimal.tolist())
