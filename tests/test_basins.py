@@ -316,6 +316,25 @@ def test_decisive_perturbations_decide_and_are_no_longer_than_a_line_search(prob
         basins.smallest_perturbation(problem, NGD, start, key=jax.random.key(0), reach=0.0)
 
 
+def test_a_change_of_selection_is_never_farther_than_one_of_the_verdict_along_a_line(problem, run):
+    local = run.start[run.verdict == "local"][:12]
+    how = dict(key=jax.random.key(3), reach=20.0, steps=500, directions=8, rounds=0)
+    verdict = basins.smallest_perturbation(problem, NGD, local, **how)
+    found = basins.smallest_perturbation(problem, NGD, local, changes="selection", **how)
+    before, after = (
+        jaxsim.simulate(
+            problem, NGD, jaxsim.init.Reduced(xi), key=jax.random.key(0), lanes=12, steps=500, record=[500]
+        ).selection
+        for xi in (local, local + found.delta)
+    )
+    assert np.isfinite(found.size).all()
+    assert (before != after).any(1).all() and (found.selection == after).all()
+    assert (found.size <= 2 * verdict.size).all()  # the first of the doubled radii with a crossing is no larger
+    assert ((found.selection != problem.optimal).any(1) & (found.size < verdict.size)).any()  # to another local one
+    with pytest.raises(ValueError, match="changes: expected 'global' or 'selection'; got 'all'"):
+        basins.smallest_perturbation(problem, NGD, local, **how | {"changes": "all"})
+
+
 def test_pixels_are_starts_that_any_run_can_take(problem, plane):
     pixels = basins.Pixels(plane, (-4, 4, -3, 5), (9, 6))
     how = dict(key=jax.random.key(0), steps=1000, dtype="float64")

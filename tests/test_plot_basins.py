@@ -7,6 +7,7 @@ from matplotlib.colors import to_rgb
 
 import jaxsim
 from jaxsim import basins, plot
+from jaxsim.analysis import wilson
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +61,12 @@ def test_curves_and_tables(problem):
     top = ax.collections[0].get_paths()[0].vertices[:, 1].max()
     assert top == pytest.approx(100 * max(p.value for p in along.fractions()))
     assert ax.get_xlabel() == "noise"
+    layers = (len(ax.collections) + 1) // 2  # and a band on the upper border of every layer but the last
+    for border in (0, layers - 2):
+        ends = ax.collections[layers + border].get_paths()[0].vertices[:, 1]
+        settled = along.counts.sum(1) if border else along.verdicts[:, 0]
+        expected = [p for count in settled for p in (wilson(int(count), 50).low, wilson(int(count), 50).high)]
+        assert {round(float(v), 9) for v in ends} == {round(100 * v, 9) for v in expected}
 
     runs = [jaxsim.simulate(problem, r, law, key=key, lanes=80, steps=300) for r in (rule, jaxsim.rules.Polyak())]
     found = basins.compare(*runs)

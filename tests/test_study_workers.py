@@ -11,6 +11,7 @@ import pytest
 from study_files import SPHERE, TOML, contents, small
 
 from jaxsim import study as studies
+from jaxsim.study import conduct
 from jaxsim.study.dask import Spread
 from jaxsim.study.engines import Task
 
@@ -84,6 +85,27 @@ def test_errors_on_workers_are_those_of_this_process(tmp_path):
 def test_a_scheduler_that_is_not_there_is_told():
     with pytest.raises(ValueError, match="no Dask scheduler answers at tcp://127.0.0.1:9;"):
         Spread(small(), {}, address="tcp://127.0.0.1:9", patience=1.0)
+
+
+def test_a_scheduler_without_workers_is_told_and_waited_for(whole, tmp_path, monkeypatch):
+    import distributed
+
+    monkeypatch.setattr(conduct, "PATIENCE", 0.3)
+    said = []
+    with distributed.LocalCluster(n_workers=0, threads_per_worker=1, dashboard_address=None) as cluster:
+
+        def report(line):
+            said.append(line)
+            cluster.scale(1)
+
+        found = studies.run(
+            small(**STUDY),
+            tmp_path / "s",
+            engine=lambda s, f: Spread(s, f, address=cluster.scheduler_address),
+            report=report,
+        )
+    assert said == ["waiting: the Dask scheduler has no worker that answers"] and not found.failed
+    assert contents(tmp_path / "s") == contents(whole)
 
 
 COMMAND = [sys.executable, "-m", "jaxsim", "study", "run", "s.toml", "--cores", "1", "--out"]

@@ -1,9 +1,9 @@
-"""Search on segments and around points, for any two-sided question about points. No simulation here."""
+"""Search on segments and around points, for any question about points. No simulation here."""
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 
 RADII = 10  # doubling steps outwards
 PROBES = 4  # per dimension of the span, for the normal of a border
@@ -13,6 +13,7 @@ SLIDES = (1.0, 0.5, 0.25, 0.1)  # of the way to the foot of the perpendicular
 SHRINK = (0.6, 0.8, 0.9, 0.97, 0.99)  # of the displacement, tried in each direction
 
 Side = Callable[[Float[np.ndarray, "k size"]], Bool[np.ndarray, " k"]]
+Label = Callable[[Float[np.ndarray, "k size"]], Shaped[np.ndarray, " k"]]  # equal on one side of a border
 
 
 def bisect(
@@ -39,7 +40,7 @@ def bisect(
 
 
 def nearest_crossing(
-    side: Side,
+    label: Label,
     centre: Float[np.ndarray, "k size"],
     span: Float[np.ndarray, "r size"],
     rngs: Sequence[np.random.Generator],
@@ -48,22 +49,22 @@ def nearest_crossing(
     directions: int = 32,
     rounds: int = 10,
 ) -> Float[np.ndarray, "k size"]:
-    """Short displacements δ, one per centre, with side(centre + δ) ≠ side(centre); NaN where none was found.
+    """Short displacements δ, one per centre, with label(centre + δ) ≠ label(centre); NaN where none was found.
 
     First, random unit directions in the span are followed outwards in doubling steps up to `reach`, and the earliest
-    crossing is bisected. Then each round estimates the border's normal at the crossing from the sides of probes around
+    crossing is bisected. Then each round estimates the border's normal at the crossing from the labels of probes around
     it, slides the crossing along the border towards the foot of the perpendicular from the centre, and bisects again; a
     round that does not shorten δ leaves it as it was. Every centre draws from its own generator.
     """
     k, size = centre.shape
-    own = side(centre)
+    own = label(centre)
 
     def crosses(delta: Float[np.ndarray, "m k size"]) -> Bool[np.ndarray, "m k"]:
-        return side((centre + delta).reshape(-1, size)).reshape(-1, k) != own
+        return label((centre + delta).reshape(-1, size)).reshape(-1, k) != own
 
     def pull_in(delta: Float[np.ndarray, "k size"], hit: Bool[np.ndarray, " k"]) -> Float[np.ndarray, "k size"]:
         end = centre + np.where(hit[:, None], delta, 0.0)
-        return bisect(lambda x: side(x) != own, end, centre, tolerance)[0] - centre
+        return bisect(lambda x: label(x) != own, end, centre, tolerance)[0] - centre
 
     units = _unit_vectors(rngs, directions, span)
     out = np.full((directions, k), np.inf)

@@ -27,7 +27,7 @@ class Perturbations(Saved):
         settings: how the search was made.
         start: ξ_0, (lanes, size).
         optimal: whether the start selects the optimal tokens at the horizon, (lanes,).
-        delta: δ with another answer at ξ_0 + δ, (lanes, size); NaN where none was found within reach.
+        delta: δ with another fate at ξ_0 + δ, (lanes, size); NaN where none was found within reach.
         size: ‖δ‖, an upper bound on the distance to the border, (lanes,); inf where none was found.
         selection: where ξ_0 + δ goes, (lanes, n); -1 where none was found.
     """
@@ -54,6 +54,7 @@ def smallest_perturbation(
     *,
     key: jax.Array,
     reach: float,
+    changes: Literal["global", "selection"] = "global",
     directions: int = 32,
     rounds: int = 10,
     tolerance: float = 1e-6,
@@ -62,7 +63,7 @@ def smallest_perturbation(
     dtype: Any = None,
     coordinates: Literal["dual", "primal", "full"] | None = None,
 ) -> Perturbations:
-    """For each start the smallest ‖δ‖ found that changes whether the run goes global: the robustness of the start.
+    """For each start the smallest ‖δ‖ found that changes its fate: the robustness of the start.
 
     Random directions first, then gradient-free refinement along the border (see `jaxsim.basins.bisection`). Only the
     part of δ in the span of the data matters, so δ is searched there.
@@ -73,6 +74,8 @@ def smallest_perturbation(
         start: ξ_0, (lanes, size), such as `run.start`.
         key: the JAX key of the directions.
         reach: the largest ‖δ‖ of the first search, in the units of W.
+        changes: which fate has to change: "global", whether the optimal tokens are selected at the horizon, or
+            "selection", which tokens are.
         directions: random directions per start.
         rounds: of refinement.
         tolerance: of ‖δ‖ as a share of `reach`.
@@ -97,13 +100,23 @@ def smallest_perturbation(
         raise ValueError("start: expected at least one lane; got none")
     reach, tolerance = positive_number("reach", reach), open_share("tolerance", tolerance)
     directions, rounds = whole_number("directions", directions), whole_number("rounds", rounds, at_least=0)
+    if changes not in ("global", "selection"):
+        raise ValueError(f"changes: expected 'global' or 'selection'; got {changes!r}")
     span = fates.frame.span
+    numbers: dict[bytes, int] = {}
+
+    def label(x: np.ndarray) -> np.ndarray:
+        fate = fates(x)
+        if changes == "global":
+            return fate.optimal
+        return np.array([numbers.setdefault(alpha.tobytes(), len(numbers)) for alpha in fate.selection])
+
     seed = np.asarray(jax.random.key_data(key)).ravel().tolist()
     batch = max(1, BATCH_LANES // max(directions, 2 * len(span)))
     rngs = [np.random.default_rng([*seed, lane]) for lane in range(len(xi))]
     parts = [
         nearest_crossing(
-            lambda x: fates(x).optimal,
+            label,
             xi[k : k + batch],
             span,
             rngs[k : k + batch],
@@ -117,8 +130,8 @@ def smallest_perturbation(
     delta = np.concatenate(parts)
     found = np.isfinite(delta[:, 0])
     ends = fates(xi + np.where(found[:, None], delta, 0.0))
-    settings = fates.settings() | {"reach": reach, "tolerance": tolerance, "directions": directions,
-                                   "rounds": rounds, "key": seed}  # fmt: skip
+    settings = fates.settings() | {"reach": reach, "tolerance": tolerance, "changes": changes,
+                                   "directions": directions, "rounds": rounds, "key": seed}  # fmt: skip
     length = np.where(found, np.linalg.norm(np.where(found[:, None], delta, 0.0), axis=1), np.inf)
     selection = np.where(found[:, None], ends.selection, -1)
     return Perturbations(problem, settings, xi, fates(xi).optimal, delta, length, selection)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxsim import basins
-from jaxsim.analysis import VERDICTS
+from jaxsim.analysis import VERDICTS, wilson
 from jaxsim.plot.runs import VERDICT_COLOURS, _axes, colour
 from jaxsim.results import short_rule
 
@@ -98,7 +98,7 @@ def shells(several: Sequence[basins.Shells], ax: "Axes | None" = None, verdict: 
 
 
 def continuation(found: basins.Continuation, ax: "Axes | None" = None) -> "Axes":
-    """Stacked shares of the attractors along the parameter; the band is the interval of the global fraction."""
+    """Stacked shares of the attractors along the parameter; bands are intervals of all that lies below a border."""
     ax = _axes(ax)
     order = np.argsort(found.values, kind="stable")
     x = found.values[order]
@@ -114,9 +114,12 @@ def continuation(found: basins.Continuation, ax: "Axes | None" = None) -> "Axes"
     layers.append(("not settled", VERDICT_COLOURS["unresolved"], 100 - settled))
     ax.stackplot(x, [layer[2] for layer in layers], colors=[layer[1] for layer in layers],
                  labels=[layer[0] for layer in layers], linewidth=0)  # fmt: skip
-    parts = found.fractions("global")
-    low, high = (100 * np.array([getattr(p, name) for p in parts])[order] for name in ("low", "high"))
-    ax.fill_between(x, low, high, color="black", alpha=0.35, linewidth=0, label="95% interval of global")
+    below = np.cumsum([layer[2] for layer in layers[:-1]], axis=0) * found.lanes / 100
+    for k, counts in enumerate(np.rint(below).astype(int)):
+        parts = [wilson(int(count), found.lanes) for count in counts]
+        low, high = (100 * np.array([getattr(p, name) for p in parts]) for name in ("low", "high"))
+        name = "_again" if k else "95% interval of what lies below"
+        ax.fill_between(x, low, high, layers[k][2] > 0, color="black", alpha=0.35, linewidth=0, label=name)
     seen = set()
     for value, _, what in found.events:
         first = what not in seen

@@ -15,6 +15,7 @@ from jaxsim.study.spec import Study
 from jaxsim.study.todo import Todo, share
 
 POLL = 0.1  # seconds between looks at the engine
+PATIENCE = 5.0  # seconds of trouble before it is told
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,6 +110,8 @@ class _Job:
         self.todo = Todo(study, mine)
         self.began = time.perf_counter()
         self.new_shards = self.retries = 0
+        self.trouble_began: float | None = None
+        self.trouble_told = False
         self.failed: dict[str, str] = {}
         self.repairs: dict[tuple[int, int], manifest.Record] = {}
         self.repaired: list[str] = []
@@ -133,12 +136,24 @@ class _Job:
             while engine.room() > 0 and (task := self.todo.next()) is not None:
                 engine.submit(task)
                 in_flight += 1
-            if in_flight == 0:
+            if in_flight == 0 and not self.todo.waiting():
                 return
+            self._heed(engine.trouble())
             for outcome in engine.outcomes(POLL):
                 in_flight -= 1
                 self._write(outcome)
                 self._tell(outcome.task.cell)
+
+    def _heed(self, trouble: str | None) -> None:
+        """Tell once what has kept the engine from working for a while."""
+        if trouble is None:
+            self.trouble_began, self.trouble_told = None, False
+            return
+        now = time.monotonic()
+        self.trouble_began = now if self.trouble_began is None else self.trouble_began
+        if not self.trouble_told and now - self.trouble_began > PATIENCE:
+            self.trouble_told = True
+            self.report(f"waiting: {trouble}")
 
     def _write(self, outcome: Outcome) -> None:
         task, result = outcome.task, outcome.result

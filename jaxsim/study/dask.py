@@ -76,8 +76,16 @@ class Spread:
 
     def room(self) -> int:
         """See Engine. One shard for every thread of a worker that is not hung."""
-        workers = self._client.scheduler_info(n_workers=-1)["workers"]
-        return sum(w["nthreads"] for name, w in workers.items() if name not in self._hung) - len(self._tasks)
+        return sum(threads for _, threads in self._workers()) - len(self._tasks)
+
+    def trouble(self) -> str | None:
+        """See Engine."""
+        return None if self._workers() else "the Dask scheduler has no worker that answers"
+
+    def _workers(self) -> list[tuple[str, int]]:
+        """Names and threads of the workers that are not hung."""
+        known = self._client.scheduler_info(n_workers=-1)["workers"]
+        return [(name, worker["nthreads"]) for name, worker in known.items() if name not in self._hung]
 
     def submit(self, task: Task) -> None:
         """See Engine."""
@@ -85,8 +93,7 @@ class Spread:
         key = f"shard-{task.cell}-{task.shard}-{uuid.uuid4().hex[:8]}"
         where: dict[str, Any] = {}
         if self._hung:
-            workers = self._client.scheduler_info(n_workers=-1)["workers"]
-            where = {"workers": [name for name in workers if name not in self._hung] or None}
+            where = {"workers": [name for name, _ in self._workers()] or None}
         self._tasks[key], self._sent[key] = task, time.monotonic()
         self._futures[key] = future = self._client.submit(
             _compute, self._content, self._files, task.cell, task.shard, self._topic, key, key=key, **where

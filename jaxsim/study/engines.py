@@ -39,6 +39,10 @@ class Engine(Protocol):
         """How many more tasks it can use now."""
         ...
 
+    def trouble(self) -> str | None:
+        """What keeps it from working at all, in words; None where nothing does."""
+        ...
+
     def submit(self, task: Task) -> None:
         """Take a task."""
         ...
@@ -67,6 +71,9 @@ class Here:
     def room(self) -> int:
         """See Engine."""
         return AHEAD - self._in_flight
+
+    def trouble(self) -> None:
+        """See Engine."""
 
     def submit(self, task: Task) -> None:
         """See Engine."""

@@ -56,13 +56,15 @@ class Todo:
         """Put a shard on the list that is to be made a second time."""
         heapq.heappush(self._heap, (-1.0, task.cell, task.shard))
 
+    def waiting(self) -> bool:
+        """Whether a shard is ready to be made."""
+        while self._heap and self._heap[0][1] in self.given_up:
+            heapq.heappop(self._heap)
+        return bool(self._heap)
+
     def next(self) -> Task | None:
         """The next shard to make, None where nothing is ready."""
-        while self._heap:
-            _, cell, shard = heapq.heappop(self._heap)
-            if cell not in self.given_up:
-                return Task(cell, shard)
-        return None
+        return Task(*heapq.heappop(self._heap)[1:]) if self.waiting() else None
 
     def finish(self, task: Task, counts: tuple[int, ...]) -> None:
         """A shard has just been made."""
