@@ -138,6 +138,17 @@ def test_numbers_of_a_study_are_those_of_its_manifest(study_folder):
     assert "4 of 4 cells are done, with 240 runs" in text
 
 
+def test_a_plane_is_drawn_and_its_shares_are_those_of_the_manifest(tmp_path):
+    laws = [{"law": "random-plane", "resolution": [10, 6], "seeds": [0, 1]}, {"law": "gaussian"}]
+    study = small(init=laws, rule=[{"name": "ngd", "eta": 0.1}], steps=200)
+    jaxsim.study.run(study, tmp_path / "study")
+    text, data = page_of(tmp_path / "study")
+    assert text.count('<img src="data:image/png;base64,') == 2 and "no random draws" in text
+    share = jaxsim.open_study(tmp_path / "study").fractions()["fraction"].sel(verdict="global").values[0, 1, 0]
+    assert "cell 1: unit-sphere | random-plane seed=1 | ngd" in text and f"global {100 * share:.1f}%" in text
+    assert data["cells"]["low"][:12] == [None] * 12 and None not in data["cells"]["low"][12:]
+
+
 def test_the_study_file_of_a_report_gives_the_same_study(large_folder):
     for study in (small(name='a "quoted" name'), jaxsim.open_study(large_folder).study):
         again = jaxsim.study.build(**tomllib.loads(study_file(study)))

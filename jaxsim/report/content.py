@@ -1,5 +1,6 @@
 """What a report says, whatever it is about."""
 
+import base64
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
@@ -77,6 +78,26 @@ class Table:
 
 
 @dataclasses.dataclass(frozen=True)
+class Picture:
+    """A figure that does not move.
+
+    Attributes:
+        title: above it.
+        png: the file's bytes.
+        words: what it shows, for those who do not see it.
+    """
+
+    title: str
+    png: bytes
+    words: str
+
+    @property
+    def source(self) -> str:
+        """The file inside an address."""
+        return f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
+
+
+@dataclasses.dataclass(frozen=True)
 class Content:
     """A report before it is a page.
 
@@ -85,7 +106,7 @@ class Content:
         question, answers: sentences.
         cells: what the tables and figures are about.
         curves: recorded quantities against steps, for runs: see `jaxsim.report.runs`.
-        tables: further tables.
+        tables, pictures: further ones.
         interval: which kind of interval, in words.
         settings, environment: by name.
         command: what reproduces it; file: a file that the command needs, by name.
@@ -102,6 +123,7 @@ class Content:
     command: str
     curves: Sequence[dict[str, Any]] = ()
     tables: Sequence[Table] = ()
+    pictures: Sequence[Picture] = ()
     file: tuple[str, str] | None = None
     notes: Sequence[str] = ()
 

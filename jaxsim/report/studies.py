@@ -1,5 +1,6 @@
-"""The report of a study's folder, finished or not, from its manifest alone."""
+"""The report of a study's folder, finished or not, from its manifest and, for basin maps, the lanes of planes."""
 
+import io
 import json
 import os
 import time
@@ -8,13 +9,16 @@ from typing import Any
 
 import numpy as np
 
+from jaxsim import plot
 from jaxsim.analysis import VERDICTS
-from jaxsim.report.content import Cells, Content, interval, percent
+from jaxsim.report.content import Cells, Content, Picture, interval, percent
 from jaxsim.study import open_study
+from jaxsim.study.basins import basin_map
 from jaxsim.study.reading import Reader
 from jaxsim.study.spec import TAGS, Study
 
 KINDS = {"anytime": "valid whenever the study is stopped", "wilson": "Wilson's, for a number of lanes fixed beforehand"}
+MAPS = 6  # drawn
 SHOWN = 10  # damaged files and failed cells named
 
 
@@ -41,6 +45,7 @@ def content(folder: Path) -> Content:
         environment=_environment(reader),
         command="jaxsim study run study.toml --out study",
         file=("study.toml", study_file(spec)),
+        pictures=_maps(reader),
         notes=_notes(reader),
     )
 
@@ -114,6 +119,26 @@ def _answers(reader: Reader, cells: Cells) -> list[str]:
     if open_:
         found.append(f"{open_:,} of {lanes.sum():,} runs have not settled for good within {spec.steps:,} steps.")
     return [*found, progress]
+
+
+def _maps(reader: Reader) -> list[Picture]:
+    """The first planes that are complete and sound."""
+    from matplotlib.figure import Figure
+
+    found = []
+    for index in np.flatnonzero(reader.done):
+        cell = reader.cell(int(index))
+        if cell.init.pixels is None or reader.damaged or len(found) == MAPS:
+            continue
+        one = basin_map(reader, cell.index)
+        figure = Figure(figsize=(8.5, 5), layout="constrained")
+        plot.basin_map(one, figure.add_subplot())
+        file = io.BytesIO()
+        figure.savefig(file, format="png", dpi=90)
+        shares = ", ".join(f"{name} {percent(share)}" for name, share in one.shares().items() if share)
+        words = f"The verdict of {one.verdict.size:,} starts in a plane: {shares} of the window."
+        found.append(Picture(f"cell {index}: {cell.label}", file.getvalue(), words))
+    return found
 
 
 def _notes(reader: Reader) -> list[str]:
