@@ -1,14 +1,16 @@
 """The result of one simulation: what was recorded, the verdicts, and the table of selections."""
 
+import ast
 import dataclasses
 import functools
+import inspect
 import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from jaxsim import _archive
+from jaxsim import _archive, rules
 from jaxsim.analysis import Proportion, Rate, Thresholds, by_direction, by_selection, fit_rate, fractions
 from jaxsim.analysis.limits import same
 from jaxsim.analysis.rates import Law
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     import matplotlib.axes
     import pandas
 
+STARTS = ("given", "given_weights")  # settings that are arrays: the part of given starts outside the span
 # Of `Run.more`, what is one number per lane and recorded step.
 MORE_CURVES = (
     "log10_loss", "decoder_norm", "decoder_direction_error", "decoder_margin_gap", "effective_rank",
@@ -182,7 +185,8 @@ class Run:
         """The final W of a lane, lifted to its full size.
 
         The part of W_0 outside the span never moves. Of random starts only its norm is drawn during the run; here a
-        matrix with that norm is drawn for the lane, always the same. Of given starts it is the given part.
+        matrix with that norm is drawn for the lane, always the same, and so for starts in reduced coordinates
+        (`Reduced`). Of other given starts it is the given part.
         """
         if not 0 <= lane < self.lanes:
             raise ValueError(f"lane: expected 0 to {self.lanes - 1}; got {lane}")
@@ -192,8 +196,11 @@ class Run:
         inside = frame.lift(self.position[lane])
         if self.outside[lane] == 0:
             return inside
-        if self.settings["init"].startswith("Given("):
-            return inside + self.settings["given"][self.first + lane if len(self.settings["given"]) > 1 else 0]
+        given, own = self.settings.get("given"), self.first + lane
+        if given is not None:
+            weights = self.settings.get("given_weights")
+            outside = given[own if len(given) > 1 else 0] if weights is None else np.tensordot(weights[own], given, 1)
+            return inside + outside
         other = np.random.default_rng([*self.settings["key"], self.first + lane]).standard_normal(self.problem.weights)
         other -= frame.lift(frame.project(other[None])[0][0])
         return inside + other * np.sqrt(self.outside[lane] / np.sum(other**2))
@@ -265,8 +272,7 @@ class Run:
         arrays |= {f"report.{name}": value for name, value in self.report.items()}
         arrays |= {f"more.{name}": value for name, value in self.more.items()}
         settings = dict(self.settings)
-        if "given" in settings:
-            arrays["given"] = settings.pop("given")
+        arrays |= {name: settings.pop(name) for name in STARTS if name in settings}
         meta = {"settings": settings, "thresholds": dataclasses.asdict(self.thresholds)}
         _archive.write(path, "run", self.problem, arrays, meta)
 
@@ -283,21 +289,40 @@ class Run:
             group, _, rest = name.partition(".")
             parts[group][rest] = arrays.pop(name)
         settings = meta["settings"]
-        if "given" in arrays:
-            settings["given"] = arrays.pop("given")
+        settings |= {name: arrays.pop(name) for name in STARTS if name in arrays}
         fields: dict[str, Any] = arrays | parts | {"problem": problem, "settings": settings}
         return cls(**fields, thresholds=Thresholds(**meta["thresholds"]))
 
 
 def short_rule(text: str) -> str:
-    """The name of a rule and its step size, from its text.
+    """The name of a rule, its step size and what differs from the defaults, from its text.
 
     Example:
+        >>> short_rule("PerBlock(NGD(eta=0.1), Mirror(eta=0.5, p=3.0))")
+        'PerBlock NGD 0.1, Mirror 0.5, p=3.0'
         >>> short_rule("Polyak(scale=1.0, optimal_loss=None, max_step=1000.0)")
         'Polyak 1.0'
     """
-    name, _, rest = text.partition("(")
-    return f"{name} {rest.partition('=')[2].split(',')[0].rstrip(')')}"
+    try:
+        return _short(ast.parse(text, mode="eval").body)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # a schedule shows as its name
+        name, _, rest = text.partition("(")
+        return f"{name} {rest.partition('=')[2].split(',')[0].rstrip(')')}"
+
+
+def _short(call: ast.AST) -> str:
+    """The first parameter bare, others where they differ from their defaults."""
+    if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name)):
+        return ast.unparse(call)
+    name, parts = call.func.id, [_short(rule) for rule in call.args]
+    known = inspect.signature(getattr(rules, name, lambda: None)).parameters
+    for k, given in enumerate(call.keywords):
+        text, default = ast.unparse(given.value), getattr(known.get(str(given.arg)), "default", None)
+        if k == 0 and given.arg == next(iter(known), given.arg):
+            parts.append(text)
+        elif text not in (repr(default), repr(default).removesuffix(".0")):
+            parts.append(f"{given.arg}={text}")
+    return " ".join([name, ", ".join(parts)]).strip()
 
 
 def _known(value: Any) -> Any:

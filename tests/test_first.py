@@ -41,7 +41,10 @@ def test_bit_for_bit_where_blocks_are_as_wide(problem, key, rule):
 
 def test_given_starts_and_lifted_matrices_are_those_of_the_same_lanes(problem, key):
     rng = np.random.default_rng(0)
-    for law in (init.Given(rng.standard_normal((20, 5, 5))), init.Gaussian(1.0)):
+    space = jaxsim.basins.random_plane(problem, key)
+    span = init.Span(rng.standard_normal((3, 5, 5)), rng.standard_normal((20, 3)))
+    pixels = jaxsim.basins.Pixels(space, (-3, 3, -2, 2), (5, 4))
+    for law in (init.Given(rng.standard_normal((20, 5, 5))), init.Gaussian(1.0), span, pixels):
         whole = jaxsim.simulate(problem, rules.NGD(0.1), law, key=key, lanes=20, **OPTIONS)
         part = jaxsim.simulate(problem, rules.NGD(0.1), law, key=key, lanes=6, first=14, **OPTIONS)
         np.testing.assert_allclose(part.start, whole.start[14:], rtol=1e-13)

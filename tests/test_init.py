@@ -97,3 +97,23 @@ def test_fixed_starts_refuse_what_does_not_fit():
             jaxsim.simulate(problem, jaxsim.rules.NGD(0.1), init, **how)
     with pytest.raises(ValueError, match="outside: expected squared norms"):
         jaxsim.init.Reduced(np.zeros((2, 7)), [-1.0, 0.0])
+
+
+def test_lifted_matrices_of_given_starts_hold_what_was_given(tmp_path):
+    """The part of W_0 outside the span never moves and is that of the matrices given, also after saving."""
+    problem = jaxsim.data.unit_sphere(jax.random.key(0), n=2, T=3, d=6)
+    rng = np.random.default_rng(1)
+    M, w = rng.standard_normal((3, 6, 6)), rng.standard_normal((8, 3))
+    W0 = np.einsum("lk,kde->lde", w, M)
+    plane = jaxsim.basins.random_plane(problem, jax.random.key(2))
+    pixels = jaxsim.basins.Pixels(plane, (-2, 2, -2, 2), (4, 2))
+    a, b = np.meshgrid(pixels.a, pixels.b)
+    grid = np.einsum("lp,pde->lde", np.stack([a.ravel(), b.ravel()], 1), plane.axes)
+    for law, start in ((jaxsim.init.Given(W0), W0), (jaxsim.init.Span(M, w), W0), (pixels, grid)):
+        run = jaxsim.simulate(problem, jaxsim.rules.NGD(0.1), law, key=jax.random.key(0), lanes=8, steps=5)
+        run.save(tmp_path / "run.npz")
+        for found in (run, jaxsim.Run.load(tmp_path / "run.npz")):
+            for lane in (0, 7):
+                moved = found.W(lane) - start[lane]
+                inside = run.frame.lift(run.position[lane] - run.start[lane])
+                np.testing.assert_allclose(moved, inside, atol=1e-5)

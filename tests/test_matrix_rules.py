@@ -125,6 +125,11 @@ def test_bad_combinations(name):
     ("make", "message"),
     [
         (lambda: rules.Mirror(0.1, p=1), "p: expected a number above 1; got 1"),
+        (lambda: rules.Mirror(0.1, p=np.float32(0.5)), "p: expected a number above 1; got 0.5"),
+        (lambda: rules.Adam(0.1, eps=np.float32(-1)), "eps: expected 0 or more; got -1"),
+        (lambda: rules.AdaGradNorm(0.1, b0=np.float32(-1)), "b0: expected a number above 0; got -1"),
+        (lambda: rules.HeavyBall(0.1, beta=np.float32(2)), "beta: expected a number from 0 to below 1; got 2"),
+        (lambda: rules.Polyak(optimal_loss=np.float32("nan")), "optimal_loss: expected a finite number; got nan"),
         (lambda: rules.Adam(0.1, beta2=1), "beta2: expected a number from 0 to below 1; got 1"),
         (lambda: rules.Adam(0.1, eps=-1), "eps: expected 0 or more; got -1"),
         (lambda: rules.HeavyBall(0.1, beta=-0.5), "beta: expected a number from 0 to below 1; got -0.5"),

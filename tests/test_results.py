@@ -2,19 +2,21 @@
 
 import jax
 import numpy as np
+import optax
 import pandas as pd
 import pytest
 
 import jaxsim
-from jaxsim import plot, storage
+from jaxsim import plot, rules, storage
+from jaxsim.results import short_rule
 
 
 @pytest.fixture(scope="module")
 def runs():
     problem = jaxsim.data.digits(positions=True)
-    rules = [jaxsim.rules.GD(1000.0), jaxsim.rules.NGD(0.5), jaxsim.rules.Polyak()]
+    chosen = [rules.GD(1000.0), rules.NGD(0.5), rules.Polyak()]
     law = jaxsim.init.Gaussian(3.0)
-    return [jaxsim.simulate(problem, rule, law, key=jax.random.key(0), lanes=32, steps=400) for rule in rules]
+    return [jaxsim.simulate(problem, rule, law, key=jax.random.key(0), lanes=32, steps=400) for rule in chosen]
 
 
 def test_shapes(runs):
@@ -159,3 +161,31 @@ def test_coefficients_of_a_bad_lane_stay_its_own(problem, key):
         keep=("coeffs",),
     )  # fmt: skip
     assert np.isfinite(run.final_coeffs[[0, 2]]).all() and run.verdict[1] == "nonfinite"
+
+
+@pytest.mark.parametrize(
+    ("rule", "text"),
+    [
+        (rules.NGD(0.1), "NGD 0.1"),
+        (rules.Polyak(), "Polyak 1"),
+        (rules.Polyak(max_step=5), "Polyak 1, max_step=5"),
+        (rules.Mirror(0.1, p=3), "Mirror 0.1, p=3.0"),
+        (rules.PerBlock(rules.NGD(0.1), rules.GD(0.5)), "PerBlock NGD 0.1, GD 0.5"),
+        (rules.Optax(optax.sgd(0.1)), "Optax"),
+        (rules.Optax(optax.sgd(0.1), normalise=True), "Optax normalise=True"),
+        (rules.NGD(optax.constant_schedule(0.1)), "NGD constant_schedule.<locals>.<lambda>"),
+    ],
+)
+def test_rules_that_differ_have_labels_that_differ(rule, text):
+    assert short_rule(repr(rule)) == text
+
+
+def test_thresholds_are_checked(problem):
+    with pytest.raises(ValueError, match="saturation: expected a number between 0 and 1; got 2"):
+        jaxsim.Thresholds(saturation=2)
+    with pytest.raises(ValueError, match="alignment: expected a number between 0 and 2; got -3"):
+        jaxsim.Thresholds(alignment=-3)
+    with pytest.raises(ValueError, match="thresholds: expected a jaxsim.analysis.Thresholds; got 0.05"):
+        jaxsim.simulate(
+            problem, rules.NGD(0.1), jaxsim.init.Zero(), key=jax.random.key(0), lanes=1, steps=1, thresholds=0.05
+        )

@@ -5,6 +5,8 @@ import dataclasses
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from jaxsim._check import finite_number
+
 VERDICTS = ("global", "local", "transient", "unresolved", "infeasible", "nonfinite")
 
 
@@ -13,12 +15,19 @@ class Thresholds:
     """When a run counts as decided (conventions of this project).
 
     Args:
-        saturation: a run is saturated when max_i (1 - φ_{i,α_i}) is at most this.
-        alignment: a run is aligned when 1 - ⟨W, W^α⟩/(‖W‖‖W^α‖), half the squared direction error, is at most this.
+        saturation: a run is saturated when max_i (1 - φ_{i,α_i}) is at most this; between 0 and 1.
+        alignment: a run is aligned when 1 - ⟨W, W^α⟩/(‖W‖‖W^α‖), half the squared direction error, is at most this;
+            between 0 and 2.
     """
 
     saturation: float = 0.05
     alignment: float = 0.01
+
+    def __post_init__(self):
+        for name, bound in (("saturation", 1), ("alignment", 2)):
+            number = finite_number(name, getattr(self, name))
+            if not 0 < number < bound:
+                raise ValueError(f"{name}: expected a number between 0 and {bound}; got {number}")
 
 
 def by_selection(
@@ -38,11 +47,13 @@ def by_selection(
     return np.select(conditions, ["nonfinite", "infeasible", "unresolved", "global", "local"], "transient")
 
 
-def by_direction(verdict: np.ndarray, direction_error: Float[np.ndarray, " lanes"], limits: Thresholds) -> np.ndarray:
+def by_direction(
+    verdict: np.ndarray, direction_error: Float[np.ndarray, " lanes"], thresholds: Thresholds
+) -> np.ndarray:
     """The same verdicts for lanes whose W is also aligned with its W^α; unresolved where it is not yet."""
     decided = np.isin(verdict, ("global", "local", "transient"))
     with np.errstate(invalid="ignore"):
-        aligned = direction_error**2 / 2 <= limits.alignment
+        aligned = direction_error**2 / 2 <= thresholds.alignment
     return np.where(decided & ~aligned, "unresolved", verdict)
 
 

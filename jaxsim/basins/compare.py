@@ -12,7 +12,7 @@ from jaxsim.analysis import VERDICTS
 from jaxsim.analysis.verdict import codes
 from jaxsim.basins.maps import BasinMap
 from jaxsim.basins.saved import Saved
-from jaxsim.results import Run
+from jaxsim.results import STARTS, Run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +108,7 @@ def compare(first: Run, second: Run, verdict: str = "global", level: float = 0.9
 
 
 def _shared(first: Run, second: Run) -> dict[str, Any]:
-    same = {k: v for k, v in first.settings.items() if k not in ("given", "seconds") and second.settings.get(k) == v}
+    same = {k: v for k, v in first.settings.items() if k not in (*STARTS, "seconds") and second.settings.get(k) == v}
     return same | {"problem": first.problem.fingerprint()}
 
 

@@ -17,6 +17,7 @@ from jaxsim.basins.plane import Plane
 from jaxsim.basins.saved import Saved
 from jaxsim.model import Loss
 from jaxsim.problem import Problem
+from jaxsim.results import STARTS
 from jaxsim.rules import Rule
 from jaxsim.simulation.one import CHUNK_BYTES, assemble, prepare
 
@@ -148,7 +149,7 @@ def basin_map(
             chunk_bytes=min(CHUNK_BYTES, memory // 4),
         )  # fmt: skip
         limits = work.limits = limits or work.limits  # selections keep their numbers from level to level
-        settings = work.settings()
+        settings = {k: v for k, v in work.settings().items() if k not in STARTS}
         done = 0
         for part in work.parts():
             run = assemble(limits, settings, work.recorded, part, work.thresholds)

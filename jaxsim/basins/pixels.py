@@ -90,6 +90,11 @@ class Pixels:
         """See `jaxsim.init.Fixed`."""
         return self.span(lanes).at(np.arange(len(lanes)), frame)
 
+    def beyond(self, frame):
+        """See `jaxsim.init.Fixed`."""
+        nx, ny = self.resolution
+        return self.span(np.arange(nx * ny)).beyond(frame)
+
 
 def random_pixels(
     problem: Problem,

@@ -22,6 +22,13 @@ class Fixed(Protocol):
         """ξ_0, start vectors and ‖W_0 outside‖² of the lanes with these indices."""
         ...
 
+    def beyond(self, frame: Frame) -> dict[str, np.ndarray]:
+        """The part of the starts outside the span, which never moves, as far as it is known.
+
+        "given": one matrix for all lanes or one per lane; with "given_weights", (lanes, k): k matrices to be combined.
+        """
+        ...
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Given:
@@ -54,12 +61,9 @@ class Given:
         shared = self.W0.ndim == 2
         return frame.project(np.broadcast_to(self.W0, (len(lanes), *self.W0.shape)) if shared else self.W0[lanes])
 
-    def beyond(self, frame: Frame) -> Float[np.ndarray, "_ d e"]:
-        """The part of the matrices outside the span, which never moves."""
-        W0 = self.W0 if self.W0.ndim == 3 else self.W0[None]
-        with np.errstate(over="ignore", invalid="ignore"):
-            xi, _, _ = frame.project(W0)
-            return W0 - np.stack([frame.lift(x) for x in xi])
+    def beyond(self, frame):
+        """See Fixed."""
+        return {"given": _outside(self.W0 if self.W0.ndim == 3 else self.W0[None], frame)}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -98,7 +102,7 @@ class Span:
     def at(self, lanes, frame):
         """See Fixed."""
         xi, start, _ = frame.project(self.matrices)
-        beyond = (self.matrices - np.stack([frame.lift(x) for x in xi])).reshape(len(xi), -1)
+        beyond = _outside(self.matrices, frame).reshape(len(xi), -1)
         gram = beyond @ beyond.T if frame.rank < frame.ambient else np.zeros((len(xi), len(xi)))
         weights = self.weights[lanes]
         outside = np.maximum(np.einsum("lj,jk,lk->l", weights, gram, weights), 0.0)
@@ -107,6 +111,10 @@ class Span:
             np.sum([w[:, None] * row for w, row in zip(weights.T, rows, strict=True)], 0) for rows in (xi, start)
         ]
         return *combined, outside
+
+    def beyond(self, frame):
+        """See Fixed."""
+        return {"given": _outside(self.matrices, frame), "given_weights": self.weights}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -153,6 +161,10 @@ class Reduced:
         xi = self.xi[lanes]
         return xi, frame.begin(xi), self.outside[lanes]
 
+    def beyond(self, frame):
+        """See Fixed; only norms are known."""
+        return {}
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Factors:
@@ -187,3 +199,9 @@ class Factors:
         if len(value) != total:
             raise ValueError(f"{name}: expected one matrix per lane, {total}; got {len(value)}")
         return value[lanes]
+
+
+def _outside(W: Float[np.ndarray, "k d e"], frame: Frame) -> Float[np.ndarray, "k d e"]:
+    """What is left of matrices without their part in the span."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return W - np.stack([frame.lift(x) for x in frame.project(W)[0]])

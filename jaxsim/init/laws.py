@@ -3,10 +3,9 @@
 from typing import Any, Protocol
 
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
-from jaxsim._check import positive_number
+from jaxsim._check import leaf, positive_number
 from jaxsim._tree import pytree
 
 
@@ -34,7 +33,7 @@ class Gaussian:
     scale: Any = 1.0
 
     def __post_init__(self):
-        object.__setattr__(self, "scale", _checked_number("scale", self.scale))
+        object.__setattr__(self, "scale", leaf("scale", self.scale, positive_number))
 
     def place(self, xi, rest):
         """See Law."""
@@ -52,7 +51,7 @@ class Sphere:
     radius: Any = 1.0
 
     def __post_init__(self):
-        object.__setattr__(self, "radius", _checked_number("radius", self.radius))
+        object.__setattr__(self, "radius", leaf("radius", self.radius, positive_number))
 
     def place(self, xi, rest):
         """See Law."""
@@ -67,11 +66,3 @@ class Zero:
     def place(self, xi, rest):
         """See Law."""
         return jnp.zeros_like(xi), jnp.zeros_like(rest)
-
-
-def _checked_number(name: str, value: Any) -> Any:
-    """Check what a user gives, NumPy scalars as plain numbers; let pass what JAX rebuilds."""
-    if isinstance(value, bool | int | float | str | np.ndarray | np.generic):
-        number = positive_number(name, value)
-        return number if isinstance(value, np.ndarray | np.generic) else value
-    return value

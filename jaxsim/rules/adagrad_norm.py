@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxsim._check import positive_number
+from jaxsim._check import leaf, positive_number
 from jaxsim._tree import pytree
 from jaxsim.rules.base import step_size, times
 
@@ -38,8 +38,7 @@ class AdaGradNorm:
 
     def __post_init__(self):
         object.__setattr__(self, "eta", step_size("eta", self.eta))
-        if isinstance(self.b0, bool | int | float | str):
-            object.__setattr__(self, "b0", positive_number("b0", self.b0))
+        object.__setattr__(self, "b0", leaf("b0", self.b0, positive_number))
 
     def init(self, params):
         """Log b, per lane."""

@@ -105,14 +105,12 @@ def mix(memory: Scaled, beta: Any, block: Block) -> Scaled:
     return Scaled(jax.tree.map(lambda m, g: old * m + new * g, memory.tree, block.direction), scale)
 
 
-def decay(name: str, value: Any) -> Any:
-    """A number from 0 to below 1; what JAX rebuilds is left alone."""
-    if isinstance(value, bool | int | float | str):
-        number = finite_number(name, value)
-        if not 0 <= number < 1:
-            raise ValueError(f"{name}: expected a number from 0 to below 1; got {value}")
-        return number
-    return value
+def decay(name: str, value: Any) -> float:
+    """A number from 0 to below 1."""
+    number = finite_number(name, value)
+    if not 0 <= number < 1:
+        raise ValueError(f"{name}: expected a number from 0 to below 1; got {value}")
+    return number
 
 
 class Stateless:

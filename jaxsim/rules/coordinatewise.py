@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxsim._check import finite_number
+from jaxsim._check import finite_number, leaf
 from jaxsim._tree import pytree, static
 from jaxsim.model.gradient import Block
 from jaxsim.rules.base import Scaled, Stateless, decay, mix, step_size, times
@@ -85,10 +85,9 @@ class Adam:
 
     def __post_init__(self):
         object.__setattr__(self, "eta", step_size("eta", self.eta))
-        object.__setattr__(self, "beta1", decay("beta1", self.beta1))
-        object.__setattr__(self, "beta2", decay("beta2", self.beta2))
-        if isinstance(self.eps, bool | int | float | str) and finite_number("eps", self.eps) < 0:
-            raise ValueError(f"eps: expected 0 or more; got {self.eps}")
+        object.__setattr__(self, "beta1", leaf("beta1", self.beta1, decay))
+        object.__setattr__(self, "beta2", leaf("beta2", self.beta2, decay))
+        object.__setattr__(self, "eps", leaf("eps", self.eps, _at_least_zero))
 
     def init(self, params):
         """Both sums empty."""
@@ -149,10 +148,7 @@ class Mirror:
 
     def __post_init__(self):
         object.__setattr__(self, "eta", step_size("eta", self.eta))
-        if isinstance(self.p, bool | int | float | str):
-            if not finite_number("p", self.p) > 1:
-                raise ValueError(f"p: expected a number above 1; got {self.p}")
-            object.__setattr__(self, "p", float(self.p))
+        object.__setattr__(self, "p", leaf("p", self.p, _above_one))
 
     def init(self, params):
         """θ_0."""
@@ -220,3 +216,17 @@ class Optax:
     def report(self, state):
         """Nothing to report."""
         return {}
+
+
+def _at_least_zero(name: str, value: Any) -> float:
+    number = finite_number(name, value)
+    if number < 0:
+        raise ValueError(f"{name}: expected 0 or more; got {value}")
+    return number
+
+
+def _above_one(name: str, value: Any) -> float:
+    number = finite_number(name, value)
+    if number <= 1:
+        raise ValueError(f"{name}: expected a number above 1; got {value}")
+    return number

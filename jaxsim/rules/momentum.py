@@ -4,6 +4,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from jaxsim._check import leaf
 from jaxsim._tree import pytree
 from jaxsim.rules.base import Scaled, decay, mix, step_size, times
 
@@ -16,7 +17,7 @@ class _Momentum:
 
     def __post_init__(self):
         object.__setattr__(self, "eta", step_size("eta", self.eta))
-        object.__setattr__(self, "beta", decay("beta", self.beta))
+        object.__setattr__(self, "beta", leaf("beta", self.beta, decay))
 
     def init(self, params):
         """V = 0 for every block."""

@@ -4,7 +4,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxsim._check import finite_number
+from jaxsim._check import leaf
 from jaxsim._tree import pytree
 from jaxsim.rules.base import step_size, times, zeros_per_lane
 
@@ -43,8 +43,8 @@ class Polyak:
     def __post_init__(self):
         object.__setattr__(self, "scale", step_size("scale", self.scale))
         object.__setattr__(self, "max_step", step_size("max_step", self.max_step))
-        if isinstance(self.optimal_loss, int | float | str):
-            object.__setattr__(self, "optimal_loss", finite_number("optimal_loss", self.optimal_loss))
+        if self.optimal_loss is not None:
+            object.__setattr__(self, "optimal_loss", leaf("optimal_loss", self.optimal_loss))
 
     def init(self, params):
         """The number of shortened steps so far."""

@@ -12,7 +12,7 @@ from jaxtyping import Int
 
 from jaxsim import driver
 from jaxsim.analysis import Limits, Thresholds, follow
-from jaxsim.init import Fixed, Given, Law, draw
+from jaxsim.init import Fixed, Law, draw
 from jaxsim.model import Frame, Loss
 from jaxsim.model.frames import least_norm_coefficients
 from jaxsim.model.spaces import as_device
@@ -110,9 +110,7 @@ class Work:
             "coordinates": self.frame.kind,
             "rank": self.frame.rank,
         }
-        if isinstance(self.init, Given):
-            settings["given"] = self.init.beyond(self.frame)
-        return settings
+        return settings | (self.init.beyond(self.frame) if isinstance(self.init, Fixed) else {})
 
 
 class Starts:

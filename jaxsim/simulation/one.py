@@ -132,7 +132,9 @@ def prepare(
     how = driver.plan(lanes, train.numbers(problem, frame), len(recorded), real.itemsize, chunk_bytes, chunk_lanes)
     if limits not in ("all", "saturated", "none"):
         raise ValueError(f"limits: expected 'all', 'saturated' or 'none'; got {limits!r}")
-    held = thresholds or Thresholds()
+    held = Thresholds() if thresholds is None else thresholds
+    if not isinstance(held, Thresholds):
+        raise ValueError(f"thresholds: expected a jaxsim.analysis.Thresholds; got {thresholds!r}")
     return Work(
         problem, rule, init, key, lanes, recorded, named(loss), real, frame, kept, how, held, limits, train, first
     )  # fmt: skip
