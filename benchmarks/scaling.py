@@ -11,7 +11,7 @@ AXES = {
 
 
 def measure(dtype):
-    """{axis: {value: lane-steps per second}} around n=6, T=8, d=10, 10,000 lanes."""
+    """{axis: {value: lane-steps per second}} around n=6, T=8, d=10, 4,096 lanes."""
     found = {}
     for axis, points in AXES.items():
         found[axis] = {}

@@ -9,7 +9,11 @@ import numpy as np
 import jaxsim
 from benchmarks.clock import median_seconds
 
-RULES = {"ngd": jaxsim.rules.NGD(0.1), "gd": jaxsim.rules.GD(1.0), "polyak": jaxsim.rules.Polyak()}
+RULES = {
+    "ngd": jaxsim.rules.NGD(0.1), "gd": jaxsim.rules.GD(1.0), "polyak": jaxsim.rules.Polyak(),
+    "heavy-ball": jaxsim.rules.HeavyBall(0.1), "nesterov": jaxsim.rules.Nesterov(0.1),
+    "normalised-momentum": jaxsim.rules.NormalisedMomentum(0.1), "adagrad-norm": jaxsim.rules.AdaGradNorm(0.1),
+}  # fmt: skip
 
 
 def problem(n=6, T=8, d=10, key=1):

@@ -4,7 +4,7 @@
 
 At each listed step: the cosine between the autodiff gradient and the true one along the autodiff run, and
 1 - correlation of W with the max-margin solution, for autodiff and for jaxsim. The true gradient direction is
-the scaled one in float64, which the tests hold against 60- to 1,600-digit arithmetic.
+the scaled one in float64, which the tests hold against 60- to 2,000-digit arithmetic.
 """
 
 import jax

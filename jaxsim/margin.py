@@ -52,8 +52,13 @@ class MaxMargin:
 
     @property
     def feasible(self) -> bool:
-        """Whether the selection can be separated."""
-        return self.status != "infeasible"
+        """Whether a W that separates the selection was found."""
+        return bool(np.isfinite(self.norm))
+
+    @property
+    def attracts(self) -> bool:
+        """Whether the selection has a limit, certified, and is locally optimal: where runs can end for good."""
+        return self.status == "optimal" and self.locally_optimal
 
     @property
     def coeffs(self) -> Float[np.ndarray, "n T"]:

@@ -14,7 +14,7 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 import jaxsim  # noqa: E402
 
-collect_ignore = ["make_reference.py"]  # a script; needs mpmath
+collect_ignore = ["make_reference.py", "make_models.py"]  # scripts; they need mpmath
 DATA = pathlib.Path(__file__).parent / "data"
 
 

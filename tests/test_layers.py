@@ -2,6 +2,7 @@
 
 import ast
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ import jaxsim
 ROOT = pathlib.Path(jaxsim.__file__).parent
 # Lower layers know nothing of higher ones. margin sits beside the model and must not see it.
 LAYERS = [
-    {"_tree", "_check", "_basis"},
+    {"_tree", "_check", "_basis", "_machine"},
     {"problem"},
     {"_archive"},
     {"normed"},
@@ -105,3 +106,13 @@ def test_importing_the_package_is_light():
     )
     code = f"import sys, jaxsim; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_the_readme_lists_rooms_in_the_order_of_their_layers():
+    text = (ROOT.parent / "README.md").read_text(encoding="utf-8")
+    table = text[text.index("## Where things are") :].split("\n\n")[1]
+    rows = [set(re.findall(r"`jaxsim/(\w+)", line)) for line in table.splitlines()[2:]]
+    levels = [sorted(LEVEL[room] for room in row) for row in rows]
+    assert all(row and row[-1] <= after[0] for row, after in zip(levels, levels[1:], strict=False))
+    hidden = {"_tree", "_check", "_basis", "_machine", "_archive", "train", "__init__", "__main__"}
+    assert {room for row in rows for room in row} == set(LEVEL) - hidden

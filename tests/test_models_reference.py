@@ -1,4 +1,4 @@
-"""Momentum, joint and key-query training against 60- to 900-digit arithmetic in parameter space."""
+"""Momentum, joint and key-query training against 60- to 1,200-digit arithmetic in parameter space."""
 
 import jax
 import numpy as np

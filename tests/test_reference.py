@@ -1,4 +1,4 @@
-"""Trajectories against 60- to 400-digit arithmetic, and against the published experiment."""
+"""Trajectories against 60- to 2,000-digit arithmetic, and against the published experiment."""
 
 import jax
 import numpy as np

@@ -150,7 +150,7 @@ def test_a_plane_is_drawn_and_its_shares_are_those_of_the_manifest(tmp_path):
 
 
 def test_the_study_file_of_a_report_gives_the_same_study(large_folder):
-    for study in (small(name='a "quoted" name'), jaxsim.open_study(large_folder).study):
+    for study in (small(name='a "quoted" \\ name \x7f 😀'), jaxsim.open_study(large_folder).study):
         again = jaxsim.study.build(**tomllib.loads(study_file(study)))
         assert again == study and again.hash == study.hash
 

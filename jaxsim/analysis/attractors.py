@@ -54,7 +54,7 @@ def attractors(problem: Problem, selections: Iterable[Any] | None = None, most: 
         selections = itertools.product(*tokens)
     solver = MarginSolver(problem)
     found = [mm for part in _batches(selections) for mm in solver.solve_many(part)]
-    kept = [mm for mm in found if mm.status == "optimal" and mm.locally_optimal]
+    kept = [mm for mm in found if mm.attracts]
     return sorted(kept, key=lambda mm: mm.norm)
 
 

@@ -187,7 +187,7 @@ def _existence(problem: Problem, found: Sequence[tuple[int, ...]]) -> tuple[np.n
     ]
     solved = MarginSolver(problem).solve_many([np.array(found[k]) for k in fits])
     for k, mm in zip(fits, solved, strict=True):
-        norms[k], exists[k] = mm.norm, mm.status == "optimal" and mm.locally_optimal
+        norms[k], exists[k] = mm.norm, mm.attracts
     opt = tuple(problem.optimal.tolist())
     return norms, exists, np.array([alpha == opt for alpha in found], bool)
 

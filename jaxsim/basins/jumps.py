@@ -60,7 +60,7 @@ def jumps(run: Run) -> Jumps:
     n = run.selections.shape[1]
     before = np.array([row[2] for row in rows]).reshape(-1, n)
     distinct, inverse = np.unique(before, axis=0, return_inverse=True)
-    solved = MarginSolver(run.problem).solve_many(distinct) if len(distinct) else []
+    solved = MarginSolver(run.problem).solve_many(distinct)
     local = np.array([mm.locally_optimal for mm in solved], bool)[inverse.ravel()] if rows else np.zeros(0, bool)
     lane = np.array([row[0] for row in rows], int)
     return Jumps(

@@ -11,8 +11,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from jaxsim import _machine
 from jaxsim._check import finite_number, whole_number
-from jaxsim.cli.run import DATA_HELP, _cores, _problems, _rule
+from jaxsim.cli.run import DATA_HELP, _problems, _rule
 
 PROBES = 512  # starts of the quick run that finds the most common local selection
 
@@ -46,7 +47,7 @@ def basin(
     seed: Annotated[int, _Dynamics(help="Seed of the problem and of random planes.")] = 0,
     dtype: Annotated[str, _Machine(help="float32 (compensated, right at any depth) or float64.")] = "float32",
     memory: Annotated[int, _Machine(help="Bound on the memory of the map, in MiB.")] = 1024,
-    out: Annotated[Path | None, _Machine(help="New or empty results folder (default: next jaxsim-run-NNN).")] = None,
+    out: Annotated[Path | None, _Machine(help="New or empty results folder (default: next jaxsim-basin-NNN).")] = None,
 ) -> None:
     """Map a plane through initialisation space: which pixel goes global, which local, and how soon."""
     options = {name: str(v) if isinstance(v, Path) else v for name, v in locals().items()}
@@ -55,7 +56,7 @@ def basin(
     began = time.perf_counter()
     if dtype not in ("float32", "float64"):
         raise ValueError(f"dtype: expected float32 or float64; got {dtype!r}")
-    jax.config.update("jax_num_cpu_devices", _cores())
+    jax.config.update("jax_num_cpu_devices", _machine.cores())
     jax.config.update("jax_enable_x64", dtype == "float64")
     from jaxsim import basins, plot, storage
     from jaxsim.cli import table
@@ -72,7 +73,7 @@ def basin(
     settings = options | {"command": shlex.join(["jaxsim", *sys.argv[1:]])}
     pixels = whole_number("resolution", resolution, at_least=2)
     maps: list[Any] = []
-    with storage.claim(out) as folder:
+    with storage.claim(out, "basin") as folder:
         with table.progress(len(rules) * pixels**2) as advance:
             for r in rules:
                 advance(0, f"{name}: {r.name}")

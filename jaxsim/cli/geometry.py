@@ -7,8 +7,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from jaxsim import _machine
 from jaxsim._check import whole_number
-from jaxsim.cli.run import DATA, _cores, _problems
+from jaxsim.cli.run import DATA, _problems
 
 SIZES = {"n": 4, "T": 5, "d": 6}
 NORMS = (("frobenius", None), ("nuclear", None), ("spectral", None), ("l1", None), ("linf", None), ("lp", 3.0))
@@ -26,7 +27,7 @@ def geometry(
     """Print rule × geometry: where each rule's W ends, against the max-margin solution of every norm."""
     import jax
 
-    jax.config.update("jax_num_cpu_devices", _cores())
+    jax.config.update("jax_num_cpu_devices", _machine.cores())
     jax.config.update("jax_enable_x64", True)
     from jaxsim import rules
     from jaxsim.simulation import geometry as study

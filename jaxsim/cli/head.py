@@ -14,9 +14,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from jaxsim import _machine
 from jaxsim._check import whole_number
 from jaxsim.cli import table
-from jaxsim.cli.run import _cores, _rules
+from jaxsim.cli.run import _rules
 
 if TYPE_CHECKING:
     from jaxsim.head import Heads
@@ -66,7 +67,7 @@ def head(
     import jax
 
     began = time.perf_counter()
-    jax.config.update("jax_num_cpu_devices", _cores())
+    jax.config.update("jax_num_cpu_devices", _machine.cores())
     if dtype not in ("float32", "float64"):
         raise ValueError(f"dtype: expected float32 or float64; got {dtype!r}")
     jax.config.update("jax_enable_x64", dtype == "float64")
@@ -88,8 +89,7 @@ def head(
             )  # fmt: skip
         _show(found, sets, size)
         storage.write_heads(folder, found, settings)
-    seconds = time.perf_counter() - began
-    Console().print(f"Results in [bold]{folder}[/] ({folder / 'figure.png'}). {seconds:.1f} s in all.", highlight=False)
+    table.where(folder, time.perf_counter() - began)
 
 
 def _sets(data: str, classes: str | None, images: int | None) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
@@ -34,7 +35,7 @@ class Live:
 
     def line(self, text: str) -> None:
         """Something worth telling."""
-        self.console.print(plain(text), highlight=False, soft_wrap=True)
+        self.console.print(escape(text), highlight=False, soft_wrap=True)
 
     def progress(self, state: Any) -> None:
         """Where the study stands, at most a few times a second."""
@@ -47,7 +48,7 @@ class Live:
             self.line(f"{state.cells_done:,} of {state.cells:,} cells done, {_text(self.study, state)}")
         else:
             self._bar.update(
-                self._task, completed=state.cells_done, total=state.cells, what=plain(_text(self.study, state))
+                self._task, completed=state.cells_done, total=state.cells, what=escape(_text(self.study, state))
             )
 
     def interrupt(self, *_: Any) -> None:
@@ -101,10 +102,3 @@ def duration(seconds: float) -> str:
 def say(text: str) -> None:
     """A line on stderr; markup counts."""
     Console(stderr=True).print(text, highlight=False, soft_wrap=True)
-
-
-def plain(text: str) -> str:
-    """Text without the meaning of markup."""
-    from rich.markup import escape
-
-    return escape(text)

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from jaxsim.cli.run import _law, _rule, _train
+from jaxsim.cli.table import where
 
 if TYPE_CHECKING:
     from jaxsim.results import Run
@@ -149,4 +150,4 @@ def _show(run: "Run", name: str, lane: int, saved: dict[str, Any], target: Path)
         console.print(f"verdict {verdict}, as saved; ‖W‖ at the end {norm:.6g}, {apart}", highlight=False)
     tokens = " ".join(str(t) for t in run.selection[0])
     console.print(f"tokens selected: {tokens}", highlight=False, soft_wrap=True)
-    console.print(f"Results in [bold]{target}[/] ({target / 'figure.png'}).", highlight=False)
+    where(target)

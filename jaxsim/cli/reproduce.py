@@ -13,11 +13,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from jaxsim import _machine
 from jaxsim._check import whole_number
-from jaxsim.cli.run import _cores
+from jaxsim.cli.table import where
 
 NAME_HELP = "An experiment, `list` for their names, or `all` for every one and a page over them."
-OUT_HELP = "New or empty results folder (default: next jaxsim-run-NNN)."
+OUT_HELP = "New or empty results folder (default: next jaxsim-reproduce-NNN)."
 
 
 def reproduce(
@@ -30,7 +31,7 @@ def reproduce(
     import jax
 
     began = time.perf_counter()
-    jax.config.update("jax_num_cpu_devices", whole_number("cores", cores if cores is not None else _cores()))
+    jax.config.update("jax_num_cpu_devices", whole_number("cores", cores if cores is not None else _machine.cores()))
     jax.config.update("jax_enable_x64", True)
     from jaxsim import reproduce as room
     from jaxsim import storage
@@ -44,7 +45,7 @@ def reproduce(
         raise ValueError(f"name: expected list, all or one of {', '.join(room.EXPERIMENTS)}; got {name!r}")
     console = Console()
     results, seconds = [], []
-    with storage.claim(out) as folder:
+    with storage.claim(out, "reproduce") as folder:
         for key in room.EXPERIMENTS if name == "all" else [name]:
             start = time.perf_counter()
             results.append(room.reproduce(key, quick))
@@ -57,8 +58,7 @@ def reproduce(
         for part, content in (("settings", settings), ("environment", storage.environment())):
             (folder / f"{part}.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         (folder / "index.html").write_text(page.page(results, seconds, quick), encoding="utf-8")
-    where = f"Results in [bold]{escape(str(folder))}[/] ({escape(str(folder / 'index.html'))})."
-    console.print(f"{where} {time.perf_counter() - began:.1f} s in all.", highlight=False, soft_wrap=True)
+    where(folder, time.perf_counter() - began, "index.html")
 
 
 def _show(console: Console, result, seconds: float) -> None:

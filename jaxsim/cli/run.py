@@ -2,7 +2,6 @@
 
 import functools
 import math
-import os
 import shlex
 import sys
 import time
@@ -11,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from jaxsim import _machine
 from jaxsim._check import whole_number
 
 DATA = "digits, signal-noise, unit-sphere, orthonormal, or a FILE.npz with tokens, queries, labels and decoder"
@@ -71,7 +71,7 @@ def run(
     import jax
 
     began = time.perf_counter()
-    jax.config.update("jax_num_cpu_devices", whole_number("cores", cores if cores is not None else _cores()))
+    jax.config.update("jax_num_cpu_devices", whole_number("cores", cores if cores is not None else _machine.cores()))
     if dtype not in ("float32", "float64"):
         raise ValueError(f"dtype: expected float32 or float64; got {dtype!r}")
     jax.config.update("jax_enable_x64", dtype == "float64")
@@ -138,10 +138,6 @@ def _folder(cache: Path) -> Path:
     except OSError as error:
         raise ValueError(f"cache: cannot make the folder {str(cache)!r}: {error.strerror}") from error
     return cache
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _problems(data: str, given: dict[str, Any], seed: int) -> dict[str, Any]:

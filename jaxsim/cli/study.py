@@ -10,11 +10,13 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from jaxsim import _machine
 from jaxsim._check import positive_number, whole_number
-from jaxsim.cli.live import Live, plain, say
-from jaxsim.cli.run import _cores, _folder
+from jaxsim.cli.live import Live, say
+from jaxsim.cli.run import _folder
 from jaxsim.cli.table import _count
 
 DAMAGED_OR_FAILED, HELD = 1, 3
@@ -46,7 +48,7 @@ def run(
     distributed: Annotated[str | None, typer.Option(help=DISTRIBUTED_HELP)] = None,
 ) -> None:
     """Run a study, or what is missing of it; Ctrl-C stops cleanly and the same command goes on."""
-    cores = whole_number("cores", _cores() if cores is None else cores)
+    cores = whole_number("cores", _machine.cores() if cores is None else cores)
     process, processes = _devices(cores, cache, distributed)
     from jaxsim.study import conduct, folder, source
 
@@ -60,11 +62,11 @@ def run(
             processes=processes, report=shown.line, progress=shown.progress,
         )  # fmt: skip
     except folder.Held as error:
-        say(f"[bold red]error[/] {plain(str(error))}; wait for it, or stop it with Ctrl-C")
+        say(f"[bold red]error[/] {escape(str(error))}; wait for it, or stop it with Ctrl-C")
         raise typer.Exit(HELD) from None
     except OSError as error:
         shown.stop()
-        say(f"[bold red]error[/] could not write {plain(str(error.filename or place))}: {error.strerror or error}")
+        say(f"[bold red]error[/] could not write {escape(str(error.filename or place))}: {error.strerror or error}")
         say("What is complete is safe. Make room or mend the folder, and the same command goes on.")
         sys.stderr.flush()
         os._exit(DAMAGED_OR_FAILED)  # as in `leave`
@@ -183,14 +185,14 @@ def verify(
     cores: Annotated[int | None, typer.Option(help="CPU cores to use (default: all).")] = None,
 ) -> None:
     """Check the hash of every shard, and compute a sample again."""
-    _devices(whole_number("cores", _cores() if cores is None else cores), None, None)
+    _devices(whole_number("cores", _machine.cores() if cores is None else cores), None, None)
     from jaxsim.study import audit
     from jaxsim.study.folder import Held
 
     try:
         found = audit.verify(folder, whole_number("sample", sample, 0))
     except Held as error:
-        say(f"[bold red]error[/] {plain(str(error))}")
+        say(f"[bold red]error[/] {escape(str(error))}")
         raise typer.Exit(HELD) from None
     for name, why in found.damaged.items():
         print(f"damaged: {name} ({why})")

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -51,20 +52,20 @@ def show(name: str, runs: Sequence[Run]) -> None:
     limit = f"‖W_mm‖={reference.norm:.4g}" if reference.feasible else "W_mm infeasible"
     sizes = f"n={n}, T={T}, d={d}, {limit}; {_count(runs[0].lanes, 'lane')}, {_count(int(runs[0].steps[-1]), 'step')}"
     console = Console()
-    console.print(f"{name}: {sizes}", style="bold", highlight=False, soft_wrap=True)
+    console.print(f"{escape(name)}: {sizes}", style="bold", highlight=False, soft_wrap=True)
     for k in range(0, len(runs), COLUMNS):
         console.print(_grid(runs[k : k + COLUMNS]))
     for run in runs:
         for lane in run.summary()["nonfinite"][:3]:
-            where = f"lane {lane['lane']} was not finite at recorded step {lane['first_recorded_step']}"
-            console.print(f"{run.settings['rule']}: {where}")
+            said = f"lane {lane['lane']} was not finite at recorded step {lane['first_recorded_step']}"
+            console.print(f"{escape(run.settings['rule'])}: {said}")
 
 
 def _grid(runs: Sequence[Run]) -> Table:
     grid = Table()
     grid.add_column("")
     for run in runs:
-        grid.add_column(run.label, justify="right")
+        grid.add_column(escape(run.label), justify="right")
     summaries = [run.summary() for run in runs]
     fractions = [run.fractions() for run in runs]
     percent = _percent if runs[0].lanes > 1 else lambda p: str(p.count)
@@ -110,9 +111,11 @@ def closing(folder: Path, seconds: float) -> None:
     where(folder, seconds)
 
 
-def where(folder: Path, seconds: float) -> None:
-    """Where everything is."""
-    Console().print(f"Results in [bold]{folder}[/] ({folder / 'figure.png'}). {seconds:.1f} s in all.", highlight=False)
+def where(folder: Path, seconds: float | None = None, page: str = "figure.png") -> None:
+    """Where everything is, and how long it took."""
+    text = f"Results in [bold]{escape(str(folder))}[/] ({escape(str(folder / page))})."
+    text += "" if seconds is None else f" {seconds:.1f} s in all."
+    Console().print(text, highlight=False, soft_wrap=True)
 
 
 def _count(number: int, noun: str) -> str:

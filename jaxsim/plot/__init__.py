@@ -1,4 +1,6 @@
-"""Figures drawn from results alone. Every function draws on the Axes it is given and returns them."""
+"""Figures drawn from results alone. Functions of one panel draw on the Axes that they are given and
+return them; those of several panels return the Figure.
+"""
 
 from jaxsim.plot.basins import basin_map, comparison, continuation, disagreement, maps, robustness, shells, time_map
 from jaxsim.plot.heads import heads

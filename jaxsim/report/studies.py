@@ -166,14 +166,18 @@ def study_file(spec: Study) -> str:
 
     Its strings, numbers, lists and booleans are written as JSON writes them, which TOML reads alike.
     """
+
+    def written(value: Any) -> str:
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
     plain = spec.model_dump(exclude_unset=True)
-    lines = [f"{name} = {json.dumps(value)}" for name, value in plain.items() if name not in (*TAGS, "stop")]
+    lines = [f"{name} = {written(value)}" for name, value in plain.items() if name not in (*TAGS, "stop")]
     for kind in TAGS:
         for entry in plain[kind]:
             lines += ["", f"[[{kind}]]"]
             for name, value in entry.items():
                 if value is None or name == "fingerprint":
                     continue
-                lines.append(f"{name} = {json.dumps(os.path.basename(value) if name == 'path' else value)}")
-    lines += ["", "[stop]", *(f"{k} = {json.dumps(v)}" for k, v in plain["stop"].items() if v is not None)]
+                lines.append(f"{name} = {written(os.path.basename(value) if name == 'path' else value)}")
+    lines += ["", "[stop]", *(f"{k} = {written(v)}" for k, v in plain["stop"].items() if v is not None)]
     return "\n".join(lines) + "\n"

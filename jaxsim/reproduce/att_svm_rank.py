@@ -1,12 +1,12 @@
 """Rank of the att-SVM solutions in the Frobenius and the nuclear norm (arXiv 2308.16898)."""
 
 import itertools
-import os
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+import jax
 import numpy as np
 from threadpoolctl import threadpool_limits
 
@@ -148,7 +148,7 @@ def _compared(frobenius, ranks, problems) -> list[Row]:
 
 def _coarse_ranks(problems: list[Problem]) -> list[int]:
     """Ranks as published: a first-order solver at its default accuracy, singular values above 1e-7; 1 if infeasible."""
-    with warnings.catch_warnings(), threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as pool:
+    with warnings.catch_warnings(), threadpool_limits(1), ThreadPoolExecutor(len(jax.devices("cpu"))) as pool:
         warnings.simplefilter("ignore")  # of doubtful accuracy, which is the point
         return list(pool.map(_coarse_rank, problems))
 

@@ -2,18 +2,17 @@
 
 import dataclasses
 import functools
-import os
 import warnings
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import Float
 from threadpoolctl import threadpool_limits
 
 from jaxsim.margin import max_margin
-from jaxsim.model.joint import decoder_rows
 from jaxsim.normed import NormedMargin
 from jaxsim.problem import Problem
 from jaxsim.results import Run
@@ -40,9 +39,7 @@ class TracedJoint(Joint):
 
     def columns(self, view):
         """What `Joint` adds, and the path."""
-        rows = decoder_rows(view.problem)
-        moved = np.asarray(view.records["decoder"], np.float64) @ rows.reshape(-1, rows.shape[2])
-        return super().columns(view) | {"more.decoder_path": self._start(view.problem) + moved}
+        return super().columns(view) | {"more.decoder_path": self.decoders(view)}
 
 
 def weights_along(run: Run, start: Float[np.ndarray, "d e"], lane: int = 0) -> Float[np.ndarray, "R d e"]:
@@ -59,7 +56,7 @@ def nuclear(problems: Iterable[Problem], selections: Iterable[Any]) -> list[Norm
     pairs = [(id(p), tuple(int(t) for t in alpha)) for p, alpha in zip(problems, selections, strict=True)]
     todo = dict(zip(pairs, problems, strict=True))
     solve: Any = functools.partial(max_margin, norm="nuclear")
-    with warnings.catch_warnings(), threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as pool:
+    with warnings.catch_warnings(), threadpool_limits(1), ThreadPoolExecutor(len(jax.devices("cpu"))) as pool:
         warnings.simplefilter("ignore")  # filters are shared by threads: the solver's own must not be put back midway
         found = pool.map(lambda pair: solve(todo[pair], np.array(pair[1])), todo)
         solved = dict(zip(todo, found, strict=True))

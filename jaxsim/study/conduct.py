@@ -263,7 +263,8 @@ def _open(place: Path, study: Study, process: int, processes: int) -> tuple[mani
             if stored.load(kept).fingerprint() != entry.fingerprint:
                 raise ValueError(f"out: {os.fspath(kept)!r} is not the problem with which the study began")
             files[entry.fingerprint] = kept.read_bytes()
-    folder.remove_parts(place) if processes == 1 else None
+    if processes == 1:
+        folder.remove_parts(place)
     book.put(study=study.model_dump(), hash=study.hash)
     line = source.json_line
     book.put_cells(

@@ -7,13 +7,13 @@ import collections
 import contextlib
 import functools
 import logging
-import os
 import queue
 import time
 import uuid
 from collections.abc import Mapping
 from typing import Any
 
+from jaxsim import _machine
 from jaxsim.study.engines import Outcome, Task, described
 from jaxsim.study.shards import Shard, Workshop
 from jaxsim.study.spec import Study
@@ -67,7 +67,7 @@ class Spread:
         self._stack = contextlib.ExitStack()
         logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is told in our words
         try:
-            where = address or self._stack.enter_context(_cluster(workers or len(os.sched_getaffinity(0))))
+            where = address or self._stack.enter_context(_cluster(workers or _machine.cores()))
             self._client = self._stack.enter_context(distributed.Client(where, timeout=patience, set_as_default=False))
         except (OSError, ValueError, TimeoutError) as error:
             self._stack.close()
