@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 import jaxsim
+from jaxsim.cli import table
 
 SMALL = ["--lanes", "40", "--steps", "60"]
 
@@ -195,3 +196,9 @@ def test_geometry_prints_its_table(tmp_path):
 )
 def test_geometry_refuses_what_it_would_ignore(arguments, message, capsys, monkeypatch):
     refused("geometry", arguments, message, capsys, monkeypatch)
+
+
+def test_brackets_in_names_are_no_markup(capsys):
+    for name in ("out[old]", "a[/b]"):
+        table.where(pathlib.Path(name), 1.0)
+        assert f"Results in {name} ({name}/figure.png). 1.0 s in all." in capsys.readouterr().out

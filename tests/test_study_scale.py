@@ -8,6 +8,7 @@ import sys
 import time
 
 import numpy as np
+import pyarrow
 import pytest
 import scipy.stats
 from hypothesis import given, settings
@@ -191,12 +192,20 @@ def lazily(tmp_path, shards, shard):
     return peak
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="peak memory is read from /proc")
-def test_reading_is_lazy(tmp_path):
-    assert lazily(tmp_path, 40, 5000) < 2**31
+def test_a_table_reads_nothing_before_it_is_asked(tmp_path):
+    """A file that turns to garbage of the same size is noticed by who reads its rows, and by nobody else."""
+    studies.run(small(), tmp_path / "s")
+    reader = jaxsim.open_study(tmp_path / "s")
+    path = tmp_path / "s" / str(reader.records[3, 2].file)
+    path.write_bytes(bytes(path.stat().st_size))
+    table = reader.table()
+    assert len(reader.table(0).to_table()) == 60
+    with pytest.raises(pyarrow.ArrowInvalid):
+        table.to_table()
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="peak memory is read from /proc")
 def test_ten_million_lanes_are_read_in_less_than_two_gibibytes(tmp_path):
     peak = lazily(tmp_path, 5000, 2000)
     print(f"{peak / 2**30:.2f} GiB")
