@@ -2,7 +2,7 @@
 
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -69,9 +69,18 @@ def open_share(name: str, value: Any) -> float:
 
 
 def random_key(name: str, value: Any) -> jax.Array:
-    """A JAX key."""
-    if not isinstance(value, jax.Array):
+    """One JAX key, typed or as raw words."""
+    typed = isinstance(value, jax.Array) and jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key)
+    raw = isinstance(value, jax.Array) and value.dtype == np.uint32
+    if not (typed and value.ndim == 0 or raw and value.ndim == 1):
         raise ValueError(f"{name}: expected a JAX key such as jax.random.key(0); got {value!r}")
+    return value
+
+
+def one_of(name: str, value: Any, choices: Sequence[str]) -> str:
+    """One of several words."""
+    if value not in choices:
+        raise ValueError(f"{name}: expected one of {', '.join(choices)}; got {value!r}")
     return value
 
 

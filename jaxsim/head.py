@@ -11,7 +11,7 @@ import scipy.special
 import scipy.stats
 from jaxtyping import Float, Int
 
-from jaxsim._check import positive_number, whole_number
+from jaxsim._check import one_of, open_share, positive_number, whole_number
 from jaxsim.init import Given
 from jaxsim.model import frame_of
 from jaxsim.problem import Problem
@@ -64,11 +64,7 @@ class Heads:
         Raises:
             ValueError: for an unknown curve, or a level outside 0 to 1.
         """
-        if curve not in self.curves:
-            raise ValueError(f"curve: expected one of {', '.join(self.curves)}; got {curve!r}")
-        if not 0 < level < 1:
-            raise ValueError(f"level: expected a number between 0 and 1; got {level}")
-        values = self.curves[curve]
+        values, level = self.curves[one_of("curve", curve, list(self.curves))], open_share("level", level)
         units = _mean(values, 2) if len(self.pairs) > 1 else np.moveaxis(values[0], 1, 0)
         mean = _mean(units, 0)
         if len(units) < 2:

@@ -182,7 +182,7 @@ def test_results_survive_saving(tmp_path):
         (dict(train=train.Joint(), loss="linear"), "loss: joint training needs a loss whose infimum is 0"),
         (dict(rule=rules.PerBlock(rules.NGD(0.1))), "rule: PerBlock has 1 rules; expected one per block, 2"),
         (dict(train=train.Joint(batch=5, key=KEY)), "batch: expected at most n = 4 sequences; got 5"),
-        (dict(train=train.Joint(batch=2)), "key: expected a JAX key for the order of batches; got None"),
+        (dict(train=train.Joint(batch=2)), "train.key: expected a JAX key such as .*; got None"),
         (dict(rule=rules.PerBlock(rules.Adam(0.1), rules.GD(0.1)), coordinates="dual"), "runs in full coordinates"),
         (dict(train="both"), "train: expected what to train, such as jaxsim.train.Joint()"),
     ],

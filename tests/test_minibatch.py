@@ -95,7 +95,7 @@ def test_a_batch_whose_sequences_have_one_token_moves_nothing():
     [
         (train.Weights(6, ORDER), "batch: expected at most n = 5 sequences; got 6"),
         (train.Weights(0, ORDER), "batch: expected at least 1; got 0"),
-        (train.Weights(2), "key: expected a JAX key for the order of batches; got None"),
+        (train.Weights(2), "train.key: expected a JAX key such as .*; got None"),
     ],
 )
 def test_bad_input(choice, message):

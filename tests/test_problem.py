@@ -1,6 +1,7 @@
 """Problem and its families: what is accepted, what is refused and how it is said."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -182,3 +183,13 @@ def test_bad_files(tmp_path):
     np.save(tmp_path / "single.npy", np.ones(3))
     with pytest.raises(ValueError, match="holds a single array"):
         jaxsim.data.load(tmp_path / "single.npy")
+
+
+@pytest.mark.parametrize("key", [0, np.zeros(2, np.uint32), jnp.zeros(5), jax.random.split(jax.random.key(0))])
+def test_what_is_no_single_key_is_refused(key):
+    with pytest.raises(ValueError, match="key: expected a JAX key such as jax.random.key"):
+        jaxsim.data.unit_sphere(key)
+    known = jaxsim.data.unit_sphere(jax.random.key(0), n=2, T=3, d=4)
+    assert known.fingerprint() == jaxsim.data.unit_sphere(jax.random.PRNGKey(0), n=2, T=3, d=4).fingerprint()
+    with pytest.raises(ValueError, match="key: expected a JAX key"):
+        jaxsim.simulate(known, jaxsim.rules.NGD(0.1), jaxsim.init.Zero(), key=key, lanes=1, steps=1)

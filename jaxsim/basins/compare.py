@@ -7,7 +7,7 @@ import numpy as np
 import scipy.stats
 from jaxtyping import Bool, Int
 
-from jaxsim._check import open_share, whole_number
+from jaxsim._check import one_of, open_share, whole_number
 from jaxsim.analysis import VERDICTS
 from jaxsim.analysis.verdict import codes
 from jaxsim.basins.maps import BasinMap
@@ -80,8 +80,7 @@ def compare(first: Run, second: Run, verdict: str = "global", level: float = 0.9
         >>> int(jaxsim.basins.compare(ngd, polyak).table.sum())
         64
     """
-    if verdict not in VERDICTS:
-        raise ValueError(f"verdict: expected one of {', '.join(VERDICTS)}; got {verdict!r}")
+    one_of("verdict", verdict, VERDICTS)
     if first.problem.fingerprint() != second.problem.fingerprint():
         raise ValueError("second: expected a run of the same problem; got another problem")
     for name in ("steps", "loss", "train"):

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from jaxsim._check import finite_number, random_key, whole_number
+from jaxsim._check import finite_number, one_of, random_key, whole_number
 from jaxsim.analysis import VERDICTS, Proportion, wilson
 from jaxsim.analysis.verdict import codes
 from jaxsim.basins.compare import Difference, paired_difference
@@ -58,8 +58,7 @@ class Continuation(Saved):
 
     def fractions(self, verdict: str = "global", level: float = 0.95) -> list[Proportion]:
         """The fraction of lanes with a verdict at every value, with Wilson intervals."""
-        if verdict not in VERDICTS:
-            raise ValueError(f"verdict: expected one of {', '.join(VERDICTS)}; got {verdict!r}")
+        one_of("verdict", verdict, VERDICTS)
         return [wilson(int(row[VERDICTS.index(verdict)]), self.lanes, level) for row in self.verdicts]
 
     def steps_between(self, level: float = 0.95) -> list[Difference]:

@@ -11,6 +11,7 @@ import scipy.special
 import scipy.stats
 from jaxtyping import Float
 
+from jaxsim._check import one_of
 from jaxsim.analysis import VERDICTS
 from jaxsim.analysis.intervals import wilson_bounds
 from jaxsim.init import Gaussian, Sphere
@@ -73,8 +74,7 @@ def reweight(
         500
     """
     several = [runs] if isinstance(runs, Run) else list(runs)
-    if verdict not in VERDICTS:
-        raise ValueError(f"verdict: expected one of {', '.join(VERDICTS)}; got {verdict!r}")
+    one_of("verdict", verdict, VERDICTS)
     if not (isinstance(law, Gaussian | Sphere) or callable(law)):
         raise ValueError(f"law: expected Gaussian, Sphere or a log density of ξ_0; got {law!r}")
     _refuse_mixed(several)

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxsim._check import positive_number, whole_number
+from jaxsim._check import one_of, positive_number, whole_number
 from jaxsim.analysis import VERDICTS, Proportion, wilson
 from jaxsim.basins.saved import Saved
 from jaxsim.init import Sphere
@@ -48,8 +48,7 @@ class Shells(Saved):
         Raises:
             ValueError: for an unknown verdict.
         """
-        if verdict not in VERDICTS:
-            raise ValueError(f"verdict: expected one of {', '.join(VERDICTS)}; got {verdict!r}")
+        one_of("verdict", verdict, VERDICTS)
         by_verdict, totals = self.counts.sum(1)[:, VERDICTS.index(verdict)], self.counts.sum((1, 2))
         return [wilson(int(c), int(n), level) for c, n in zip(by_verdict, totals, strict=True)]
 
@@ -164,8 +163,7 @@ def by_angle(
     Raises:
         ValueError: where a class has fewer than 30 lanes (the message says how many lanes are needed).
     """
-    if verdict not in VERDICTS:
-        raise ValueError(f"verdict: expected one of {', '.join(VERDICTS)}; got {verdict!r}")
+    one_of("verdict", verdict, VERDICTS)
     theta = angles(run)
     known = np.isfinite(theta)
     if np.ndim(edges) == 0:

@@ -5,16 +5,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxsim._check import finite_array, positive_number, whole_number
+from jaxsim._check import finite_array, positive_number, random_key, whole_number
 from jaxsim.problem import Problem
 
 
 def generator(key: jax.Array) -> np.random.Generator:
     """A NumPy stream seeded by a JAX key, so that draws do not depend on the device or on x64."""
-    if not isinstance(key, jax.Array):
-        raise ValueError(f"key: expected a JAX key such as jax.random.key(0); got {key!r}")
-    data = jax.random.key_data(key) if jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key) else key
-    return np.random.default_rng(np.asarray(data).ravel().tolist())
+    return np.random.default_rng(np.asarray(jax.random.key_data(random_key("key", key))).ravel().tolist())
 
 
 def _unit(v: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 
 from jaxsim import driver
 from jaxsim._basis import orthonormal_basis
-from jaxsim._check import finite_array, whole_number
+from jaxsim._check import finite_array, random_key, whole_number
 from jaxsim.analysis import Rate, fit_rate
 from jaxsim.analysis.limits import follow
 from jaxsim.analysis.rates import Law as RateLaw
@@ -116,8 +116,7 @@ def regress(
         raise ValueError(
             f"rule: expected one that runs in any coordinates, such as jaxsim.rules.NGD(0.1); got {rule!r}"
         )
-    if not isinstance(key, jax.Array):
-        raise ValueError(f"key: expected a JAX key such as jax.random.key(0); got {key!r}")
+    random_key("key", key)
     if named(loss).name == "linear":
         raise ValueError("loss: expected one whose infimum is 0; the linear loss has none")
     lanes, real = whole_number("lanes", lanes), run_dtype(dtype)

@@ -4,12 +4,11 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal, Protocol
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxsim._check import finite_array, whole_number
+from jaxsim._check import finite_array, random_key, whole_number
 from jaxsim.margin import classifier
 from jaxsim.model import Frame, Loss, attention
 from jaxsim.model.joint import DecoderFrame, decoder_rows, joint
@@ -209,8 +208,7 @@ def _check_batch(problem: Problem, batch: int | None, key: Any) -> None:
     n = len(problem.labels)
     if whole_number("batch", batch) > n:
         raise ValueError(f"batch: expected at most n = {n} sequences; got {batch}")
-    if not isinstance(key, jax.Array):
-        raise ValueError(f"key: expected a JAX key for the order of batches; got {key!r}")
+    random_key("train.key", key)
 
 
 def _batched(model: Any, problem: Problem, batch: int | None, key: Any) -> Any:
