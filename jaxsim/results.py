@@ -22,6 +22,13 @@ if TYPE_CHECKING:
     import pandas
 
 STARTS = ("given", "given_weights")  # settings that are arrays: the part of given starts outside the span
+CURVES = (
+    "direction_error",
+    "log10_attention_gap",
+    "log10_grad_norm",
+    "log10_gap",
+    "norm",
+)  # one number per lane and recorded step
 # Of `Run.more`, what is one number per lane and recorded step.
 MORE_CURVES = (
     "log10_loss", "decoder_norm", "decoder_direction_error", "decoder_margin_gap", "effective_rank",
@@ -252,7 +259,7 @@ class Run:
             "selection_number": self.selection_number,
             "limit_norm": self.limit_norm[self.selection_number],
         }
-        for name in ("direction_error", "log10_attention_gap", "log10_grad_norm", "log10_gap", "norm"):
+        for name in CURVES:
             columns[name] = getattr(self, name)[:, -1]
         columns |= {name: values[:, -1] for name, values in self.more_curves.items()}
         columns["start_norm"] = np.sqrt((self.start**2).sum(1) + self.outside)

@@ -15,13 +15,12 @@ import numpy as np
 from jaxsim.data.files import save as save_problem
 from jaxsim.head import Heads
 from jaxsim.init import Given
-from jaxsim.results import Run
+from jaxsim.results import CURVES, Run
 
 if TYPE_CHECKING:
     import pandas
 
 PACKAGES = ("jaxsim-attention", "jax", "jaxlib", "numpy", "scipy", "optax", "cvxpy", "pandas", "pyarrow")
-CURVES = ("direction_error", "log10_attention_gap", "log10_grad_norm", "log10_gap", "norm")
 STARTS = "starts.npy"
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 

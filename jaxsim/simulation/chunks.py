@@ -19,9 +19,7 @@ from jaxsim.model.spaces import as_device
 from jaxsim.problem import Problem
 from jaxsim.rules import Rule
 from jaxsim.simulation.factors import FactorStarts, KeyQuery
-from jaxsim.simulation.train import Train, View
-
-LOG10 = np.log(10.0)
+from jaxsim.simulation.train import LOG10, Train, View
 
 
 @dataclasses.dataclass

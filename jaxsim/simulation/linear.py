@@ -23,8 +23,7 @@ from jaxsim.model.linear import Linear
 from jaxsim.model.spaces import PrimalEntry, as_device
 from jaxsim.rules import Rule
 from jaxsim.simulation.arguments import run_dtype
-
-LOG10 = np.log(10.0)
+from jaxsim.simulation.train import LOG10
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

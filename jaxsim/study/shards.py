@@ -13,13 +13,12 @@ import numpy as np
 import threadpoolctl
 
 from jaxsim.analysis import VERDICTS, Thresholds
-from jaxsim.results import Run
+from jaxsim.results import CURVES, Run
 from jaxsim.simulation.chunks import Work
 from jaxsim.simulation.one import assemble, prepare
 from jaxsim.study.cells import Cell, build_init, build_problem, build_rule, cell_at, key_of
 from jaxsim.study.spec import Study
 
-CURVES = ("direction_error", "log10_attention_gap", "log10_grad_norm", "log10_gap", "norm")
 KEPT_WORKS = 16  # problems whose frames and limits a process remembers
 KEPT_SELECTIONS = 4096  # of one problem; beyond that it starts afresh
 
