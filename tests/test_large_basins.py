@@ -8,6 +8,7 @@ import pytest
 
 import jaxsim
 from jaxsim import basins
+from jaxsim.analysis import VERDICTS
 
 pytestmark = pytest.mark.slow
 NGD = jaxsim.rules.NGD(0.1)
@@ -33,6 +34,28 @@ def test_a_map_of_512_by_512(problem):
     )
     assert found.computed.all() and (found.verdict >= 0).all()
     assert seconds < 90
+
+
+def test_the_map_of_a_study_costs_what_the_map_alone_costs(tmp_path):
+    record = [10, 20, 50, 100, 200, 500, 1000, 2000]
+    plane = {"law": "random-plane", "resolution": [512, 512]}
+    study = jaxsim.study.build(
+        steps=2000, record=record, dtype="float32", limits="saturated", shard=8192, stop={"lanes": 512**2},
+        problem=[{"family": "unit-sphere"}], init=[plane], rule=[{"name": "ngd", "eta": 0.1}],
+    )  # fmt: skip
+    known = jaxsim.data.unit_sphere(jax.random.key(0))
+    _, whole = clocked("the study", lambda: jaxsim.study.run(study, tmp_path / "study"))
+    alone, seconds = clocked(
+        "the map alone",
+        lambda: basins.basin_map(
+            known, NGD, basins.random_plane(known, jax.random.key(0)), resolution=(512, 512), steps=2000,
+            record=record, dtype="float32",
+        ),
+    )  # fmt: skip
+    found = jaxsim.study.basin_map(jaxsim.open_study(tmp_path / "study"), 0)
+    differ = (found.verdict != alone.verdict) & (alone.verdict < VERDICTS.index("transient"))
+    print(f"{differ.sum()} pixels differ")
+    assert differ.mean() < 1e-4 and whole < 1.5 * seconds
 
 
 def test_a_thousand_edge_pairs(problem):
