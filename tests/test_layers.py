@@ -11,7 +11,7 @@ import jaxsim
 ROOT = pathlib.Path(jaxsim.__file__).parent
 # Lower layers know nothing of higher ones. margin sits beside the model and must not see it.
 LAYERS = [
-    {"_tree", "_check", "_basis", "_machine"},
+    {"_tree", "_check", "_basis", "_machine", "_files", "_text"},
     {"problem"},
     {"_archive"},
     {"normed"},

@@ -27,8 +27,8 @@ def write(folder: str | os.PathLike, to: str | os.PathLike | None = None) -> Pat
         >>> jaxsim.report.write("jaxsim-run-001")  # doctest: +SKIP
         PosixPath('jaxsim-run-001/report.html')
     """
+    from jaxsim._files import write_durably
     from jaxsim.report.page import page
-    from jaxsim.study.folder import write_durably
     from jaxsim.study.manifest import manifests
 
     place = Path(folder)

@@ -11,45 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-PART = ".part"
+from jaxsim._files import PART, write_durably
+
+__all__ = ["PART", "Held", "digest", "held", "holder", "remove_parts", "write_durably"]
 
 
 class Held(RuntimeError):
     """Another process works in the folder."""
-
-
-def write_durably(path: Path, content: bytes) -> None:
-    """Write a file so that after any crash it is there whole or not at all.
-
-    A temporary name, flush and fsync, rename, fsync of the folder.
-
-    Raises:
-        OSError: as the operating system reports it, with the name of the file; nothing is left under that name.
-    """
-    part = path.with_name(path.name + PART)
-    try:
-        if not path.parent.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _sync(path.parent.parent)
-        with open(part, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-        _sync(path.parent)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-        error.filename = error.filename or os.fspath(path)
-        raise
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def digest(path: Path) -> str:
