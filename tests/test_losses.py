@@ -62,3 +62,17 @@ def test_what_is_no_loss():
         jaxsim.simulate(
             problem, jaxsim.rules.NGD(0.1), jaxsim.init.Zero(), key=jax.random.key(1), lanes=1, steps=1, loss=3
         )  # type: ignore[arg-type]
+
+
+def test_lanes_of_a_loss_of_the_users_do_not_depend_on_how_many_there_are():
+    problem = jaxsim.data.unit_sphere(jax.random.key(0), n=3, T=4, d=5)
+    # Scores that are far apart: differences of ℓ are then taken from ℓ itself.
+    problem = jaxsim.Problem(problem.tokens, problem.queries, problem.labels, 9 * problem.decoder)
+    loss = jaxsim.losses.Smooth(lambda m: jnp.pi / 2 - jnp.arctan(m), lambda m: -1 / (1 + m * m))
+    runs = [
+        jaxsim.simulate(problem, jaxsim.rules.Polyak(), jaxsim.init.Gaussian(1.0), key=jax.random.key(1), lanes=lanes,
+                        steps=3, loss=loss, dtype=np.float64)
+        for lanes in (1, 1024)
+    ]  # fmt: skip
+    np.testing.assert_allclose(runs[0].norm[0], runs[1].norm[0], rtol=1e-12)
+    np.testing.assert_allclose(runs[0].log10_gap[0], runs[1].log10_gap[0], rtol=1e-12)
