@@ -19,6 +19,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from jaxsim.driver.advance import Model, trajectory
+from jaxsim.driver.compile import Compiled
 from jaxsim.rules.base import Rule
 
 CACHE_BYTES = 2**16  # per array of a block; a dozen such arrays fit the second-level cache of a core
@@ -85,7 +86,7 @@ def run_chunks(
     sharded = NamedSharding(mesh, PartitionSpec("lanes"))
     for start in starts:
         blocks = jnp.swapaxes(jnp.asarray(start).reshape(how.blocks, how.width, -1), 1, 2)
-        records, final, report = _program()(
+        records, final, report = _PROGRAM(
             model if models is None else jax.device_put(next(models), sharded),
             rule,
             jax.device_put(blocks, sharded),
@@ -111,13 +112,6 @@ def _mesh() -> Mesh:
     return Mesh(np.array(jax.local_devices()), ("lanes",))
 
 
-@functools.cache
-def _program():
-    """The compiled form of `_run_blocks`; XLA vectorises for half of a wide CPU's registers unless told otherwise."""
-    wide = {"xla_cpu_prefer_vector_width": "512"} if jax.default_backend() == "cpu" else None
-    return jax.jit(_run_blocks, static_argnames=("mesh", "each"), compiler_options=wide)
-
-
 def _run_blocks(model, rule, starts: Float[Array, "blocks p width"], gaps, mesh: Mesh, each: bool):
     """All blocks of a chunk: sharded over devices, and on each device one after the other."""
 
@@ -138,4 +132,7 @@ def _run_blocks(model, rule, starts: Float[Array, "blocks p width"], gaps, mesh:
 
 def compilations() -> int:
     """How many programs of the driver have been compiled in this process."""
-    return _program()._cache_size()  # type: ignore[attr-defined]
+    return _PROGRAM.compilations()
+
+
+_PROGRAM = Compiled(_run_blocks, static_argnames=("mesh", "each"))
