@@ -1,6 +1,7 @@
 """The data of one attention head: what every other part of the package starts from."""
 
 import dataclasses
+import functools
 import hashlib
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from jaxsim._check import finite_array, ties_in_top_score
+from jaxsim._exact import dot_of_differences
 
 
 @jax.tree_util.register_pytree_node_class
@@ -104,20 +106,31 @@ class Problem:
         """The shape of W: (d, d) in self-attention."""
         return self.keys.shape[2], self.queries.shape[1]
 
-    @property
+    @functools.cached_property
     def scores(self) -> Float[np.ndarray, "n T"]:
         """Token scores s_it = y_i uᵀ x_it."""
-        return self.labels[:, None] * (self.tokens @ self.decoder)
+        return self.labels[:, None] * dot_of_differences(self.decoder, self.tokens, np.zeros(1))
 
     @property
     def visible(self) -> Bool[np.ndarray, "n T"]:
         """The mask, all True where none was given."""
         return np.ones(self.tokens.shape[:2], bool) if self.mask is None else self.mask
 
-    @property
+    @functools.cached_property
     def optimal(self) -> Int[np.ndarray, " n"]:
         """opt_i = argmax_t s_it, over the visible tokens."""
-        return np.where(self.visible, self.scores, -np.inf).argmax(1)
+        near = np.where(self.visible, self.scores, -np.inf).argmax(1)
+        return np.where(self.visible, self._below(near), np.inf).argmin(1)
+
+    @functools.cached_property
+    def deficits(self) -> Float[np.ndarray, "n T"]:
+        """s_{i,opt} - s_it = y_i uᵀ(x_{i,opt} - x_it), with all the digits that the difference has."""
+        return self._below(self.optimal)
+
+    def _below(self, alpha: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n T"]:
+        """How far the tokens of each sequence score below one of them."""
+        selected = self.tokens[np.arange(len(alpha)), alpha][:, None]
+        return self.labels[:, None] * dot_of_differences(self.decoder, selected, self.tokens)
 
     def fingerprint(self) -> str:
         """A hash of the content: equal for equal problems on every machine."""

@@ -57,6 +57,8 @@ class Run:
             unsolved), `limit_status`, `locally_optimal` and `support` (U, n, T).
         report: the rule's per-lane diagnostics, such as Polyak's capped_steps.
         start, position, outside: ξ_0, final ξ and ‖W_0 outside the span‖² (reduced coordinates).
+        converged: lanes whose gradient was, at the end, what rounding leaves of terms that cancel: W is at a minimum of
+            the loss and goes nowhere, (lanes,). There are such minima only where rows x_it z_iᵀ depend on each other.
         more: what training more than W adds, lanes first; see `jaxsim.train`.
         logits: (lanes, R, n, T), only where asked for.
         coeffs: c in W_k = W_0 + Σ c_it x_it z_iᵀ, (lanes, R, n, T), only where asked for.
@@ -81,6 +83,7 @@ class Run:
     start: Float[np.ndarray, "lanes size"]
     position: Float[np.ndarray, "lanes size"]
     outside: Float[np.ndarray, " lanes"]
+    converged: Bool[np.ndarray, " lanes"]
     report: dict[str, np.ndarray]
     more: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     logits: Float[np.ndarray, "lanes R n T"] | None = None
@@ -119,7 +122,7 @@ class Run:
     @property
     def nonfinite_step(self) -> Int[np.ndarray, " lanes"]:
         """The first recorded step at which a lane was not finite; -1 for sound lanes."""
-        bad = ~(np.isfinite(self.log10_grad_norm) & np.isfinite(self.norm))
+        bad = ~((self.log10_grad_norm < np.inf) & np.isfinite(self.norm))  # a gradient of 0 is sound
         bad[:, -1] |= ~np.isfinite(self.final_logits).all((1, 2))
         return np.where(bad.any(1), self.steps[bad.argmax(1)], -1)
 
@@ -239,6 +242,7 @@ class Run:
             "rate": {name: _known(value) for name, value in dataclasses.asdict(self.rate(law)).items()},
             "distinct_selections": len(self.selections),
             "report": {name: float(np.nansum(values)) for name, values in self.report.items()},
+            "converged": int(self.converged.sum()),
             "nonfinite": [{"lane": int(i), "first_recorded_step": int(self.nonfinite_step[i])} for i in bad[:20]],
             "seconds": self.settings.get("seconds"),
         }
@@ -264,6 +268,7 @@ class Run:
         columns |= {name: values[:, -1] for name, values in self.more_curves.items()}
         columns["start_norm"] = np.sqrt((self.start**2).sum(1) + self.outside)
         columns["nonfinite_step"] = self.nonfinite_step
+        columns["converged"] = self.converged
         return pd.DataFrame(columns | self.report)
 
     def plot(self, ax: "matplotlib.axes.Axes | None" = None) -> "matplotlib.axes.Axes":
@@ -297,6 +302,7 @@ class Run:
             parts[group][rest] = arrays.pop(name)
         settings = meta["settings"]
         settings |= {name: arrays.pop(name) for name in STARTS if name in arrays}
+        arrays.setdefault("converged", np.zeros(len(arrays["final_logits"]), bool))  # before there was the flag
         fields: dict[str, Any] = arrays | parts | {"problem": problem, "settings": settings}
         return cls(**fields, thresholds=Thresholds(**meta["thresholds"]))
 

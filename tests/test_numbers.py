@@ -4,7 +4,7 @@ import jax
 import mpmath as mp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from wspace import Reference, exact, relative
 
@@ -22,6 +22,7 @@ def random_problem(seed, shape, offset=0.0, sizes=1.0, spread="tokens"):
     x = rng.normal(size=(n, T, d)) * np.reshape(sizes, (1, -1, 1) if spread == "tokens" else (-1, 1, 1))
     u = rng.normal(size=d - 1) @ towards[1:] if d > 1 else np.ones(1)
     largest = np.abs(x @ u).max()
+    offset = offset if d > 1 else 0.0  # in one dimension every score would see it
     return jaxsim.Problem(x + offset * towards[0], 0, np.resize([1.0, -1.0], n), u / largest)
 
 
@@ -229,6 +230,7 @@ EXACT = {"gd": rules.GD, "ngd": rules.NGD, "adagrad-norm": rules.AdaGradNorm}
 
 
 def attack(seed, shape, offset, sizes, name, coordinates):
+    assume(offset * 2.2e-16 < 1e-4 * min(sizes))  # else tokens of that size are not there, or equal
     problem = random_problem(seed, shape, offset, np.resize(sizes, shape[1]))
     W0 = np.random.default_rng(seed).normal(size=problem.weights) / reach(problem)
     eta = 0.05 / reach(problem) ** (2 if name == "gd" else 1)

@@ -72,6 +72,8 @@ def _grid(runs: Sequence[Run]) -> Table:
     unit = " %" if runs[0].lanes > 1 else ""
     for verdict in VERDICTS:
         grid.add_row(verdict + unit, *(percent(f[verdict]) for f in fractions))
+    if any(run.converged.any() for run in runs):
+        grid.add_row("at a minimum", *(f"{run.converged.sum():,}" for run in runs))
     grid.add_section()
     for verdict in ("global", "local"):
         aligned = [Proportion(**s["verdicts_by_direction"][verdict]) for s in summaries]

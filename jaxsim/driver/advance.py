@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxsim._tree import pytree
 from jaxsim.model.gradient import Gradient, Tree
+from jaxsim.model.sums import add_exactly
 from jaxsim.rules.base import Rule, Step
 
 BURST = 8  # steps between exact additions in compensated runs
@@ -82,19 +83,11 @@ def compensated(
             jnp.zeros_like(todo), todo, step, (state, jax.tree.map(jnp.zeros_like, state.params))
         )
         leaves, shape = jax.tree.flatten(state.params)
-        pairs = map(_add, leaves, jax.tree.leaves(residual), jax.tree.leaves(moved))
+        pairs = map(add_exactly, leaves, jax.tree.leaves(residual), jax.tree.leaves(moved))
         sums, errors = zip(*pairs, strict=True)
         return State(jax.tree.unflatten(shape, sums), after.memory), jax.tree.unflatten(shape, errors)
 
     return lax.fori_loop(jnp.zeros_like(count), (count + BURST - 1) // BURST, burst, (state, residual))
-
-
-def _add(x: Array, residual: Array, increment: Array) -> tuple[Array, Array]:
-    """The sum x + (increment + residual) and the rounding error of the sum, exactly (Knuth's two-sum)."""
-    y = increment + residual
-    total = x + y
-    back = total - x
-    return total, (x - (total - back)) + (y - back)
 
 
 def trajectory(

@@ -57,8 +57,8 @@ class Compiled:
     """`jax.jit` of a function of positional arguments, with full vectors where they are proved."""
 
     def __init__(self, function: Callable[..., Any], **options: Any):
-        self._default = jax.jit(function, **options)
-        self._wide = jax.jit(function, **options, compiler_options=WIDE)
+        self._default: Any = jax.jit(function, **options)
+        self._wide: Any = jax.jit(function, **options, compiler_options=WIDE)
 
     def __call__(self, *args: Any) -> Any:
         """The function's value; the arguments are traced once, whichever program runs."""

@@ -20,7 +20,7 @@ from jaxsim.model.frames import Frame
 from jaxsim.model.gradient import Block, Gradient
 from jaxsim.model.losses import Loss
 from jaxsim.model.softmax import ScaledMap, Scores, log_attention_gap, scaled_map
-from jaxsim.model.spaces import Dual, Params, Space, host
+from jaxsim.model.spaces import Factored, Params, Space, host
 from jaxsim.problem import Problem
 
 Blocks = tuple[Params, ...]
@@ -57,8 +57,8 @@ class Attention:
 
     def _gradient(self, phi: ScaledMap, batch: Array | None = None) -> Gradient:
         g, log_scale, *rest = self._pull(phi, batch)
-        direction, norm = self.space.pull(g)
-        return Gradient((Block(direction, log_scale, norm, self.space.inner),), *rest)
+        direction, norm, terms = self.space.pull(g)
+        return Gradient((Block(direction, log_scale, norm, self.space.inner, terms),), *rest)
 
     def in_logits(self, logits: Float[Array, "n T lanes"]) -> tuple[Array, Array, Array, Array, Array]:
         """The gradient with respect to the logits and its log scale; L - L* and its log scale; and L*."""
@@ -99,6 +99,7 @@ class Attention:
         return {
             "log_grad_norm": gradient.log_norm,
             "log_gap": gradient.log_gap,
+            "log_cancellation": gradient.log_cancellation,
             "log_attention_gap": log_attention_gap(self.logits(params)),
             "position": self.space.position(params[0]),
         }
@@ -121,8 +122,9 @@ def stacked(problems: Sequence[Problem], frames: Sequence[Frame], loss: Loss, dt
     def spread(parts) -> Any:
         return np.repeat(np.concatenate(list(parts), axis=-1), each, axis=-1)
 
-    grams: Any = np.stack([m.space.gram for m in models])
-    space = Dual(grams, spread(m.space.size[None] for m in models), models[0].space.shape)
+    size, lengths = spread(m.space.size[None] for m in models), spread(m.space.lengths for m in models)
+    matrix: Any = np.stack([m.space.factor if isinstance(m.space, Factored) else m.space.gram for m in models])
+    space = type(models[0].space)(matrix, size, lengths, models[0].space.shape)
     distinct = all(m.scores.distinct for m in models)
     scores = Scores(spread(m.scores.deficits for m in models), spread(m.scores.best for m in models), distinct)
     masked = any(problem.mask is not None for problem in problems)
@@ -139,7 +141,7 @@ def token_scores(problem: Problem, dtype: Any) -> Scores:
     """The deficits and best scores of a problem in the run's dtype; differences are taken in float64."""
     n = len(problem.labels)
     best = problem.scores[np.arange(n), problem.optimal]
-    deficits = best[:, None] - problem.scores
+    deficits = problem.deficits
     rounded = np.sort(deficits.astype(dtype), axis=1)
     distinct = bool((np.diff(rounded, axis=1) > 0).all())
     given, top = host(dtype, deficits[:, :, None], best[:, None, None])

@@ -6,12 +6,13 @@ stays in W_0 + span(Φᵀ). Two isometric descriptions of that span, the cheaper
     dual    W = W_0 + Φᵀ c, carried as logits a and coefficients c; one product with K = ΦΦᵀ a step
     primal  the core U_xᵀ W U_z (r_x × r_z) on orthonormal bases of the tokens and of the queries
 
-Σ_t g_it = 0 in every sequence, so the device works with tokens less their sequence's mean: nothing changes but the
-rounding, which a large common part would spoil. `DualFrame` and `PrimalFrame` hold the float64 host side: bases,
-projections, lifts. Their `space(dtype)` is what runs on the device. Both describe W by Euclidean coordinates ξ: |ξ| is
-the Frobenius norm of the part of W inside the span.
+Σ_t g_it = 0 in every sequence, so the device works with tokens less their sequence's mean (`rows`): nothing changes
+but the rounding, which a large common part would spoil. `DualFrame` and `PrimalFrame` hold the float64 host side:
+bases, projections, lifts. Their `space(dtype)` is what runs on the device. Both describe W by Euclidean coordinates ξ:
+|ξ| is the Frobenius norm of the part of W inside the span.
 """
 
+import copy
 import math
 from typing import Any, Literal, Protocol
 
@@ -19,11 +20,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from jaxsim._basis import orthonormal_basis
-from jaxsim.model.spaces import Dual, DualEntry, Primal, PrimalEntry, Space, host
+from jaxsim._basis import orthonormal_basis, units
+from jaxsim.model.rows import in_core, rows_of
+from jaxsim.model.spaces import Dual, DualEntry, Factored, Primal, PrimalEntry, Space, host
 from jaxsim.problem import Problem
 
 ROWS = 1152  # of one product: a whole number of every register tile, for one thread or several
+SAFE = 100  # ‖∇L‖² from the Gram matrix has at least this many times the size of its rounding
 PRIMAL_OVERHEAD = 2.0  # small batched products cost about twice the flops of one large one
 
 
@@ -59,6 +62,10 @@ class Frame(Protocol):
         """ξ of the matrices Σ_it μ_it x_it z_iᵀ."""
         ...
 
+    def coefficients(self, position: np.ndarray) -> Float[np.ndarray, "... n T"] | None:
+        """c, where a position holds it."""
+        ...
+
     def logits(self, xi: Float[np.ndarray, "... size"]) -> Float[np.ndarray, "... n T"]:
         """a_it of the part of W inside the span, which is all that logits see."""
         ...
@@ -74,106 +81,138 @@ class Frame(Protocol):
 
 
 class DualFrame:
-    """ξ = C^{1/2} D c, where D holds the norms of the rows of Φ and C = D⁻¹ΦΦᵀD⁻¹ their cosines.
+    """ξ: coordinates of the span of all rows x_it z_iᵀ, as many as there are rows, on an isometry P of the span.
 
-    The symmetric root makes draws independent of a library's choice of eigenvectors; the cosines keep rows of very
-    different size, each with its own precision.
+    P is the polar factor of the rows brought to length 1 (for independent rows C^{-1/2} of their cosines C), which
+    makes draws independent of a library's choice of eigenvectors. It is taken inside a basis of centred rows and
+    means, so that it holds each to its own rounding.
+
+    The device carries logits and coefficients c, with K the Gram matrix of the centred rows, where gᵀKg = ‖∇L‖² cannot
+    come out negative: where the least eigenvalue of their cosines, for g that sum to zero in every sequence, is above
+    the rounding of the product. Elsewhere, where rows depend on each other and L may have an interior minimum, it
+    carries coordinates on a basis of the centred span, and the norm is that of a vector.
+
+    Args:
+        problem: the data.
+        dtype: the run's dtype, whose rounding counts.
+        factored: whether the device carries coordinates; None to decide by the rows.
     """
 
     kind: str = "dual"
 
-    def __init__(self, problem: Problem):
+    def __init__(self, problem: Problem, dtype: Any = np.float64, factored: bool | None = None):
         n, T, _ = problem.shape
-        self._tokens, self._queries = visible_keys(problem), problem.queries
-        centre = centring(problem)
-        z = np.repeat(self._queries, T, axis=0)
-        flat, centred = self._tokens.reshape(n * T, -1), (centre @ self._tokens).reshape(n * T, -1)
-        self.gram = (centred @ centred.T) * (z @ z.T)
-        norms = np.linalg.norm(flat, axis=1) * np.linalg.norm(z, axis=1)
-        self._norms = np.where(norms > 0, norms, 1.0)
-        cosines = (flat @ flat.T) * (z @ z.T) / self._norms / self._norms[:, None]
-        values, vectors = np.linalg.eigh(cosines)
-        keep = values > values[-1] * len(values) * np.finfo(float).eps
-        root, vectors = np.sqrt(values[keep]), vectors[:, keep]
-        self._root = (vectors * root) @ vectors.T * self._norms  # ξ = root c, logits = rootᵀ ξ
-        self._inverse_root = (vectors / root) @ vectors.T / self._norms[:, None]  # c = inverse_root ξ
-        self._projector = vectors @ vectors.T
-        self.span = vectors.T
-        blocks = np.zeros((n, T, n, T))
-        blocks[np.arange(n), :, np.arange(n), :] = centre
-        self._centre = blocks.reshape(n * T, n * T)
-        self.shape = (n, T)
-        self.size, self.rank, self.ambient = n * T, int(keep.sum()), math.prod(problem.weights)
+        rows = self._rows = rows_of(problem)
+        queries = np.repeat(rows.queries[:, None], T, 1)
+        centred = in_core(rows.centred, queries).reshape(n * T, -1)
+        means = in_core(rows.means, rows.queries)
+        apart = in_core(rows.means_apart, rows.queries) + in_core(rows.means[:1], rows.queries_apart)
+        basis = orthonormal_basis(np.concatenate([centred, means, apart[1:]]))
+        centred, means = centred @ basis, means @ basis
+        raw = (centred.reshape(n, T, -1) + means[:, None]) * rows.seen[:, :, None]
+        left, _, right = np.linalg.svd(units(raw.reshape(n * T, -1)), full_matrices=False)
+        turn = left @ right  # ξ = turn · coordinates on the basis
+        self._isometry = basis @ turn.T
+        self._raw, self._centred = turn @ raw.reshape(n * T, -1).T, turn @ centred.T  # logits = ξᵀ raw
+        self._mean = turn @ means.T
+        self._projector = turn @ turn.T
+        self.span = turn.T
+        self.gram = centred @ centred.T
+        self.shape, self.size, self.rank = (n, T), n * T, basis.shape[1]
+        self.ambient = math.prod(problem.weights)
+        rounding = SAFE * len(centred) * np.finfo(dtype).eps
+        self.factored = _least_cosine(centred, rows.seen) <= rounding if factored is None else factored
+        self._axes = turn @ orthonormal_basis(centred)  # of the centred span, in ξ
+
+    @property
+    def axes(self) -> Float[np.ndarray, "size p"]:
+        """From ξ to start vectors: ξ @ axes."""
+        return self._axes if self.factored else self._centred
+
+    def with_factor(self) -> "DualFrame":
+        """The same, factored, with as many axes as tokens, so that problems of one shape fit together; ξ stay."""
+        other = copy.copy(self)
+        other.factored, other._axes = True, np.zeros((self.size, self.size))
+        other._axes[:, : self._axes.shape[1]] = self._axes
+        return other
 
     def space(self, dtype):
         """See Frame."""
-        gram, size = host(dtype, self.gram, np.sqrt(np.abs(self.gram).max()))
-        return Dual(gram, size, self.shape)
+        lengths = np.sqrt(np.diagonal(self.gram)).reshape(*self.shape, 1)
+        if self.factored:
+            factor, size, lengths = host(dtype, self._centred.T @ self._axes, lengths.max(), lengths)
+            return Factored(factor, size, lengths, self.shape)
+        gram, size, lengths = host(dtype, self.gram, np.sqrt(np.abs(self.gram).max()), lengths)
+        return Dual(gram, size, lengths, self.shape)
 
     def project(self, W):
         """See Frame."""
-        logits = np.einsum("itd,lde,ie->lit", self._tokens, W, self._queries, optimize=True).reshape(len(W), -1)
-        xi = logits @ self._inverse_root
-        return xi, logits @ self._centre.T, _outside(W, xi, self)
+        xi = inside(W, *self.bases)[:, None] @ self._isometry  # lane by lane, so that none depends on the others
+        return xi[:, 0], self.begin(xi[:, 0]), _outside(W, xi[:, 0], self)
+
+    @property
+    def bases(self) -> tuple[Float[np.ndarray, "d r_x"], Float[np.ndarray, "e r_z"]]:
+        """See PrimalFrame."""
+        return self._rows.token_basis, self._rows.query_basis
 
     def begin(self, xi):
         """See Frame."""
-        return _rows_times(xi, self._root @ self._centre.T)
+        return _rows_times(xi, self.axes)
 
     def entry(self, dtype):
         """See Frame."""
         projector = None if self.rank == self.size else jnp.asarray(self._projector, dtype)
-        return DualEntry(jnp.asarray(self._root @ self._centre.T, dtype), projector)
+        return DualEntry(jnp.asarray(self.axes, dtype), projector)
 
     def projection(self, dtype: Any) -> list[Any]:
         """The arrays of `entry`, on the host and the projector always among them."""
-        return host(dtype, self._root @ self._centre.T, self._projector)
+        return host(dtype, self.axes, self._projector)
 
     def locate(self, start, position):
-        """See Frame. Coefficients sum to zero in every sequence; the centring removes what rounding left of the sum."""
-        return start + _rows_times(position, (self._root @ self._centre).T)
+        """See Frame."""
+        if self.factored:
+            return start + _rows_times(position - self.begin(start), self._axes.T)
+        return start + _rows_times(position, self._centred.T)
+
+    def coefficients(self, position):
+        """See Frame."""
+        return None if self.factored else position.reshape(*position.shape[:-1], *self.shape)
 
     def combine(self, coeffs):
         """See Frame."""
-        return coeffs.reshape(len(coeffs), -1) @ self._root.T
+        flat, whole = coeffs.reshape(len(coeffs), -1), sums(coeffs)
+        return flat @ self._centred.T + whole @ self._mean.T
 
     def logits(self, xi):
         """See Frame."""
-        return _rows_times(xi, self._root).reshape(*xi.shape[:-1], *self.shape)
+        return _rows_times(xi, self._raw).reshape(*xi.shape[:-1], *self.shape)
 
     def lift(self, xi):
         """See Frame."""
-        coeffs = (self._inverse_root @ xi).reshape(self.shape)
-        return np.einsum("it,itd,ie->de", coeffs, self._tokens, self._queries, optimize=True)
+        left, right = self.bases
+        core = (self._isometry @ xi).reshape(right.shape[1], left.shape[1])
+        return left @ core.T @ right.T
 
 
 class PrimalFrame:
     """ξ = the core U_xᵀ W U_z, flattened queries first; a basis is the identity where it spans everything."""
 
     kind: str = "primal"
+    whole: bool = False  # on identity matrices, whatever the tokens span
 
-    @staticmethod
-    def _span(vectors: Float[np.ndarray, "N d"]) -> Float[np.ndarray, "d r"]:
-        return orthonormal_basis(vectors)
-
-    def __init__(self, problem: Problem):
-        n, T, _ = problem.shape
-        tokens = visible_keys(problem)
-        self._token_basis = self._span(tokens.reshape(n * T, -1))
-        self._query_basis = self._span(problem.queries)
-        self._tokens, self._queries = tokens @ self._token_basis, problem.queries @ self._query_basis
-        self._centred = centring(problem) @ tokens @ self._token_basis
-        self.size = self._tokens.shape[2] * self._queries.shape[1]
+    def __init__(self, problem: Problem, dtype: Any = np.float64):
+        self._rows = rows_of(problem, self.whole)
+        self.size = self._rows.means.shape[1] * self._rows.queries.shape[1]
         self.rank, self.ambient = self.size, math.prod(problem.weights)
 
     def space(self, dtype):
         """See Frame."""
-        return Primal(*host(dtype, self._centred, self._queries))
+        lengths = np.linalg.norm(self._rows.centred, axis=2) * np.linalg.norm(self._rows.queries, axis=1)[:, None]
+        return Primal(*host(dtype, self._rows.centred, self._rows.queries, lengths[:, :, None]))
 
     def project(self, W):
         """See Frame."""
-        core = np.einsum("dx,lde,ez->lzx", self._token_basis, W, self._query_basis, optimize=True)
-        xi = core.reshape(len(W), -1)
+        xi = inside(W, *self.bases)
         return xi, xi, _outside(W, xi, self)
 
     def begin(self, xi):
@@ -188,15 +227,21 @@ class PrimalFrame:
         """See Frame."""
         return np.broadcast_to(position, np.broadcast_shapes(start.shape, position.shape))
 
+    def coefficients(self, position):
+        """See Frame."""
+        return None
+
     def combine(self, coeffs):
         """See Frame."""
-        core = np.einsum("kit,itx,iz->kzx", coeffs, self._tokens, self._queries, optimize=True)
-        return core.reshape(len(coeffs), -1)
+        rows = self._rows
+        moved = np.einsum("kit,itx->kix", coeffs, rows.centred) + sums(coeffs)[:, :, None] * rows.means
+        return np.einsum("kix,iz->kzx", moved, rows.queries).reshape(len(coeffs), -1)
 
     def logits(self, xi):
-        """See Frame."""
-        core = xi.reshape(*xi.shape[:-1], self._queries.shape[1], -1)
-        return np.einsum("itx,...zx,iz->...it", self._tokens, core, self._queries, optimize=True)
+        """See Frame. Products of one run at a time, which come out the same whatever stands beside it."""
+        core = xi.reshape(*xi.shape[:-1], self._rows.queries.shape[1], -1)
+        keys = self._rows.queries @ core  # (…, n, r_x)
+        return (self._rows.tokens @ keys[..., None])[..., 0]
 
     @property
     def span(self):
@@ -206,26 +251,23 @@ class PrimalFrame:
     @property
     def bases(self) -> tuple[Float[np.ndarray, "d r_x"], Float[np.ndarray, "e r_z"]]:
         """Orthonormal bases of the tokens and of the queries."""
-        return self._token_basis, self._query_basis
+        return self._rows.token_basis, self._rows.query_basis
 
     def lift(self, xi):
         """See Frame."""
-        core = xi.reshape(self._queries.shape[1], -1)
-        return self._token_basis @ core.T @ self._query_basis.T
+        core = xi.reshape(self._rows.queries.shape[1], -1)
+        return self._rows.token_basis @ core.T @ self._rows.query_basis.T
 
 
 class FullFrame(PrimalFrame):
     """W itself, for rules that act on its entries."""
 
     kind: str = "full"
-
-    @staticmethod
-    def _span(vectors):
-        return np.eye(vectors.shape[1])
+    whole: bool = True
 
 
-def frame_of(problem: Problem, kind: Literal["dual", "primal", "full"] | None = None) -> Frame:
-    """The frame of a problem; by default the one with fewer multiply-adds per step."""
+def frame_of(problem: Problem, kind: Literal["dual", "primal", "full"] | None = None, dtype: Any = np.float64) -> Frame:
+    """The frame of a problem for runs in a dtype; by default the one with fewer multiply-adds per step."""
     if kind not in (None, "dual", "primal", "full"):
         raise ValueError(f"coordinates: expected 'dual', 'primal', 'full' or None for the cheapest; got {kind!r}")
     if kind is None:
@@ -234,18 +276,35 @@ def frame_of(problem: Problem, kind: Literal["dual", "primal", "full"] | None = 
         r_x, r_z = min(d, n * T), min(e, n)
         primal = PRIMAL_OVERHEAD * 2 * n * r_x * (r_z + T)
         kind = "dual" if (n * T) ** 2 <= primal else "primal"
-    return {"dual": DualFrame, "primal": PrimalFrame, "full": FullFrame}[kind](problem)
+    return {"dual": DualFrame, "primal": PrimalFrame, "full": FullFrame}[kind](problem, dtype)
 
 
-def visible_keys(problem: Problem) -> Float[np.ndarray, "n T d"]:
-    """The keys, zero where hidden: what a mask hides must not matter."""
-    return problem.keys * problem.visible[:, :, None]
+def inside(
+    W: Float[np.ndarray, "lanes d e"], left: Float[np.ndarray, "d r_x"], right: Float[np.ndarray, "e r_z"]
+) -> Float[np.ndarray, "lanes p"]:
+    """The core U_xᵀ W U_z, flattened queries first; one lane at a time, so that none depends on the others."""
+    core = np.matmul(np.matmul(left.T, W), right)
+    return core.swapaxes(1, 2).reshape(len(W), -1)
 
 
-def centring(problem: Problem) -> Float[np.ndarray, "n T T"]:
-    """Per sequence, the matrix that takes the mean over visible tokens away; zero rows at hidden ones."""
-    v = problem.visible.astype(float)
-    return np.eye(v.shape[1]) * v[:, :, None] - v[:, :, None] * v[:, None, :] / v.sum(1)[:, None, None]
+def sums(coeffs: Float[np.ndarray, "k n T"]) -> Float[np.ndarray, "k n"]:
+    """Σ_t c_it, which is zero where rounding is all that is left of it: a large mean must not magnify that."""
+    whole = coeffs.sum(2)
+    rounding = 4 * coeffs.shape[2] * np.finfo(float).eps * np.abs(coeffs).sum(2)
+    return np.where(np.abs(whole) <= rounding, 0.0, whole)
+
+
+def _least_cosine(centred: Float[np.ndarray, "N r"], seen: np.ndarray) -> float:
+    """The least of |Σ g_k row_k|² / Σ |g_k|²|row_k|² over g that sum to zero in every sequence."""
+    n, T = seen.shape
+    length = np.linalg.norm(centred, axis=1)
+    inverse = np.where(length > 0, 1 / np.where(length > 0, length, 1.0), 0.0).reshape(n, 1, T)
+    scale = inverse.max((1, 2), keepdims=True)
+    free = np.linalg.svd(inverse / np.where(scale > 0, scale, 1.0))[2][:, 1:]  # of |row| g, in every sequence
+    rows = (free @ units(centred).reshape(n, T, -1)).reshape(n * (T - 1), -1)
+    count = int((seen.sum(1) - 1).sum())
+    singular = np.linalg.svd(rows, compute_uv=False)
+    return float(singular[count - 1] ** 2) if count <= len(singular) else 0.0
 
 
 def _rows_times(x: Float[np.ndarray, "... p"], matrix: Float[np.ndarray, "p q"]) -> Float[np.ndarray, "... q"]:

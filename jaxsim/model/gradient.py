@@ -24,13 +24,16 @@ class Block:
     """The gradient of one group of parameters: ∇ = exp(log_scale) · direction, with ‖direction‖ = norm.
 
     `direction` is a tree like the parameters; the norm is the one in parameter space, which reduced
-    coordinates need not show. `inner` is the inner product of parameter space for two such trees.
+    coordinates need not show. `inner` is the inner product of parameter space for two such trees. `terms`, where the
+    model gives it, is the norm that the terms of the sum would have at right angles: a norm that is nothing beside it
+    is what rounding left.
     """
 
     direction: Tree
     log_scale: Float[Array, " lanes"]
     norm: Float[Array, " lanes"]
     inner: Callable[[Tree, Tree], Float[Array, " lanes"]] = static(default=euclidean)
+    terms: Float[Array, " lanes"] | None = None
 
 
 @pytree
@@ -48,11 +51,20 @@ class Gradient:
     @property
     def scaled_norm(self) -> tuple[Float[Array, " lanes"], Float[Array, " lanes"]]:
         """‖∇L‖ over all blocks as (norm, log scale), ‖∇L‖ = exp(log scale) · norm."""
+        return self._over_blocks([block.norm for block in self.blocks])
+
+    def _over_blocks(self, sizes: list[Any]) -> tuple[Float[Array, " lanes"], Float[Array, " lanes"]]:
         if len(self.blocks) == 1:
-            return self.blocks[0].norm, self.blocks[0].log_scale
+            return sizes[0], self.blocks[0].log_scale
         scale = jnp.stack([block.log_scale for block in self.blocks]).max(0)
-        squares = [(jnp.exp(block.log_scale - scale) * block.norm) ** 2 for block in self.blocks]
-        return jnp.sqrt(jnp.stack(squares).sum(0)), scale
+        scaled = [jnp.exp(b.log_scale - scale) * size for b, size in zip(self.blocks, sizes, strict=True)]
+        return jnp.sqrt(jnp.stack([x * x for x in scaled]).sum(0)), scale
+
+    @property
+    def log_cancellation(self) -> Float[Array, " lanes"]:
+        """The logarithm of ‖∇L‖ over the size of its terms: at the level of rounding, the run is at a minimum."""
+        norm, terms = self.scaled_norm[0], self._over_blocks([block.terms for block in self.blocks])[0]
+        return jnp.where(norm == 0, -jnp.inf, jnp.log(norm) - jnp.log(terms))
 
     @property
     def log_norm(self) -> Float[Array, " lanes"]:

@@ -3,10 +3,10 @@ r"""Softmax attention whose decoder u is trained with W: two blocks of parameter
     ∇_W L = Σ_it g_it x_it z_iᵀ,   g_it = (1/n) ℓ'(m_i) φ_it (s_it - m_i)
     ∇_u L = Σ_it h_it y_i x_it,    h_it = (1/n) ℓ'(m_i) φ_it
 
-u stays in u_0 + span{y_i x_it} and follows W's coordinates: dual, as the scores s_it = y_i uᵀ x_it and coefficients b
-with the Gram matrix (y_i x_it)·(y_j x_js); primal, on an orthonormal basis of the tokens; full, as u itself. Either way
-it is the weight matrix (d × 1) of one sequence of all tokens. Margins grow without bound and ℓ' underflows; its
-logarithm is part of the scale of either gradient. The loss tends to 0, and L* = 0.
+u stays in u_0 + span{y_i x_it} and is carried on an orthonormal basis of the tokens, or as itself where W is: the
+weight matrix (d × 1) of one sequence of all tokens. (Not by its Gram matrix: as a rule there are more tokens than
+dimensions, and where labels cannot be told apart ∇_u L vanishes, which a quadratic form would not show.) Margins grow
+without bound and ℓ' underflows; its logarithm is part of the scale of either gradient. The loss tends to 0, and L* = 0.
 """
 
 from typing import Any
@@ -24,7 +24,7 @@ from jaxsim.model.frames import Frame
 from jaxsim.model.gradient import Block, Gradient
 from jaxsim.model.losses import Loss, scaled_mean
 from jaxsim.model.softmax import Scores, log_attention_gap, scaled_map
-from jaxsim.model.spaces import Dual, Params, Primal, Space, host
+from jaxsim.model.spaces import Params, Primal, Space, host
 from jaxsim.problem import Problem
 
 Blocks = tuple[Params, ...]
@@ -35,7 +35,7 @@ class Joint:
     """The model of one problem with W and u trained. A start vector holds W's numbers, then those of u_0."""
 
     space: Space
-    decoder: Dual | Primal
+    decoder: Primal
     visible: Bool[Array, "n T 1"] | None
     loss: Loss = static()
     shape: tuple[int, int] = static()
@@ -72,14 +72,14 @@ class Joint:
             share = len(batch) / batch.sum(dtype=slope.dtype)
             log_slope, log_value = (jnp.where(batch, x, -jnp.inf) for x in (log_slope, log_value))
         g, log_scale = phi.pull(share * slope, log_slope, scores)
-        direction, norm = self.space.pull(g)
+        direction, norm, terms = self.space.pull(g)
         kappa = jnp.round(largest(log_slope, 0, 1)[0, 0])
         h = -share * slope * jnp.exp(log_slope - kappa) / len(scores.best) * phi.attention(scores)
-        raised, raised_norm = self.decoder.pull(h.reshape(1, -1, h.shape[-1]))
+        raised, raised_norm, raised_terms = self.decoder.pull(h.reshape(1, -1, h.shape[-1]))
         gap, gap_scale = scaled_mean(log_value)
         blocks = (
-            Block(direction, log_scale, norm, self.space.inner),
-            Block(raised, kappa, raised_norm, self.decoder.inner),
+            Block(direction, log_scale, norm, self.space.inner, terms),
+            Block(raised, kappa, raised_norm, self.decoder.inner, raised_terms),
         )
         return Gradient(blocks, share * gap, gap_scale, jnp.zeros_like(gap))
 
@@ -89,6 +89,7 @@ class Joint:
         return {
             "log_grad_norm": gradient.log_norm,
             "log_gap": gradient.log_gap,
+            "log_cancellation": gradient.log_cancellation,
             "log_attention_gap": log_attention_gap(self.logits(params)),
             "position": self.space.position(params[0]),
             "decoder": self.decoder.position(params[1]),
@@ -96,30 +97,23 @@ class Joint:
 
 
 class DecoderFrame:
-    """The float64 host side of u, in coordinates of the kind that W has."""
+    """The float64 host side of u, on an orthonormal basis of the tokens, or as it is."""
 
     def __init__(self, problem: Problem, kind: str):
         self.rows = decoder_rows(problem).reshape(-1, problem.shape[2])
-        self._basis: Any = None
-        if kind != "dual":
-            self._basis = np.eye(problem.shape[2]) if kind == "full" else orthonormal_basis(self.rows)
+        self._basis = np.eye(problem.shape[2]) if kind == "full" else orthonormal_basis(self.rows)
 
     def space(self, dtype: Any) -> Any:
         """The device side, its leaves still on the host."""
-        if self._basis is not None:
-            return Primal(*host(dtype, (self.rows @ self._basis)[None], np.ones((1, 1))))
-        gram = self.rows @ self.rows.T
-        given, size = host(dtype, gram, np.sqrt(np.abs(gram).max()))
-        return Dual(given, size, (1, len(gram)))
+        lengths = np.linalg.norm(self.rows, axis=1)[None, :, None]
+        return Primal(*host(dtype, (self.rows @ self._basis)[None], np.ones((1, 1)), lengths))
 
     def start(self, u: Float[np.ndarray, " d"]) -> Float[np.ndarray, " p"]:
         """The start vector of a decoder."""
-        return self.rows @ u if self._basis is None else u @ self._basis
+        return u @ self._basis
 
     def locate(self, start: Float[np.ndarray, " d"], position: Float[np.ndarray, "... p"]) -> np.ndarray:
         """Decoders u (…, d) from u_0 and recorded positions."""
-        if self._basis is None:
-            return start + position @ self.rows
         return (start - self._basis @ (start @ self._basis)) + position @ self._basis.T
 
 

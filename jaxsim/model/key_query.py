@@ -64,8 +64,12 @@ class KeyQuery:
         along = total(g[:, :, None] * keys, 1)[:, 0]
         dK = _contract("itx,itml->xml", self.space.tokens, g[:, :, None] * queries[:, None])
         dQ = _contract("iz,iml->zml", self.space.queries, along)
+        tokens, z = (self.space.tokens**2).sum(2)[:, :, None], (self.space.queries**2).sum(1)[:, None]
+        size_K = total(g * g * tokens * total(queries * queries, 1), 0, 1)[0, 0]
+        size_Q = total(along * along * z[:, None], 0, 1)[0, 0]
         blocks = tuple(
-            Block({name: d}, log_scale, jnp.sqrt(total(d * d, 0, 1)[0, 0])) for name, d in (("K", dK), ("Q", dQ))
+            Block({name: d}, log_scale, jnp.sqrt(total(d * d, 0, 1)[0, 0]), terms=jnp.sqrt(size))
+            for name, d, size in (("K", dK, size_K), ("Q", dQ, size_Q))
         )
         return Gradient(blocks, gap, gap_log_scale, infimum)
 
@@ -76,6 +80,7 @@ class KeyQuery:
         return {
             "log_grad_norm": gradient.log_norm,
             "log_gap": gradient.log_gap,
+            "log_cancellation": gradient.log_cancellation,
             "log_attention_gap": log_attention_gap(self.logits(params)),
             "position": jnp.concatenate(flat),
         }

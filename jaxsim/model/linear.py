@@ -43,9 +43,15 @@ class Linear:
         direction = lax.dot(self.rows.T, g, precision=lax.Precision.HIGHEST)
         norm = jnp.sqrt(total(direction * direction, 0)[0])
         gap, scale = scaled_mean(self.loss.log_value(margins))
-        return Gradient((Block({"w": direction}, kappa, norm),), gap, scale, jnp.zeros_like(gap))
+        terms = jnp.sqrt(total(g * g * (self.rows**2).sum(1, keepdims=True), 0)[0])
+        return Gradient((Block({"w": direction}, kappa, norm, terms=terms),), gap, scale, jnp.zeros_like(gap))
 
     def observe(self, params: Blocks) -> dict[str, Array]:
         """Natural logarithms of ‖∇L‖ and L, and w."""
         gradient = self.gradient(params)
-        return {"log_grad_norm": gradient.log_norm, "log_gap": gradient.log_gap, "position": params[0]["w"]}
+        return {
+            "log_grad_norm": gradient.log_norm,
+            "log_gap": gradient.log_gap,
+            "log_cancellation": gradient.log_cancellation,
+            "position": params[0]["w"],
+        }

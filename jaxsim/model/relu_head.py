@@ -64,9 +64,9 @@ class ReluHead:
         phi = scaled_map(logits, scores)
         margin = scores.best - phi.deficit
         g, log_scale = phi.pull(*self.loss.slope(margin), scores)
-        direction, norm = self.space.pull(g)
+        direction, norm, terms = self.space.pull(g)
         gap, scale = scaled_mean(self.loss.log_value(margin))
-        return Gradient((Block(direction, log_scale, norm, self.space.inner),), gap, scale, jnp.zeros_like(gap))
+        return Gradient((Block(direction, log_scale, norm, self.space.inner, terms),), gap, scale, jnp.zeros_like(gap))
 
     def observe(self, params: Blocks) -> dict[str, Array]:
         """What is recorded at a step: natural logarithms, coefficients and logits."""
@@ -93,9 +93,10 @@ def relu_heads(
         dtype: the run's dtype.
     """
     grams = np.stack([frame.gram for frame in frames])
-    gram, size = host(dtype, grams, np.sqrt(np.abs(grams).max((1, 2))))
+    lengths = np.sqrt(np.diagonal(grams, axis1=1, axis2=2)).T.reshape(*frames[0].shape, -1)
+    gram, size, own = host(dtype, grams, np.sqrt(np.abs(grams).max((1, 2))), lengths)
     values, signs = host(dtype, np.moveaxis(units, 0, -1), labels.T[:, None])
-    return ReluHead(Dual(gram, size, frames[0].shape), values, signs, loss)
+    return ReluHead(Dual(gram, size, own, frames[0].shape), values, signs, loss)
 
 
 def stack_blocks(models: Sequence[ReluHead]) -> ReluHead:

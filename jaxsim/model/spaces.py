@@ -14,17 +14,25 @@ from jaxsim.model.fold import total
 Params = dict[str, Array]
 
 
-def _product(matrix: Float[Array, "*groups p q"], x: Float[Array, "q lanes"]) -> Float[Array, "p lanes"]:
-    """A shared matrix times one column per lane, at full precision on every device; or one matrix per group of lanes.
+def _product(
+    matrix: Float[Array, "*groups p q"], x: Float[Array, "_ lanes"], turned: bool = False
+) -> Float[Array, "_ lanes"]:
+    """A shared matrix (or its transpose) times one column per lane, at full precision on every device.
 
-    The matrices of groups are symmetric, and are multiplied with lanes first: few lanes make no long columns.
+    Or one matrix per group of lanes, multiplied with lanes first: few lanes make no long columns.
     """
     if matrix.ndim == 2:
-        return lax.dot(matrix, x, precision=lax.Precision.HIGHEST)
-    groups, p, q = matrix.shape
-    rows = x.reshape(q, groups, -1).transpose(1, 2, 0)
-    products = lax.dot_general(rows, matrix, (((2,), (1,)), ((0,), (0,))), precision=lax.Precision.HIGHEST)
-    return products.transpose(2, 0, 1).reshape(p, -1)
+        return lax.dot(matrix.T if turned else matrix, x, precision=lax.Precision.HIGHEST)
+    rows = x.reshape(len(x), len(matrix), -1).transpose(1, 2, 0)
+    along = ((2,), (1 if turned else 2,))
+    products = lax.dot_general(rows, matrix, (along, ((0,), (0,))), precision=lax.Precision.HIGHEST)
+    return products.transpose(2, 0, 1).reshape(products.shape[2], -1)
+
+
+def _terms(g: Float[Array, "n T lanes"], lengths: Float[Array, "n T #lanes"], size: Array) -> Float[Array, " lanes"]:
+    """√Σ ‖g_it x_it z_iᵀ‖²."""
+    scaled = g * (lengths / size)
+    return size * jnp.sqrt(total(scaled * scaled, 0, 1)[0, 0])
 
 
 class Space(Protocol):
@@ -38,8 +46,11 @@ class Space(Protocol):
         """a_it = x_itᵀ W z_i."""
         ...
 
-    def pull(self, g: Float[Array, "n T lanes"]) -> tuple[Params, Float[Array, " lanes"]]:
-        """The direction Σ g_it x_it z_iᵀ as an increment of the parameters, and its Frobenius norm."""
+    def pull(self, g: Float[Array, "n T lanes"]) -> tuple[Params, Float[Array, " lanes"], Float[Array, " lanes"]]:
+        """The direction Σ g_it x_it z_iᵀ as an increment of the parameters, its norm, and √Σ ‖g_it x_it z_iᵀ‖².
+
+        The last is the size of the terms: a norm far below it is what rounding left of terms that cancel.
+        """
         ...
 
     @staticmethod
@@ -61,6 +72,7 @@ class Dual:
 
     gram: Float[Array, "*groups N N"]
     size: Float[Array, "*lanes"]
+    lengths: Float[Array, "n T #lanes"]  # of the centred rows
     shape: tuple[int, int] = static()
 
     def enter(self, start):
@@ -74,10 +86,11 @@ class Dual:
 
     def pull(self, g):
         """(K g, g), and the norm √(gᵀ K g), in units in which the squares of small tokens do not underflow."""
-        Kg = _product(self.gram, g.reshape(self.gram.shape[-1], -1)).reshape(g.shape)
+        # Turned: the matrices of groups are symmetric, and this way round their products are faster.
+        Kg = _product(self.gram, g.reshape(self.gram.shape[-1], -1), turned=self.gram.ndim > 2).reshape(g.shape)
         unit = 1 / self.size
         squared = total(g * (Kg * unit * unit), 0, 1)[0, 0]
-        return {"logits": Kg, "coeffs": g}, self.size * jnp.sqrt(squared)
+        return {"logits": Kg, "coeffs": g}, self.size * jnp.sqrt(squared), _terms(g, self.lengths, self.size)
 
     @staticmethod
     def inner(a, b):
@@ -90,11 +103,49 @@ class Dual:
 
 
 @pytree
+class Factored:
+    """Coordinates on a basis of the centred span, with the centred rows in that basis, and their largest entry.
+
+    As `Dual`, one matrix for all lanes or one for each of several equal groups of lanes.
+    """
+
+    factor: Float[Array, "*groups N p"]
+    size: Float[Array, "*lanes"]
+    lengths: Float[Array, "n T #lanes"]  # of the centred rows
+    shape: tuple[int, int] = static()
+
+    def enter(self, start):
+        """`start` holds the coordinates."""
+        return {"axes": start}
+
+    def logits(self, params):
+        """F p."""
+        return _product(self.factor, params["axes"]).reshape(*self.shape, -1)
+
+    def pull(self, g):
+        """Fᵀ g and its length, in units in which the squares of small tokens do not underflow."""
+        flat, unit = g.reshape(self.factor.shape[-2], -1), 1 / self.size
+        pulled = _product(self.factor, flat, turned=True)
+        norm = self.size * jnp.sqrt(total((pulled * unit) ** 2, 0)[0])
+        return {"axes": pulled}, norm, _terms(g, self.lengths, self.size)
+
+    @staticmethod
+    def inner(a, b):
+        """The product of the coordinates."""
+        return total(a["axes"] * b["axes"], 0)[0]
+
+    def position(self, params):
+        """The coordinates."""
+        return params["axes"]
+
+
+@pytree
 class Primal:
     """The r_x × r_z core of W, with centred tokens and queries in their own bases."""
 
     tokens: Float[Array, "n T r_x"]
     queries: Float[Array, "n r_z"]
+    lengths: Float[Array, "n T 1"]  # of the centred rows
 
     def enter(self, start):
         """`start` holds the core, flattened."""
@@ -112,7 +163,8 @@ class Primal:
         values = lax.dot_general(self.tokens, g, (((1,), (1,)), ((0,), (0,))), precision=lax.Precision.HIGHEST)
         n, r_x, lanes = values.shape
         core = _product(self.queries.T, values.reshape(n, r_x * lanes)).reshape(-1, r_x, lanes)
-        return {"core": core}, jnp.sqrt(total(core * core, 0, 1)[0, 0])
+        norm = jnp.sqrt(total(core * core, 0, 1)[0, 0])
+        return {"core": core}, norm, _terms(g, self.lengths, jnp.ones((), g.dtype))
 
     @staticmethod
     def inner(a, b):

@@ -60,7 +60,9 @@ def right(batch: Batch) -> Float[np.ndarray, "R p d d"]:
     """W at RECORD with scaled gradients."""
     count = len(batch.labels)
     frames = [
-        DualFrame(Problem(x, z, y, V.sum(1)))  # the head as if linear; only tokens and queries matter here
+        DualFrame(
+            Problem(x, z, y, V.sum(1)), factored=False
+        )  # the head as if linear; only tokens and queries matter here
         for x, z, y, V in zip(batch.tokens, batch.queries, batch.labels, batch.head, strict=True)
     ]
     begin = np.stack([f.project(W[None])[1][0] for f, W in zip(frames, batch.starts, strict=True)])

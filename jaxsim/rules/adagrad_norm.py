@@ -7,7 +7,8 @@ import jax.numpy as jnp
 
 from jaxsim._check import leaf, positive_number
 from jaxsim._tree import pytree
-from jaxsim.rules.base import step_size, times
+from jaxsim.model.sums import add_exactly
+from jaxsim.rules.base import step_size, times, zeros_per_lane
 
 
 @pytree
@@ -41,16 +42,19 @@ class AdaGradNorm:
         object.__setattr__(self, "b0", leaf("b0", self.b0, positive_number))
 
     def init(self, params):
-        """Log b, per lane."""
+        """Log b per lane, and what rounding has left out of it."""
         leaf = jax.tree.leaves(params)[0]
-        return jnp.full(leaf.shape[-1:], jnp.log(jnp.asarray(self.b0, leaf.dtype)))
+        return jnp.full(leaf.shape[-1:], jnp.log(jnp.asarray(self.b0, leaf.dtype))), zeros_per_lane(params)
 
     def update(self, gradient, state, step):
-        """-(η / b) ∇."""
-        eta = self.eta(step, gradient.gap.dtype)
-        log_b = 0.5 * jnp.logaddexp(2 * state, 2 * gradient.log_norm)
-        return tuple(times(-eta * jnp.exp(b.log_scale - log_b), b.direction) for b in gradient.blocks), log_b
+        """-(η / b) ∇; log b grows by log(1 + ‖∇‖²/b²) / 2, which is far below the rounding of log b late in a run."""
+        eta, (log_b, residual) = self.eta(step, gradient.gap.dtype), state
+        growth = 0.5 * jax.nn.softplus(2 * ((gradient.log_norm - log_b) - residual))
+        log_b, residual = add_exactly(log_b, residual, growth)
+        factors = [jnp.exp((b.log_scale - log_b) - residual) for b in gradient.blocks]
+        moved = tuple(times(-eta * f, b.direction) for f, b in zip(factors, gradient.blocks, strict=True))
+        return moved, (log_b, residual)
 
     def report(self, state):
         """B at the end, as its logarithm to base 10."""
-        return {"log10_b": state / jnp.log(jnp.asarray(10.0, state.dtype))}
+        return {"log10_b": state[0] / jnp.log(jnp.asarray(10.0, state[0].dtype))}

@@ -83,26 +83,39 @@ def times(factor: Float[Array, " lanes"], tree: Tree) -> Tree:
 
 @pytree
 class Scaled:
-    """A tree with a log scale per lane: what it stands for is exp(log_scale) · tree."""
+    """A tree with a log scale per lane, a whole number: what it stands for is exp(log_scale) · tree.
+
+    `slack` says about how far the tree has decayed below order one since its scale was chosen.
+    """
 
     tree: Tree
     log_scale: Float[Array, " lanes"]
+    slack: Float[Array, " lanes"]
 
     @staticmethod
     def zero(block: Tree) -> "Scaled":
         """Zero, in the shape of a block of parameters."""
         nothing = zeros_per_lane(block)
-        return Scaled(jax.tree.map(jnp.zeros_like, block), jnp.full_like(nothing, -jnp.inf))
+        return Scaled(jax.tree.map(jnp.zeros_like, block), jnp.full_like(nothing, -jnp.inf), nothing)
 
 
-def mix(memory: Scaled, beta: Any, block: Block) -> Scaled:
-    """β · memory + ∇, at the scale of the larger, so that neither underflows however much gradients shrink."""
-    kept = memory.log_scale + jnp.log(jnp.asarray(beta, memory.log_scale.dtype))
+def mix(memory: Scaled, rest: Any, block: Block) -> Scaled:
+    """β · memory + ∇ with β = 1 - rest, so that neither underflows however much gradients shrink.
+
+    Scales are whole numbers, like those of gradients: their differences are exact however large they are. They follow
+    the gradient upwards, and downwards the memory as it decays. β m is taken as m - rest · m, because a β near 1
+    rounded to few digits forgets at another rate.
+    """
+    rest = jnp.asarray(rest, memory.log_scale.dtype)
+    decayed = memory.slack + jnp.log1p(-rest)
+    down = jnp.maximum(jnp.trunc(decayed), -64.0)
+    kept = memory.log_scale + down
     scale = jnp.maximum(kept, block.log_scale)
     still = scale == -jnp.inf  # no gradient so far
-    old = jnp.where(still, 0.0, jnp.exp(kept - scale))
+    old = jnp.where(still, 0.0, jnp.exp(memory.log_scale - scale))
     new = jnp.where(still, 0.0, jnp.exp(block.log_scale - scale))
-    return Scaled(jax.tree.map(lambda m, g: old * m + new * g, memory.tree, block.direction), scale)
+    tree = jax.tree.map(lambda m, g: old * (m - rest * m) + new * g, memory.tree, block.direction)
+    return Scaled(tree, scale, jnp.where(scale > kept, 0.0, decayed - down))
 
 
 def decay(name: str, value: Any) -> float:

@@ -4,14 +4,17 @@ They are not invariant under rotations, so reduced coordinates would change them
 d × e matrix (coordinates "full"), with the same scaled gradients.
 """
 
+import dataclasses
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from jaxsim._check import finite_number, leaf
 from jaxsim._tree import pytree, static
 from jaxsim.model.gradient import Block
+from jaxsim.model.sums import add_exactly
 from jaxsim.rules.base import Scaled, Stateless, decay, mix, step_size, times
 
 
@@ -79,6 +82,8 @@ class Adam:
     beta1: Any = 0.9
     beta2: Any = 0.999
     eps: Any = 0.0
+    rest1: Any = dataclasses.field(init=False, repr=False)  # 1 - β1
+    rest2: Any = dataclasses.field(init=False, repr=False)
 
     name = "adam"
     coordinates = "full"
@@ -88,6 +93,8 @@ class Adam:
         object.__setattr__(self, "beta1", leaf("beta1", self.beta1, decay))
         object.__setattr__(self, "beta2", leaf("beta2", self.beta2, decay))
         object.__setattr__(self, "eps", leaf("eps", self.eps, _at_least_zero))
+        object.__setattr__(self, "rest1", 1.0 - self.beta1)
+        object.__setattr__(self, "rest2", 1.0 - self.beta2)
 
     def init(self, params):
         """Both sums empty."""
@@ -97,17 +104,17 @@ class Adam:
         """The ratio is taken at the scale of √v."""
         eta, real = self.eta(step, gradient.gap.dtype), gradient.gap.dtype
         t = (step + 1).astype(real)
-        unbias = (1 - self.beta1) / (1 - self.beta1**t), (1 - self.beta2) / (1 - self.beta2**t)
+        unbias = [rest / -jnp.expm1(t * jnp.log1p(-rest)) for rest in (self.rest1, self.rest2)]
         increments, after = [], []
         for block, (first, second) in zip(gradient.blocks, state, strict=True):
             squares = Block(jax.tree.map(jnp.square, block.direction), 2 * block.log_scale, block.norm**2)
-            m, v = mix(first, self.beta1, block), mix(second, self.beta2, squares)
+            m, v = mix(first, self.rest1, block), mix(second, self.rest2, squares)
             half = v.log_scale / 2
             known = jnp.where(half == -jnp.inf, 0.0, half)
             factor = -eta * unbias[0] * jnp.exp(m.log_scale - known)
 
             def ratio(x, y, factor=factor, known=known):
-                size = jnp.sqrt(unbias[1] * y) + self.eps * jnp.exp(-known)
+                size = jnp.sqrt(unbias[1] * y) + jnp.where(self.eps == 0, 0.0, self.eps * jnp.exp(-known))
                 return jnp.where(size == 0, 0.0, factor * x / jnp.where(size == 0, 1.0, size))
 
             increments.append(jax.tree.map(ratio, m.tree, v.tree))
@@ -151,16 +158,30 @@ class Mirror:
         object.__setattr__(self, "p", leaf("p", self.p, _above_one))
 
     def init(self, params):
-        """θ_0."""
-        return jax.tree.map(lambda w: jnp.sign(w) * jnp.abs(w) ** (self.p - 1), tuple(params))
+        """θ_0, and what rounding has left out of θ."""
+        theta = jax.tree.map(lambda w: jnp.sign(w) * jnp.abs(w) ** (self.p - 1), tuple(params))
+        return theta, jax.tree.map(jnp.zeros_like, theta)
 
     def update(self, gradient, state, step):
         """The difference of W before and after."""
         eta = self.eta(step, gradient.gap.dtype)
         moved = tuple(times(jnp.where(b.norm == 0, 0.0, -eta / b.norm), b.direction) for b in gradient.blocks)
-        after = jax.tree.map(jnp.add, state, moved)
-        primal = lambda theta: jnp.sign(theta) * jnp.abs(theta) ** (1 / (self.p - 1))  # noqa: E731
-        return jax.tree.map(lambda new, old: primal(new) - primal(old), after, state), after
+        (theta, shape), residual = jax.tree.flatten(state[0]), jax.tree.leaves(state[1])
+        moves = jax.tree.leaves(moved)
+        sums = [add_exactly(*parts) for parts in zip(theta, residual, moves, strict=True)]
+        steps = [self._step(*parts) for parts in zip(theta, residual, moves, strict=True)]
+        after, left = zip(*sums, strict=True)
+        whole = jax.tree.unflatten
+        return whole(shape, steps), (whole(shape, after), whole(shape, left))
+
+    def _step(self, theta: Array, residual: Array, move: Array) -> Array:
+        """W(θ + move) - W(θ) with W(θ) = sign(θ) |θ|^q: from the ratio of the two where they have one sign."""
+        q = 1 / (self.p - 1)
+        size, ratio = jnp.abs(theta), move / jnp.where(theta == 0, 1.0, theta + residual)
+        one_sign = (theta != 0) & (ratio > -0.5)
+        near = jnp.sign(theta) * size**q * jnp.expm1(q * jnp.log1p(jnp.where(one_sign, ratio, 0.0)))
+        there = theta + move
+        return jnp.where(one_sign, near, jnp.sign(there) * jnp.abs(there) ** q - jnp.sign(theta) * size**q)
 
     def report(self, state):
         """Nothing to report."""

@@ -1,5 +1,6 @@
 """Momentum whose average is carried with a log scale of its own: heavy ball, Nesterov, and normalised."""
 
+import dataclasses
 from typing import Any
 
 import jax.numpy as jnp
@@ -18,6 +19,7 @@ class _Momentum:
     def __post_init__(self):
         object.__setattr__(self, "eta", step_size("eta", self.eta))
         object.__setattr__(self, "beta", leaf("beta", self.beta, decay))
+        object.__setattr__(self, "rest", 1.0 - self.beta)
 
     def init(self, params):
         """V = 0 for every block."""
@@ -52,13 +54,14 @@ class HeavyBall(_Momentum):
 
     eta: Any
     beta: Any = 0.9
+    rest: Any = dataclasses.field(init=False, repr=False)  # 1 - β
 
     name = "heavy-ball"
 
     def update(self, gradient, state, step):
         """-η v."""
         eta = self.eta(step, gradient.gap.dtype)
-        after = tuple(mix(v, self.beta, b) for v, b in zip(state, gradient.blocks, strict=True))
+        after = tuple(mix(v, self.rest, b) for v, b in zip(state, gradient.blocks, strict=True))
         return tuple(times(-eta * jnp.exp(v.log_scale), v.tree) for v in after), after
 
 
@@ -83,14 +86,15 @@ class Nesterov(_Momentum):
 
     eta: Any
     beta: Any = 0.9
+    rest: Any = dataclasses.field(init=False, repr=False)  # 1 - β
 
     name = "nesterov"
 
     def update(self, gradient, state, step):
         """-η (∇ + β v)."""
         eta = self.eta(step, gradient.gap.dtype)
-        after = tuple(mix(v, self.beta, b) for v, b in zip(state, gradient.blocks, strict=True))
-        ahead = [mix(v, self.beta, b) for v, b in zip(after, gradient.blocks, strict=True)]
+        after = tuple(mix(v, self.rest, b) for v, b in zip(state, gradient.blocks, strict=True))
+        ahead = [mix(v, self.rest, b) for v, b in zip(after, gradient.blocks, strict=True)]
         return tuple(times(-eta * jnp.exp(v.log_scale), v.tree) for v in ahead), after
 
 
@@ -121,13 +125,15 @@ class NormalisedMomentum(_Momentum):
 
     eta: Any
     beta: Any = 0.9
+    rest: Any = dataclasses.field(init=False, repr=False)  # 1 - β
 
     name = "normalised-momentum"
 
     def update(self, gradient, state, step):
         """-(η / ‖v‖) v; the factor 1 - β cancels."""
         eta = self.eta(step, gradient.gap.dtype)
-        after = tuple(mix(v, self.beta, b) for v, b in zip(state, gradient.blocks, strict=True))
+        after = tuple(mix(v, self.rest, b) for v, b in zip(state, gradient.blocks, strict=True))
+        lengths = [jnp.sqrt(b.inner(v.tree, v.tree)) for v, b in zip(after, gradient.blocks, strict=True)]
         return tuple(
-            times(-eta / jnp.sqrt(b.inner(v.tree, v.tree)), v.tree) for v, b in zip(after, gradient.blocks, strict=True)
+            times(jnp.where(length == 0, 0.0, -eta / length), v.tree) for v, length in zip(after, lengths, strict=True)
         ), after

@@ -21,6 +21,8 @@ from jaxsim.rules import Rule
 from jaxsim.simulation.factors import FactorStarts, KeyQuery
 from jaxsim.simulation.train import LOG10, Train, View
 
+ROUNDING = 16  # times the rounding of a sum over tokens: a gradient below that is none
+
 
 @dataclasses.dataclass
 class Work:
@@ -166,14 +168,15 @@ def analyse(
         "position": np.array(xi[:, -1]),
         "outside": apart[:, -1],
     }
+    cancellation = records.pop("log_cancellation")[:, -1]
+    columns["converged"] = cancellation <= np.log(ROUNDING * visible.size * np.finfo(final.dtype).eps)
     columns |= {f"log10_{name[4:]}": records[name] / LOG10 for name in records if name.startswith("log_")}
     columns |= {f"report.{name}": np.asarray(value, np.float64) for name, value in report.items()}
     if every_logits is not None:
         columns["logits"] = every_logits
     if "coeffs" in kept:
         n, T = visible.shape
-        if limits.frame.kind == "dual":
-            columns["coeffs"] = position.reshape(*position.shape[:-1], n, T)
-        else:
-            columns["coeffs"] = least_norm_coefficients(limits.frame, xi - xi0[:, None], n, T)
+        known = limits.frame.coefficients(position)
+        found = least_norm_coefficients(limits.frame, xi - xi0[:, None], n, T) if known is None else known
+        columns["coeffs"] = found
     return columns

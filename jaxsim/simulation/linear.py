@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from jaxsim import driver
 from jaxsim._basis import orthonormal_basis
@@ -23,6 +23,7 @@ from jaxsim.model.linear import Linear
 from jaxsim.model.spaces import PrimalEntry, as_device
 from jaxsim.rules import Rule
 from jaxsim.simulation.arguments import run_dtype
+from jaxsim.simulation.chunks import ROUNDING
 from jaxsim.simulation.train import LOG10
 
 
@@ -39,6 +40,7 @@ class LinearRun:
         margin_gap: 1 - (least margin of w_k/‖w_k‖) ‖w_mm‖, (lanes, R).
         log10_loss: log10 L, at any depth, (lanes, R).
         log10_grad_norm: log10 ‖∇L‖, (lanes, R).
+        converged: lanes at a minimum of the loss, which data that are not separable have, (lanes,).
         report: the rule's per-lane diagnostics.
     """
 
@@ -50,6 +52,7 @@ class LinearRun:
     margin_gap: Float[np.ndarray, "lanes R"]
     log10_loss: Float[np.ndarray, "lanes R"]
     log10_grad_norm: Float[np.ndarray, "lanes R"]
+    converged: Bool[np.ndarray, " lanes"]
     report: dict[str, np.ndarray]
 
     def rate(self, law: RateLaw = "power", window: tuple[int, int] | None = None) -> Rate:
@@ -146,6 +149,8 @@ def regress(
         part = {"norm": norm, "direction_error": error, "margin_gap": 1 - margin * limit_norm}
         part |= {"log10_loss": np.asarray(records["log_gap"], np.float64) / LOG10}
         part |= {"log10_grad_norm": np.asarray(records["log_grad_norm"], np.float64) / LOG10}
+        cancellation = np.asarray(records["log_cancellation"], np.float64)[:, -1]
+        part["converged"] = cancellation <= np.log(ROUNDING * len(x) * np.finfo(real).eps)
         parts.append(part | {f"report.{name}": np.asarray(value, np.float64) for name, value in report.items()})
     columns = {name: np.concatenate([part[name] for part in parts])[:lanes] for name in parts[0]}
     report = {name[7:]: columns.pop(name) for name in list(columns) if name.startswith("report.")}

@@ -108,6 +108,8 @@ def simulate_many(
         )  # fmt: skip
         for problem, law in zip(problems, laws, strict=True)
     ]
+    if any(work.frame.factored for work in batch):  # type: ignore[attr-defined]
+        batch = [dataclasses.replace(work, frame=work.frame.with_factor()) for work in batch]  # type: ignore[attr-defined]
     keys = jax.vmap(lambda p: jax.random.fold_in(key, p))(jnp.arange(len(batch), dtype=jnp.uint32))
     each: list[Any] = []
     for work, columns in _columns(batch, keys):

@@ -128,7 +128,7 @@ def prepare(
     recorded = driver.record_steps(steps, record)
     if chunk_lanes is not None:
         whole_number("chunk_lanes", chunk_lanes)
-    kept, frame = kept_records(keep), frame_of(problem, _coordinates(rule, train, coordinates))
+    kept, frame = kept_records(keep), frame_of(problem, _coordinates(rule, train, coordinates), real)
     how = driver.plan(lanes, train.numbers(problem, frame), len(recorded), real.itemsize, chunk_bytes, chunk_lanes)
     if limits not in ("all", "saturated", "none"):
         raise ValueError(f"limits: expected 'all', 'saturated' or 'none'; got {limits!r}")

@@ -1,0 +1,70 @@
+r"""The tokens and queries of a problem in orthonormal bases, in float64, so that a common part of them costs nothing.
+
+A token is x_it = x̄_i + x̃_it, its sequence's mean and the rest. The dynamics see x̃ alone, because Σ_t g_it = 0 in every
+sequence; raw logits, norms and random starts see both. With a common part of size 10⁸ the two must be found apart: x̃
+from differences of tokens, which are exact, and bases from rows of x̃ and of differences of means and queries, each
+brought to length 1, beside the means themselves. A basis of the raw rows would hold x̃ only to the rounding of x̄.
+"""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Float
+
+from jaxsim._basis import orthonormal_basis
+from jaxsim.problem import Problem
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """Coordinates of one problem; what is hidden is zero.
+
+    Attributes:
+        token_basis: of the span of all tokens, (d, r_x).
+        query_basis: of the span of all queries, (e, r_z).
+        centred: x̃, (n, T, r_x).
+        means: x̄, (n, r_x).
+        means_apart: x̄_i - x̄_0, with the digits that the difference has, (n, r_x).
+        queries: z, (n, r_z).
+        queries_apart: z_i - z_0, likewise, (n, r_z).
+        seen: True where a token exists, (n, T).
+    """
+
+    token_basis: Float[np.ndarray, "d r_x"]
+    query_basis: Float[np.ndarray, "e r_z"]
+    centred: Float[np.ndarray, "n T r_x"]
+    means: Float[np.ndarray, "n r_x"]
+    means_apart: Float[np.ndarray, "n r_x"]
+    queries: Float[np.ndarray, "n r_z"]
+    queries_apart: Float[np.ndarray, "n r_z"]
+    seen: np.ndarray
+
+    @property
+    def tokens(self) -> Float[np.ndarray, "n T r_x"]:
+        """x_it = x̄_i + x̃_it."""
+        return (self.centred + self.means[:, None]) * self.seen[:, :, None]
+
+
+def rows_of(problem: Problem, whole: bool = False) -> Rows:
+    """The coordinates of a problem, or with `whole` its own ones, on identity matrices."""
+    x, z, seen = problem.keys, problem.queries, problem.visible
+    first = x[np.arange(len(x)), seen.argmax(1)]
+    apart = (x - first[:, None]) * seen[:, :, None]
+    middle = apart.sum(1) / seen.sum(1, keepdims=True)
+    centred = (apart - middle[:, None]) * seen[:, :, None]
+    means, means_apart = first + middle, (first - first[0]) + (middle - middle[0])
+    queries_apart = z - z[0]
+    if whole:
+        left, right = np.eye(x.shape[2]), np.eye(z.shape[1])
+    else:
+        left = orthonormal_basis(np.concatenate([centred.reshape(-1, x.shape[2]), means, means_apart[1:]]))
+        right = orthonormal_basis(np.concatenate([z, queries_apart[1:]]))
+    return Rows(
+        left, right, centred @ left, means @ left, means_apart @ left, z @ right, queries_apart @ right, seen
+    )  # fmt: skip
+
+
+def in_core(rows: Float[np.ndarray, "... r_x"], queries: Float[np.ndarray, "... r_z"]) -> np.ndarray:
+    """The core of x zᵀ, flattened queries first: (…, r_z · r_x)."""
+    core = queries[..., :, None] * rows[..., None, :]
+    return core.reshape(*core.shape[:-2], -1)
