@@ -1,7 +1,6 @@
 """`jaxsim basin`: a map of a plane through initialisation space."""
 
 import functools
-import json
 import shlex
 import sys
 import time
@@ -93,11 +92,9 @@ def basin(
                     )  # fmt: skip
                 )
                 maps[-1].save(folder / f"map-{len(maps) - 1}-{r.name}.npz")
-        for kind, content in (("settings", settings), ("environment", storage.environment())):
-            (folder / f"{kind}.json").write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
-        plot.maps(maps, f"{name}: n={problem.shape[0]}, T={problem.shape[1]}, d={problem.shape[2]}").savefig(
-            folder / "figure.png", dpi=120
-        )
+        storage.write_json(folder, settings=settings, environment=storage.environment())
+        title = f"{name}: n={problem.shape[0]}, T={problem.shape[1]}, d={problem.shape[2]}"
+        storage.write_figure(folder / "figure.png", plot.maps(maps, title))
     console = Console()
     for found in maps:
         _describe(found, console)

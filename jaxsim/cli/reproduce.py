@@ -1,6 +1,5 @@
 """`jaxsim reproduce`: published experiments run again, published and recomputed numbers side by side."""
 
-import json
 import shlex
 import sys
 import time
@@ -13,9 +12,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from jaxsim import _machine
+from jaxsim import _files, _machine
 from jaxsim._check import whole_number
-from jaxsim.cli.table import where
+from jaxsim.cli.table import progress, where
 
 NAME_HELP = "An experiment, `list` for their names, or `all` for every one and a page over them."
 OUT_HELP = "New or empty results folder (default: next jaxsim-reproduce-NNN)."
@@ -43,21 +42,22 @@ def reproduce(
         return
     if name != "all" and name not in room.EXPERIMENTS:
         raise ValueError(f"name: expected list, all or one of {', '.join(room.EXPERIMENTS)}; got {name!r}")
-    console = Console()
     results, seconds = [], []
-    with storage.claim(out, "reproduce") as folder:
-        for key in room.EXPERIMENTS if name == "all" else [name]:
+    names = list(room.EXPERIMENTS) if name == "all" else [name]
+    with storage.claim(out, "reproduce") as folder, progress(len(names), "experiments") as advance:
+        for key in names:
+            advance(0, key)
             start = time.perf_counter()
             results.append(room.reproduce(key, quick))
             seconds.append(time.perf_counter() - start)
-            inside = folder / key if name == "all" else folder
-            inside.mkdir(exist_ok=True)
-            page.save(results[-1], inside)
-            _show(console, results[-1], seconds[-1])
+            page.save(results[-1], folder / key if name == "all" else folder)
+            advance(1, None)
         settings = {"command": shlex.join(["jaxsim", *sys.argv[1:]]), "quick": quick}
-        for part, content in (("settings", settings), ("environment", storage.environment())):
-            (folder / f"{part}.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        (folder / "index.html").write_text(page.page(results, seconds, quick), encoding="utf-8")
+        storage.write_json(folder, settings=settings, environment=storage.environment())
+        _files.write_durably(folder / "index.html", page.page(results, seconds, quick).encode())
+    console = Console()
+    for result, took in zip(results, seconds, strict=True):
+        _show(console, result, took)
     where(folder, time.perf_counter() - began, "index.html")
 
 

@@ -230,11 +230,12 @@ def plot(
 ) -> None:
     """Draw the watched fraction against a number of the initialisation law, a panel per family, a line per rule."""
     from jaxsim import plot as figures
+    from jaxsim import storage
     from jaxsim.study import open_study
 
     reader = open_study(folder)
     target = folder / "figure.png" if to is None else to
-    figures.fractions(reader.fractions(), against, reader.study.stop.verdict).savefig(target, dpi=120)
+    storage.write_figure(target, figures.fractions(reader.fractions(), against, reader.study.stop.verdict))
     print(target)
 
 
@@ -245,17 +246,19 @@ def map(  # noqa: A001
     to: Annotated[Path | None, typer.Option(help="Picture (default: DIR/map-CELL.png).")] = None,
 ) -> None:
     """Draw the basin maps of a plane, a row per rule, and save each as DIR/map-CELL.npz."""
+    from jaxsim import _files, storage
     from jaxsim import plot as figures
     from jaxsim.study import basin_map, open_study
 
     reader = open_study(folder)
     here, rules = reader.cell(whole_number("cell", cell, 0)), len(reader.study.rules)
-    maps = []
-    for index in range(cell - cell % rules, cell - cell % rules + rules):
-        maps.append(basin_map(reader, index))
-        maps[-1].save(folder / f"map-{index}.npz")
+    first = cell - cell % rules
+    maps = {index: basin_map(reader, index) for index in range(first, first + rules)}
     target = folder / f"map-{cell}.png" if to is None else to
-    figures.maps(maps, here.problem.label).savefig(target, dpi=120)
+    with _files.together():
+        for index, found in maps.items():
+            found.save(folder / f"map-{index}.npz")
+        storage.write_figure(target, figures.maps(list(maps.values()), here.problem.label))
     print(target)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxsim import _files
 from jaxsim.reproduce.report import Result, Row, number
 
 STYLE = (
@@ -28,9 +29,9 @@ LEGEND = (
 
 
 def save(result: Result, folder: Path) -> None:
-    """Write figure.png, data.npz and rows.json of one experiment into an existing folder."""
-    (folder / "figure.png").write_bytes(_png(result))
-    with open(folder / "data.npz", "wb") as file:
+    """Write figure.png, data.npz and rows.json of one experiment into a folder."""
+    _files.write_durably(folder / "figure.png", _png(result))
+    with _files.whole(folder / "data.npz") as file:
         np.savez_compressed(file, **result.arrays)  # type: ignore[arg-type]
     content = {name: getattr(result, name) for name in ("name", "title", "source", "settings", "missing")}
     content["rows"] = [
@@ -38,7 +39,7 @@ def save(result: Result, folder: Path) -> None:
         for row in result.rows
     ]
     text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
-    (folder / "rows.json").write_text(text + "\n", encoding="utf-8")
+    _files.write_durably(folder / "rows.json", f"{text}\n".encode())
 
 
 def page(results: Sequence[Result], seconds: Sequence[float], quick: bool) -> str:
