@@ -28,8 +28,8 @@ def plain(said):
 
 @pytest.fixture
 def place(tmp_path):
-    problem = jaxsim.data.unit_sphere(jax.random.key(0), n=3, T=3, d=4)
-    for stem in (STEM, "other"):
+    for seed, stem in enumerate((STEM, "other")):
+        problem = jaxsim.data.unit_sphere(jax.random.key(seed), n=3, T=3, d=4)
         jaxsim.data.save(problem, tmp_path / f"{stem}.npz")
     np.save(tmp_path / f"{STEM}.npy", np.eye(4))
     np.save(tmp_path / "other.npy", np.ones((4, 4)))
@@ -80,7 +80,7 @@ def test_a_study_may_have_any_name(place):
     plane = TOML.replace('law = "sphere"\nradius = [0.1, 8]', 'law = "random-plane"\nresolution = [4, 5]')
     text = plane.replace("lanes = 60", "lanes = 20").replace(
         'family = "unit-sphere"\nn = 3\nT = 4\nd = 5',
-        f'family = "file"\npath = {json.dumps(f"{STEM}.npz")}\n[[problem]]\nfamily = "file"\npath = "other.npz"',
+        f'family = "file"\npath = {json.dumps(f"{STEM}.npz")}',
     )
     (place / "s.toml").write_text(f"name = {json.dumps(STUDY)}\n{text}")
     out = f"of {STEM}"
@@ -113,7 +113,7 @@ def test_a_study_may_have_any_name(place):
         (["replay", STUDY, "--lane", "0"], "[/x] bad [red]"),
         (["reproduce", STUDY], "[/x] bad [red]"),
         (["basin", "--plane", STUDY], "[/x] bad [red]"),
-        (["basin", "--plane", "other.npy,\udcff[/x].npy"], "[/x]"),
+        (["basin", "--plane", "\udcff[/x].npy,other.npy"], "[/x]"),
     ],
 )
 def test_errors_quote_what_was_given_as_text(place, arguments, quoted):
@@ -146,7 +146,7 @@ def test_dollars_in_a_figure_are_dollars(name, problem, key):
         figure.canvas.draw()
         [title] = [text for text in texts(figure) if text.startswith(_text.drawn(name))]
         assert not is_math_text(title)
-        assert title.replace("\\$", "$").startswith(name.replace("\\$", "$"))
+        assert title.replace("\\$", "$").startswith(name)
 
 
 @pytest.mark.parametrize(
