@@ -29,6 +29,7 @@ LAYERS = [
     {"study", "reproduce"},
     {"report"},
     {"cli"},
+    {"_names"},
     {"__init__", "__main__"},
 ]
 LEVEL = {name: k for k, layer in enumerate(LAYERS) for name in layer}
@@ -104,7 +105,7 @@ def test_importing_the_package_is_light():
         "bokeh",
         "jinja2",
     )
-    code = f"import sys, jaxsim; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import sys; from jaxsim import *; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
@@ -114,5 +115,17 @@ def test_the_readme_lists_rooms_in_the_order_of_their_layers():
     rows = [set(re.findall(r"`jaxsim/(\w+)", line)) for line in table.splitlines()[2:]]
     levels = [sorted(LEVEL[room] for room in row) for row in rows]
     assert all(row and row[-1] <= after[0] for row, after in zip(levels, levels[1:], strict=False))
-    hidden = {"_tree", "_check", "_basis", "_machine", "_files", "_text", "_archive", "train", "__init__", "__main__"}
+    hidden = {
+        "_names",
+        "_tree",
+        "_check",
+        "_basis",
+        "_machine",
+        "_files",
+        "_text",
+        "_archive",
+        "train",
+        "__init__",
+        "__main__",
+    }
     assert {room for row in rows for room in row} == set(LEVEL) - hidden
