@@ -53,7 +53,8 @@ def invoke(*arguments, cwd, out=None, err=None, columns=200):
     """Run a command in this process, to keep it quick; streams may be given."""
     from jaxsim import cli
 
-    streams = [io.StringIO() if stream is None else stream for stream in (out, err)]
+    kept = [io.StringIO(), io.StringIO()]  # what was said, where no other stream was given
+    streams = [own if given is None else given for own, given in zip(kept, (out, err), strict=True)]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(cwd)
         patch.setenv("COLUMNS", str(columns))
@@ -63,7 +64,7 @@ def invoke(*arguments, cwd, out=None, err=None, columns=200):
         patch.setattr(sys, "stderr", streams[1])
         with pytest.raises(SystemExit) as stop:
             cli.main()
-    return Said(stop.value.code or 0, *(s.getvalue() if isinstance(s, io.StringIO) else None for s in streams))
+    return Said(stop.value.code or 0, *(stream.getvalue() for stream in kept))
 
 
 def shell(*arguments, cwd, **options):
