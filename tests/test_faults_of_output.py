@@ -79,7 +79,8 @@ def every_write_fails_once(fresh, name, step):
     before, counted = tree(place), Fault(place)
     assert under(counted, name, place).code == 0
     made = set(tree(place)) - set(before)
-    assert made and counted.count >= 5 * len([m for m in made if "." in m])
+    files = len([m for m in made if "." in m])
+    assert made and counted.count >= (3 if name == "export-nc" else 5) * files  # a library in C writes the one
     place = fresh()
     for at in range(0, counted.count, step):
         assert "No space left on device" in told(under(Fault(place, at), name, place)), at
@@ -106,7 +107,7 @@ def limited(name, place, limit):
 
 
 SIZES = [("run", 3000), ("plot", 5000)]
-MORE = [(name, limit) for name in WRITING for limit in (0, 600, 3000, 20_000) if (name, limit) not in SIZES]
+MORE = [(name, limit) for name in WRITING for limit in (100, 600, 3000, 20_000) if (name, limit) not in SIZES]
 
 
 @pytest.mark.parametrize(("name", "limit"), [*SIZES, *(pytest.param(*each, marks=pytest.mark.slow) for each in MORE)])

@@ -63,7 +63,7 @@ def ended(done, number, words=None):
 
 
 IMPORTS = ["jax", "jax._src.core"]
-MORE = ["jaxsim.cli.commands", "typer", "rich", "numpy", "scipy", "optax", "jaxsim.results", "jaxsim.cli.study"]
+MORE = ["jaxsim.cli.commands", "typer", "rich", "numpy", "scipy", "jaxtyping", "jaxsim.results", "jaxsim.cli.study"]
 
 
 @pytest.mark.parametrize("number", CODES, ids=lambda s: s.name)
@@ -93,8 +93,9 @@ def test_every_command_at_work(fresh, tmp_path, name, number):
     for delay in (0.0, 3.0) if name in ENDLESS else (0.0,):
         done = struck(arguments, place, tmp_path, module, number, delay)
         if name == "study run":
-            assert done.returncode == 130 or delay == 0 and done.returncode == 143
-            assert "Traceback" not in done.stderr
+            assert done.returncode in {130, CODES[number][0]}  # both signals end with 130 once it is at work
+            [line] = [line for line in done.stderr.splitlines() if "cells done" not in line]
+            assert line in ("interrupted after 0 new shards; the same command goes on", CODES[number][1])
         else:
             ended(done, number)
             assert tree(place) == before
