@@ -6,49 +6,30 @@
 'optimal'
 """
 
-from jaxsim import basins, data, init, report, rules, storage, study, train
-from jaxsim.analysis import Thresholds, attractors, conditions, predict
-from jaxsim.driver import compilations
-from jaxsim.head import Heads, heads
-from jaxsim.margin import MarginSolver, MaxMargin, max_margin
-from jaxsim.model import losses
-from jaxsim.normed import NormedMargin
-from jaxsim.problem import Problem
-from jaxsim.results import Run
-from jaxsim.simulation import LinearRun, Survey, geometry, regress, simulate, simulate_many, survey
-from jaxsim.study import open_study
+import importlib
+import importlib.util
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "Heads",
-    "LinearRun",
-    "MarginSolver",
-    "MaxMargin",
-    "NormedMargin",
-    "Problem",
-    "Run",
-    "Survey",
-    "Thresholds",
-    "attractors",
-    "basins",
-    "compilations",
-    "conditions",
-    "data",
-    "geometry",
-    "heads",
-    "init",
-    "losses",
-    "max_margin",
-    "open_study",
-    "predict",
-    "regress",
-    "report",
-    "rules",
-    "simulate",
-    "simulate_many",
-    "storage",
-    "study",
-    "survey",
-    "train",
-]
+if TYPE_CHECKING:
+    from jaxsim._names import *  # noqa: F403
+else:
+
+    def __getattr__(name: str) -> Any:
+        """A room or a public name, imported when it is asked for: until then the package costs nothing.
+
+        So the command line listens for Ctrl-C before the imports that take seconds.
+        """
+        if name.startswith("__") and name != "__all__":
+            raise AttributeError(f"module 'jaxsim' has no attribute {name!r}")
+        if importlib.util.find_spec(f"jaxsim.{name}") is not None:
+            return importlib.import_module(f"jaxsim.{name}")
+        names = importlib.import_module("jaxsim._names")
+        if name != "__all__" and name not in names.__all__:
+            raise AttributeError(f"module 'jaxsim' has no attribute {name!r}")
+        globals()[name] = getattr(names, name)
+        return globals()[name]
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *importlib.import_module("jaxsim._names").__all__})

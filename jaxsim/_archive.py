@@ -3,11 +3,11 @@
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from jaxsim import _files
 from jaxsim.problem import Problem
 
 FORMAT = 1
@@ -25,14 +25,8 @@ def write(
         if problem.given_keys is not None:
             content["problem.keys"] = problem.given_keys
     content["meta"] = np.array(json.dumps({"format": FORMAT, "kind": kind, **meta}))
-    part = Path(os.fspath(path) + ".part")
-    try:
-        with open(part, "wb") as file:  # given a name, NumPy would append a suffix to it
-            np.savez_compressed(file, **content)  # type: ignore[arg-type]
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    with _files.whole(path) as file:  # given a name, NumPy would append a suffix to it
+        np.savez_compressed(file, **content)  # type: ignore[arg-type]
 
 
 def read(path: str | os.PathLike, kind: str) -> tuple[Problem | None, dict[str, np.ndarray], dict[str, Any]]:

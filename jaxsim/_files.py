@@ -1,20 +1,95 @@
-"""The one way a file of results is written: whole or not at all."""
+"""The one way a file of results is written: whole or not at all; and several files: all or none."""
 
 import contextlib
+import functools
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 PART = ".part"
+
+Steps = list[Callable[[], object]]
+_open: list[Steps] = []  # how to undo each block that is open, step by step; the innermost block last
+_together: list[Steps] = []  # those of them that also undo what was made in blocks within
+
+
+@contextlib.contextmanager
+def undone(*steps: Callable[[], object], also_within: bool = False) -> Iterator[None]:
+    """Take these steps, the last first, where the block fails or the process ends in the midst of it by `undo_all`.
+
+    Args:
+        steps: each may fail with OSError, which stops none of the others.
+        also_within: what blocks within this one have made is undone, too.
+    """
+    mine = list(steps)
+    holders = [_open, _together] if also_within else [_open]
+    for holder in holders:
+        holder.append(mine)
+    try:
+        yield
+    except BaseException:
+        _undo(mine)
+        raise
+    finally:
+        for holder in holders:
+            holder[:] = [each for each in holder if each is not mine]
+
+
+def undo_all() -> None:
+    """Undo every block that is open, because the process is about to end."""
+    for steps in reversed(_open):
+        _undo(steps)
+
+
+def _undo(steps: Steps) -> None:
+    for step in reversed(steps):
+        with contextlib.suppress(OSError):
+            step()
+
+
+def _made(undo: Callable[[], object]) -> None:
+    """Something new is there for good, unless a block around this one fails."""
+    for steps in _together:
+        steps.append(undo)
+
+
+def together() -> contextlib.AbstractContextManager[None]:
+    """All new files that are written in the block stay, or none: where it fails those written already are removed."""
+    return undone(also_within=True)
+
+
+@contextlib.contextmanager
+def whole_at(path: str | os.PathLike) -> Iterator[Path]:
+    """The same as `whole` for writers that want a name: a temporary one, for a file or a folder that they make.
+
+    Raises:
+        OSError: as the operating system reports it, with the name of the file.
+    """
+    path = Path(path)
+    part, replaced = path.with_name(path.name + PART), os.path.lexists(path)
+    remove = functools.partial(_remove, path)
+    try:
+        with folders(path.parent), undone(*(() if replaced else (remove,)), functools.partial(_remove, part)):
+            yield part
+            for each in (*part.rglob("*"), part):
+                sync(each)
+            if not replaced:
+                _made(remove)
+            os.replace(part, path)
+            sync(path.parent)
+    except OSError as error:
+        error.filename = error.filename or os.fspath(path)
+        raise
 
 
 @contextlib.contextmanager
 def whole(path: str | os.PathLike) -> Iterator[BinaryIO]:
     """A file that appears under its name only when the block has ended well, and after any crash is whole or absent.
 
-    A temporary name, flush and fsync, rename, fsync of the folder. Whatever goes wrong, nothing is left behind and a
-    file that already had the name stays as it was.
+    A temporary name, flush and fsync, rename, fsync of the folder. Whatever goes wrong, nothing is left behind; a
+    file that already had the name stays as it was, unless all that failed was the last fsync.
 
     Args:
         path: the file; folders on the way to it are made.
@@ -22,24 +97,8 @@ def whole(path: str | os.PathLike) -> Iterator[BinaryIO]:
     Raises:
         OSError: as the operating system reports it, with the name of the file.
     """
-    path = Path(path)
-    part = path.with_name(path.name + PART)
-    try:
-        if not path.parent.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            sync(path.parent.parent)
-        with open(part, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-        sync(path.parent)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            error.filename = error.filename or os.fspath(path)
-        raise
+    with whole_at(path) as part, open(part, "wb") as file:
+        yield file
 
 
 def write_durably(path: str | os.PathLike, content: bytes) -> None:
@@ -48,10 +107,29 @@ def write_durably(path: str | os.PathLike, content: bytes) -> None:
         file.write(content)
 
 
-def sync(folder: Path) -> None:
-    """Have the names of a folder on the disk."""
-    handle = os.open(folder, os.O_RDONLY)
+@contextlib.contextmanager
+def folders(path: Path) -> Iterator[None]:
+    """Make a folder, and those on the way to it; the new ones are removed where the block fails and they are empty."""
+    new = [each for each in (path, *path.parents) if not each.exists()][::-1]
+    with undone(*(each.rmdir for each in new)):
+        path.mkdir(parents=True, exist_ok=True)
+        for each in new:
+            _made(each.rmdir)
+            sync(each.parent)
+        yield
+
+
+def sync(path: Path) -> None:
+    """Have a file, or the names in a folder, on the disk."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,22 +1,62 @@
 """Text of users is text: what names of theirs must become before a terminal, a figure or a page shows them."""
 
 import html
+import unicodedata
 
-from rich.markup import escape
+# What a console without the character shows; others become their base character or their number.
+PLAINER = {
+    "‖": "||", "–": "-", "—": "-", "−": "-", "×": "x", "·": ".", "…": "...", "≤": "<=", "≥": ">=", "∝": "~", "→": "->",
+    "∇": "grad ", "α": "alpha", "β": "beta", "δ": "delta", "η": "eta", "μ": "mu", "σ": "sigma", "φ": "phi", "Φ": "Phi",
+    "λ": "lambda", "Σ": "sum ", "ℓ": "l", "°": " deg",
+}  # fmt: skip
 
 
-def printable(text: object) -> str:
+def printable(text: object, keep: str = "") -> str:
     """The text with control characters written out, so that a terminal obeys none of them.
+
+    Args:
+        text: anything; what `str` makes of it.
+        keep: characters that stay as they are, such as the ends of lines.
 
     Example:
         >>> printable("a\\x1b[31mb")
         'a\\\\x1b[31mb'
     """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode("ascii") for c in str(text))
+
+
+def fitting(text: str, encoding: str) -> str:
+    """The text in characters that the encoding has, for consoles that lack some.
+
+    Example:
+        >>> fitting("‖W₀‖", "ascii")
+        '||W0||'
+    """
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return "".join(_fitting(c, encoding) for c in text)
+    except LookupError:
+        pass
+    return text
+
+
+def _fitting(character: str, encoding: str) -> str:
+    plain = unicodedata.normalize("NFKD", character)
+    base = "".join(c for c in plain if not unicodedata.combining(c))
+    for text in (character, PLAINER.get(character, character), base):
+        try:
+            text.encode(encoding)
+        except UnicodeEncodeError:
+            continue
+        return text
+    return character.encode("unicode_escape").decode("ascii")
 
 
 def marked(text: object) -> str:
     """The text for rich's markup, which would read square brackets."""
+    from rich.markup import escape
+
     return escape(printable(text))
 
 

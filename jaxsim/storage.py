@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxsim import _files
 from jaxsim.data.files import save as save_problem
 from jaxsim.head import Heads
 from jaxsim.init import Given
@@ -19,6 +20,7 @@ from jaxsim.results import CURVES, Run
 
 if TYPE_CHECKING:
     import pandas
+    from matplotlib.figure import Figure
 
 PACKAGES = ("jaxsim-attention", "jax", "jaxlib", "numpy", "scipy", "optax", "cvxpy", "pandas", "pyarrow")
 STARTS = "starts.npy"
@@ -34,34 +36,38 @@ def claim(path: str | os.PathLike | None, kind: str = "run") -> Iterator[Path]:
         kind: what the folder is for.
 
     Raises:
-        ValueError: where the folder is not empty, is a file or cannot be made. If the work fails, a folder that was
-            made here and is still empty is removed.
+        ValueError: where the folder is not empty, is a file or cannot be made. If the work fails, what was written into
+            the folder is removed, and so is the folder if it was made here.
     """
-    folder, made = _make(path, kind)
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = _free(kind, stack) if path is None else _given(Path(path), stack)
+        except OSError as error:
+            raise ValueError(f"out: cannot make the folder {os.fspath(path or '.')!r}: {error.strerror}") from error
+        stack.enter_context(_files.together())
         yield folder
-    except BaseException:
-        if made and not any(folder.iterdir()):
-            folder.rmdir()
-        raise
 
 
-def _make(path: str | os.PathLike | None, kind: str) -> tuple[Path, bool]:
-    try:
-        if path is None:
-            for k in itertools.count(1):
-                with contextlib.suppress(FileExistsError):
-                    Path(f"jaxsim-{kind}-{k:03d}").mkdir()
-                    return Path(f"jaxsim-{kind}-{k:03d}"), True
-        folder = Path(path)  # type: ignore[arg-type]
-        if folder.is_dir():
-            if any(folder.iterdir()):
-                raise ValueError(f"out: expected a new or empty folder; {os.fspath(folder)!r} exists and is not empty")
-            return folder, False
-        folder.mkdir(parents=True)
-        return folder, True
-    except OSError as error:
-        raise ValueError(f"out: cannot make the folder {os.fspath(path or '.')!r}: {error.strerror}") from error
+def _free(kind: str, stack: contextlib.ExitStack) -> Path:
+    """The next free name here."""
+    for k in itertools.count(1):
+        folder = Path(f"jaxsim-{kind}-{k:03d}")
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir()
+            stack.enter_context(_files.undone(folder.rmdir))
+            return folder
+    raise AssertionError
+
+
+def _given(folder: Path, stack: contextlib.ExitStack) -> Path:
+    if folder.is_dir():
+        if any(folder.iterdir()):
+            raise ValueError(f"out: expected a new or empty folder; {os.fspath(folder)!r} exists and is not empty")
+        return folder
+    stack.enter_context(_files.folders(folder.parent))
+    folder.mkdir()
+    stack.enter_context(_files.undone(folder.rmdir))
+    return folder
 
 
 @contextlib.contextmanager
@@ -84,28 +90,23 @@ def lane_table(path: str | os.PathLike) -> "Iterator[Callable[[pandas.DataFrame]
     target = Path(path)
     if target.exists():
         raise ValueError(f"path: expected a new file; {os.fspath(path)!r} exists")
-    part = target.with_name(target.name + ".part")
-    with contextlib.ExitStack() as stack:
-        writer: Any = None
+    if not target.parent.is_dir():
+        raise ValueError(f"path: cannot write {os.fspath(path)!r}: there is no such folder")
+    writer: Any = None
+    try:
+        with contextlib.ExitStack() as stack:
 
-        def add(table: "pandas.DataFrame") -> None:
-            nonlocal writer
-            rows = pyarrow.Table.from_pandas(table, preserve_index=False)
-            if writer is None:
-                writer = stack.enter_context(pyarrow.parquet.ParquetWriter(part, rows.schema))
-            writer.write_table(rows)
+            def add(table: "pandas.DataFrame") -> None:
+                nonlocal writer
+                rows = pyarrow.Table.from_pandas(table, preserve_index=False)
+                if writer is None:
+                    file = stack.enter_context(_files.whole(target))
+                    writer = stack.enter_context(pyarrow.parquet.ParquetWriter(file, rows.schema))
+                writer.write_table(rows)
 
-        try:
             yield add
-            stack.close()
-        except OSError as error:
-            part.unlink(missing_ok=True)
-            raise ValueError(f"path: cannot write {os.fspath(path)!r}: {error.strerror or error}") from error
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
-    if writer is not None:
-        part.rename(target)
+    except OSError as error:
+        raise ValueError(f"path: cannot write {os.fspath(path)!r}: {error.strerror or error}") from error
 
 
 def write(folder: Path, groups: Mapping[str, Sequence[Run]], settings: Mapping[str, Any], full: bool = False) -> None:
@@ -120,23 +121,23 @@ def write(folder: Path, groups: Mapping[str, Sequence[Run]], settings: Mapping[s
     from jaxsim import plot
 
     summary = {name: [run.summary() for run in runs] for name, runs in groups.items()}
-    _write_json(folder, settings=settings, environment=environment(), summary=summary)
+    write_json(folder, settings=settings, environment=environment(), summary=summary)
     everything = [(name, run) for name, runs in groups.items() for run in runs]
-    _stack(everything, Run.to_pandas).to_parquet(folder / "lanes.parquet", index=False)
-    _stack(everything, curves).to_parquet(folder / "curves.parquet", index=False)
-    _stack(everything, selections).to_parquet(folder / "selections.parquet", index=False)
+    for file, table in (("lanes", Run.to_pandas), ("curves", curves), ("selections", selections)):
+        _write_table(folder / f"{file}.parquet", _stack(everything, table))
     for name, runs in groups.items():
         save_problem(runs[0].problem, problem_file(folder, name))
     if full:
         for k, (name, run) in enumerate(everything):
             run.save(folder / f"run-{_slug(name)}-{k}-{run.settings['rule_name']}.npz")
-    plot.overview(groups).savefig(folder / "figure.png", dpi=120)
+    write_figure(folder / "figure.png", plot.overview(groups))
 
 
 def write_starts(folder: Path, law: Any) -> None:
     """Keep starts that were given as an array, so that `jaxsim replay` needs nothing but the folder."""
     if isinstance(law, Given):
-        np.save(folder / STARTS, law.W0)
+        with _files.whole(folder / STARTS) as file:
+            np.save(file, law.W0)
 
 
 def problem_file(folder: Path, name: str) -> Path:
@@ -156,12 +157,12 @@ def write_replay(folder: Path, run: Run, settings: Mapping[str, Any]) -> None:
 
     from jaxsim import plot
 
-    _write_json(folder, settings=settings, environment=environment(), summary=run.summary())
+    write_json(folder, settings=settings, environment=environment(), summary=run.summary())
     columns = {name: getattr(run, name)[0] for name in CURVES}
     columns |= {name: values[0] for name, values in run.more_curves.items()}
-    pd.DataFrame({"step": run.steps, **columns}).to_parquet(folder / "steps.parquet", index=False)
+    _write_table(folder / "steps.parquet", pd.DataFrame({"step": run.steps, **columns}))
     run.save(folder / "run.npz")
-    plot.lane(run).savefig(folder / "figure.png", dpi=120)
+    write_figure(folder / "figure.png", plot.lane(run))
 
 
 def write_heads(folder: Path, found: Heads, settings: Mapping[str, Any]) -> None:
@@ -174,17 +175,32 @@ def write_heads(folder: Path, found: Heads, settings: Mapping[str, Any]) -> None
     """
     from jaxsim import plot
 
-    _write_json(folder, settings=settings, environment=environment())
-    found.to_pandas().to_parquet(folder / "lanes.parquet", index=False)
-    found.curves_table().to_parquet(folder / "curves.parquet", index=False)
-    plot.heads(found).savefig(folder / "figure.png", dpi=120)
+    write_json(folder, settings=settings, environment=environment())
+    _write_table(folder / "lanes.parquet", found.to_pandas())
+    _write_table(folder / "curves.parquet", found.curves_table())
+    write_figure(folder / "figure.png", plot.heads(found))
 
 
-def _write_json(folder: Path, **contents: Any) -> None:
+def write_figure(path: Path, figure: "Figure") -> None:
+    """Write a figure in the format that the name's ending says, a PNG where it has none.
+
+    Raises:
+        ValueError: where matplotlib does not know the ending.
+    """
+    with _files.whole(path) as file:
+        figure.savefig(file, dpi=120, format=path.suffix[1:] or "png")
+
+
+def write_json(folder: Path, **contents: Any) -> None:
+    """Write NAME.json for each name and content."""
     for name, content in contents.items():
-        (folder / f"{name}.json").write_text(
-            json.dumps(content, indent=2, default=str, allow_nan=False) + "\n", encoding="utf-8"
-        )
+        text = json.dumps(content, indent=2, default=str, allow_nan=False)
+        _files.write_durably(folder / f"{name}.json", f"{text}\n".encode())
+
+
+def _write_table(path: Path, table: "pandas.DataFrame") -> None:
+    with _files.whole(path) as file:
+        table.to_parquet(file, index=False)
 
 
 def curves(run: Run) -> "pandas.DataFrame":

@@ -1,7 +1,9 @@
 """Every test runs in float64 on two CPU devices, with matplotlib off screen."""
 
+import itertools
 import os
 import pathlib
+import shutil
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 
@@ -27,3 +29,18 @@ def problem():
 @pytest.fixture(scope="session")
 def key():
     return jax.random.key(11)
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory):
+    """What the commands read: a run's folder, a finished study, data."""
+    import commands
+
+    return commands.prepare(tmp_path_factory.mktemp("prepared"))
+
+
+@pytest.fixture
+def fresh(prepared, tmp_path):
+    """A function that gives a new copy of it."""
+    count = itertools.count()
+    return lambda: shutil.copytree(prepared, tmp_path / f"copy-{next(count)}")

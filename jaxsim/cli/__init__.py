@@ -1,68 +1,16 @@
 """The command line: `jaxsim run`, `head`, `geometry`, `basin`, `study`, `reproduce`, `report` and `replay`."""
 
-import sys
-from typing import Annotated
+import atexit
 
-import typer
-from rich.console import Console
-from rich.markup import escape
-
-from jaxsim.cli.basin import basin
-from jaxsim.cli.geometry import geometry
-from jaxsim.cli.head import head
-from jaxsim.cli.replay import replay
-from jaxsim.cli.report import report
-from jaxsim.cli.reproduce import reproduce
-from jaxsim.cli.run import run
-from jaxsim.cli.study import app as study
-
-EXIT_BAD_INPUT = 2
-
-app = typer.Typer(
-    name="jaxsim",
-    help="Implicit bias of self-attention over the whole initialisation space.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-)
-app.command()(run)
-app.command()(head)
-app.command()(geometry)
-app.command()(basin)
-app.add_typer(study)
-app.command()(reproduce)
-app.command()(report)
-app.command()(replay)
-
-
-def _version(asked: bool) -> None:
-    if asked:
-        import jaxsim
-
-        print(f"jaxsim {jaxsim.__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _root(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
-) -> None:
-    """Implicit bias of self-attention over the whole initialisation space."""
+from jaxsim.cli import interruption, streams
 
 
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 1 results could not be written, 2 bad input, 3 a study's folder is
-    held by another process, 130 interrupted.
+    held by another process, 130 interrupted, 143 terminated.
     """
-    try:
-        app()
-    except ValueError as error:
-        Console(stderr=True).print(f"[bold red]error[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-        sys.exit(EXIT_BAD_INPUT)
-    except OSError as error:
-        message = f"could not write {error.filename or 'the results'}: {error.strerror or error}"
-        Console(stderr=True).print(f"[bold red]error[/] {escape(message)}", highlight=False, soft_wrap=True)
-        sys.exit(1)
+    with streams.safe(), interruption.listening():
+        from jaxsim.cli import commands  # takes seconds, in which one may change one's mind
+
+        atexit.register(interruption.no_more_exceptions)
+        commands.main()

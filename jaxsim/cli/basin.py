@@ -1,7 +1,6 @@
 """`jaxsim basin`: a map of a plane through initialisation space."""
 
 import functools
-import json
 import shlex
 import sys
 import time
@@ -9,10 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from jaxsim import _machine
 from jaxsim._check import finite_number, whole_number
+from jaxsim._text import printable
+from jaxsim.cli.console import Console
 from jaxsim.cli.run import DATA_HELP, _problems, _rule
 
 PROBES = 512  # starts of the quick run that finds the most common local selection
@@ -93,11 +93,9 @@ def basin(
                     )  # fmt: skip
                 )
                 maps[-1].save(folder / f"map-{len(maps) - 1}-{r.name}.npz")
-        for kind, content in (("settings", settings), ("environment", storage.environment())):
-            (folder / f"{kind}.json").write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
-        plot.maps(maps, f"{name}: n={problem.shape[0]}, T={problem.shape[1]}, d={problem.shape[2]}").savefig(
-            folder / "figure.png", dpi=120
-        )
+        storage.write_json(folder, settings=settings, environment=storage.environment())
+        title = f"{name}: n={problem.shape[0]}, T={problem.shape[1]}, d={problem.shape[2]}"
+        storage.write_figure(folder / "figure.png", plot.maps(maps, title))
     console = Console()
     for found in maps:
         _describe(found, console)
@@ -145,7 +143,7 @@ def _plane(text: str, problem: Any, rule: Any, seed: int) -> Any:
             raise ValueError(f"plane: expected a readable .npy file of numbers at {file!r}; {error}") from error
         if matrices[-1].shape != problem.weights:
             raise ValueError(f"plane: expected matrices {problem.weights}; {file!r} holds {matrices[-1].shape}")
-    return basins.plane(*matrices, names=(Path(files[0]).stem, Path(files[1]).stem))
+    return basins.plane(*matrices, names=(printable(Path(files[0]).stem), printable(Path(files[1]).stem)))
 
 
 def _common_local(problem: Any, rule: Any, seed: int) -> Any:
@@ -172,9 +170,9 @@ def _describe(found: Any, console: Console) -> None:
     from jaxsim import basins
 
     shares = ", ".join(f"{name} {share:.1%}" for name, share in found.shares().items() if share)
-    run = int(found.computed.sum())
-    console.print(f"{found.settings['rule']}: {shares} of the window; {run:,} of {found.computed.size:,} pixels run",
-                  highlight=False, soft_wrap=True)  # fmt: skip
+    run, rule = int(found.computed.sum()), found.settings["rule"]
+    console.print(f"{rule}: {shares} of the window; {run:,} of {found.computed.size:,} pixels run",
+                  highlight=False, markup=False, soft_wrap=True)  # fmt: skip
     is_global = (found.verdict == 0).astype(int)
     for name, labels in (("global basin", is_global), ("all selections", found.labels)):
         try:

@@ -4,11 +4,11 @@ import time
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from jaxsim import _machine
 from jaxsim._check import whole_number
+from jaxsim.cli.console import Console
 from jaxsim.cli.run import DATA, _problems
 
 SIZES = {"n": 4, "T": 5, "d": 6}
@@ -54,6 +54,7 @@ def geometry(
             f"{name}: n={problem.shape[0]}, T={problem.shape[1]}, d={problem.shape[2]}; {lanes} lanes, {steps:,} steps",
             style="bold",
             highlight=False,
+            markup=False,
         )
         for title, values in (
             ("correlation of W with the max-margin solution of each norm", found.correlation),

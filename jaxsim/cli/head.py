@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from jaxsim import _machine
 from jaxsim._check import whole_number
+from jaxsim._text import marked, printable
 from jaxsim.cli import table
+from jaxsim.cli.console import Console
 from jaxsim.cli.run import _rules
 
 if TYPE_CHECKING:
@@ -87,8 +88,8 @@ def head(
                 limits=limits,  # type: ignore[arg-type]
                 progress=_once_done(advance),
             )  # fmt: skip
-        _show(found, sets, size)
         storage.write_heads(folder, found, settings)
+    _show(found, sets, size)
     table.where(folder, time.perf_counter() - began)
 
 
@@ -100,7 +101,7 @@ def _sets(data: str, classes: str | None, images: int | None) -> dict[str, Any]:
         for name, value in (("classes", classes), ("images", images)):
             if value is not None:
                 raise ValueError(f"--{name}: has no meaning for --data {data}")
-        return {Path(data).stem: families.load_split(data)}
+        return {printable(Path(data).stem): families.load_split(data)}
     if data != "digits":
         raise ValueError(f"data: expected digits or a FILE.npz; got {data!r}")
     pairs = list(itertools.combinations(range(10), 2))
@@ -141,7 +142,7 @@ def _show(found: "Heads", sets: dict[str, Any], batch: int | None) -> None:
     train, test = next(iter(sets.values()))
     n, T, d = train.shape
     held = "" if test is None else f", {_range(len(t.labels) for _, t in sets.values())} to test"
-    what = f"{len(found.pairs)} pairs" if several else found.pairs[0]
+    what = f"{len(found.pairs)} pairs" if several else marked(found.pairs[0])
     of = "all sequences" if batch is None else f"batches of {batch}"
     lanes = found.saturated.shape[2]
     console.print(

@@ -1,20 +1,16 @@
 """What `jaxsim study run` shows while it works, and how it ends when it is interrupted."""
 
-import os
-import sys
-import threading
 import time
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
+from jaxsim._text import marked, printable
+from jaxsim.cli.console import Console
 from jaxsim.cli.table import _count
 
 INTERRUPTED = 130  # exit code
-PATIENCE = 1.0  # seconds between Ctrl-C and the end
 PLAIN_EVERY = 10.0  # seconds between lines where there is no terminal
 
 
@@ -25,9 +21,10 @@ class Live:
         self.study, self.state, self._last = study, None, 0.0
         self.console = Console(stderr=True)
         self._bar: Progress | None = None
-        self._leaving = threading.Lock()
         if self.console.is_terminal:
-            text = TextColumn("{task.fields[what]}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"))
+            text = TextColumn(
+                "{task.fields[what]}", markup=False, table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")
+            )
             columns = (BarColumn(bar_width=10), MofNCompleteColumn(), TextColumn("cells"), TimeElapsedColumn(), text)
             self._bar = Progress(*columns, console=self.console, transient=True, expand=True)
             self._task = self._bar.add_task("", total=None, what="starting")
@@ -35,7 +32,7 @@ class Live:
 
     def line(self, text: str) -> None:
         """Something worth telling."""
-        self.console.print(escape(text), highlight=False, soft_wrap=True)
+        self.console.print(marked(text), highlight=False, soft_wrap=True)
 
     def progress(self, state: Any) -> None:
         """Where the study stands, at most a few times a second."""
@@ -48,24 +45,13 @@ class Live:
             self.line(f"{state.cells_done:,} of {state.cells:,} cells done, {_text(self.study, state)}")
         else:
             self._bar.update(
-                self._task, completed=state.cells_done, total=state.cells, what=escape(_text(self.study, state))
+                self._task, completed=state.cells_done, total=state.cells, what=printable(_text(self.study, state))
             )
 
-    def interrupt(self, *_: Any) -> None:
-        """Stop as Python does, and in a second at the latest: what is recorded needs no farewell."""
-        patience = threading.Timer(PATIENCE, self.leave)
-        patience.daemon = True
-        patience.start()
-        raise KeyboardInterrupt
-
-    def leave(self) -> None:
-        """End the process; a shard in flight is abandoned, because waiting for it could take long."""
-        with self._leaving:
-            self.stop()
-            made = _count(self.state.new_shards if self.state else 0, "new shard")
-            say(f"interrupted after {made}; the same command goes on")
-            sys.stderr.flush()
-            os._exit(INTERRUPTED)
+    def farewell(self, _: int) -> tuple[str, int]:
+        """What an interruption ends with: a shard in flight is abandoned, because waiting for it could take long."""
+        made = _count(self.state.new_shards if self.state else 0, "new shard")
+        return f"interrupted after {made}; the same command goes on", INTERRUPTED
 
     def stop(self) -> None:
         """Give the terminal back."""

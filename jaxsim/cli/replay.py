@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
-from rich.console import Console
 
+from jaxsim._text import marked
+from jaxsim.cli.console import Console
 from jaxsim.cli.run import _law, _rule, _train
 from jaxsim.cli.table import where
 
@@ -140,7 +141,7 @@ def _show(run: "Run", name: str, lane: int, saved: dict[str, Any], target: Path)
     )  # fmt: skip
     if verdict != saved["verdict"]:
         console.print(
-            f"verdict {verdict}, but {saved['verdict']} in lanes.parquet: another machine or version may round "
+            f"verdict {verdict}, but {marked(saved['verdict'])} in lanes.parquet: another machine or version may round "
             "otherwise near a border; compare environment.json of both folders.",
             style="red", highlight=False, soft_wrap=True,
         )  # fmt: skip

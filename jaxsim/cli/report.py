@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from jaxsim.cli.console import line
+
 
 def report(
     folder: Annotated[Path, typer.Argument(help="What `jaxsim run` or `jaxsim study run` wrote.")],
@@ -14,4 +16,4 @@ def report(
     from jaxsim.report import write
 
     target = write(folder, to)
-    print(f"{target} ({target.stat().st_size / 1e6:.1f} MB)")
+    line(f"{target} ({target.stat().st_size / 1e6:.1f} MB)")

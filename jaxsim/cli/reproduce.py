@@ -1,6 +1,5 @@
 """`jaxsim reproduce`: published experiments run again, published and recomputed numbers side by side."""
 
-import json
 import shlex
 import sys
 import time
@@ -9,13 +8,13 @@ from typing import Annotated
 
 import typer
 from rich import box
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-from jaxsim import _machine
+from jaxsim import _files, _machine
 from jaxsim._check import whole_number
-from jaxsim.cli.table import where
+from jaxsim._text import marked
+from jaxsim.cli.console import Console, line
+from jaxsim.cli.table import progress, where
 
 NAME_HELP = "An experiment, `list` for their names, or `all` for every one and a page over them."
 OUT_HELP = "New or empty results folder (default: next jaxsim-reproduce-NNN)."
@@ -39,25 +38,26 @@ def reproduce(
 
     if name == "list":
         for key, text in room.EXPERIMENTS.items():
-            print(f"{key:18} {text}")
+            line(f"{key:18} {text}")
         return
     if name != "all" and name not in room.EXPERIMENTS:
         raise ValueError(f"name: expected list, all or one of {', '.join(room.EXPERIMENTS)}; got {name!r}")
-    console = Console()
     results, seconds = [], []
-    with storage.claim(out, "reproduce") as folder:
-        for key in room.EXPERIMENTS if name == "all" else [name]:
+    names = list(room.EXPERIMENTS) if name == "all" else [name]
+    with storage.claim(out, "reproduce") as folder, progress(len(names), "experiments") as advance:
+        for key in names:
+            advance(0, key)
             start = time.perf_counter()
             results.append(room.reproduce(key, quick))
             seconds.append(time.perf_counter() - start)
-            inside = folder / key if name == "all" else folder
-            inside.mkdir(exist_ok=True)
-            page.save(results[-1], inside)
-            _show(console, results[-1], seconds[-1])
+            page.save(results[-1], folder / key if name == "all" else folder)
+            advance(1, None)
         settings = {"command": shlex.join(["jaxsim", *sys.argv[1:]]), "quick": quick}
-        for part, content in (("settings", settings), ("environment", storage.environment())):
-            (folder / f"{part}.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        (folder / "index.html").write_text(page.page(results, seconds, quick), encoding="utf-8")
+        storage.write_json(folder, settings=settings, environment=storage.environment())
+        _files.write_durably(folder / "index.html", page.page(results, seconds, quick).encode())
+    console = Console()
+    for result, took in zip(results, seconds, strict=True):
+        _show(console, result, took)
     where(folder, time.perf_counter() - began, "index.html")
 
 
@@ -65,9 +65,9 @@ def _show(console: Console, result, seconds: float) -> None:
     from jaxsim.reproduce.page import mark
     from jaxsim.reproduce.report import number
 
-    console.print(f"[bold]{escape(result.title)}[/] ({result.name}, {seconds:.1f} s)", highlight=False)
+    console.print(f"[bold]{marked(result.title)}[/] ({result.name}, {seconds:.1f} s)", highlight=False)
     for text in (result.source, result.settings):
-        console.print(escape(text), style="dim", highlight=False)
+        console.print(marked(text), style="dim", highlight=False)
     table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
     table.add_column("quantity", overflow="fold")
     for column in ("published", "recomputed", "original", ""):
@@ -79,12 +79,12 @@ def _show(console: Console, result, seconds: float) -> None:
             notes.append(row.note)
         label = f"{notes.index(row.note) + 1}" if row.note else ""
         cells = [number(row.published), number(row.recomputed), number(row.original), mark(row)]
-        table.add_row(escape(row.quantity), *cells, label, style="yellow" if row.agrees is False else "")
+        table.add_row(marked(row.quantity), *cells, label, style="yellow" if row.agrees is False else "")
     console.print(table)
     for k, note in enumerate(notes, 1):
-        console.print(f"{k}. {escape(note)}", style="dim", highlight=False)
+        console.print(f"{k}. {marked(note)}", style="dim", highlight=False)
     for text in result.missing:
-        console.print(f"Not reproduced: {escape(text)}", highlight=False)
+        console.print(f"Not reproduced: {marked(text)}", highlight=False)
     for row in result.unexplained:
-        console.print(f"Differs, not explained: {escape(row.quantity)}", style="bold", highlight=False)
+        console.print(f"Differs, not explained: {marked(row.quantity)}", style="bold", highlight=False)
     console.print()

@@ -12,6 +12,7 @@ import typer
 
 from jaxsim import _machine
 from jaxsim._check import whole_number
+from jaxsim._text import printable
 
 DATA = "digits, signal-noise, unit-sphere, orthonormal, or a FILE.npz with tokens, queries, labels and decoder"
 
@@ -125,10 +126,10 @@ def run(
                         progress=table.delta(advance),
                     )
                     groups.setdefault(name, []).append(result)
-        for name, runs in groups.items():
-            table.show(name, runs)
         storage.write(folder, groups, settings, full)
         storage.write_starts(folder, law)
+    for name, runs in groups.items():
+        table.show(name, runs)
     table.closing(folder, time.perf_counter() - began)
 
 
@@ -156,7 +157,7 @@ def _problems(data: str, given: dict[str, Any], seed: int) -> dict[str, Any]:
         return {data: random[data](key, **given)}
     if data.lower().endswith(".npz"):
         _refuse(data, given, ())
-        return {Path(data).stem: families.load(data)}
+        return {printable(Path(data).stem): families.load(data)}
     if data != "digits":
         raise ValueError(f"data: expected {DATA}; got {data!r}")
     _refuse(data, given, ("n", "classes", "positions"))

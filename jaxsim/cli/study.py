@@ -2,19 +2,19 @@
 
 import functools
 import os
-import signal
 import sys
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from jaxsim import _machine
 from jaxsim._check import positive_number, whole_number
+from jaxsim._text import marked
+from jaxsim.cli import interruption
+from jaxsim.cli.console import Console, line
 from jaxsim.cli.live import Live, say
 from jaxsim.cli.run import _folder
 from jaxsim.cli.table import _count
@@ -55,27 +55,23 @@ def run(
     spec = source.load(study)
     place = Path(study.stem) if out is None else out
     shown = Live(spec)
-    before = {number: signal.signal(number, shown.interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        found = conduct.run(
-            spec, place, engine=_engine(workers, cores, timeout, retries), repair=repair, process=process,
-            processes=processes, report=shown.line, progress=shown.progress,
-        )  # fmt: skip
+        with interruption.parting(shown.farewell):
+            found = conduct.run(
+                spec, place, engine=_engine(workers, cores, timeout, retries), repair=repair, process=process,
+                processes=processes, report=shown.line, progress=shown.progress,
+            )  # fmt: skip
     except folder.Held as error:
-        say(f"[bold red]error[/] {escape(str(error))}; wait for it, or stop it with Ctrl-C")
+        say(f"[bold red]error[/] {marked(error)}; wait for it, or stop it with Ctrl-C")
         raise typer.Exit(HELD) from None
     except OSError as error:
         shown.stop()
-        say(f"[bold red]error[/] could not write {escape(str(error.filename or place))}: {error.strerror or error}")
+        say(f"[bold red]error[/] could not write {marked(error.filename or place)}: {marked(error.strerror or error)}")
         say("What is complete is safe. Make room or mend the folder, and the same command goes on.")
         sys.stderr.flush()
-        os._exit(DAMAGED_OR_FAILED)  # as in `leave`
-    except KeyboardInterrupt:
-        shown.leave()
+        os._exit(DAMAGED_OR_FAILED)  # without waiting for what is in flight
     finally:
         shown.stop()
-        for number, handler in before.items():
-            signal.signal(number, handler)
     _closing(place, found)
 
 
@@ -123,11 +119,11 @@ def _engine(workers: str, cores: int, timeout: float, retries: int) -> Any:
 def _closing(place: Path, found: Any) -> None:
     """What was done, what is wrong, and the exit code."""
     for name in found.changed:
-        say(f"repaired {name}, but to other bytes: made by another machine or version than before")
+        say(f"repaired {marked(name)}, but to other bytes: made by another machine or version than before")
     done = f"{_count(found.new_shards, 'shard')} made" if found.new_shards else "nothing was left to do"
     done += f", {len(found.repaired)} of them repaired" if found.repaired else ""
     done += f", {found.retries} retries" if found.retries else ""
-    print(f"{done}. Results in {place}: jaxsim study status {place}")
+    line(f"{done}. Results in {place}: jaxsim study status {place}")
     if found.damaged:
         say(f"{_count(len(found.damaged), 'damaged shard')}, as listed above: run again with --repair")
     if found.failed:
@@ -149,8 +145,8 @@ def status(folder: Folder) -> None:
     lanes = reader.counts.sum(1)
     console = Console()
     console.print(
-        f"{spec.name}: {reader.cells_done:,} of {reader.count:,} cells done, {lanes.sum():,} lanes in "
-        f"{len(reader.records):,} shards" + (f"; in use by {who}" if who else ""),
+        f"{marked(spec.name)}: {reader.cells_done:,} of {reader.count:,} cells done, {lanes.sum():,} lanes in "
+        f"{len(reader.records):,} shards" + (f"; in use by {marked(who)}" if who else ""),
         style="bold", highlight=False, soft_wrap=True,
     )  # fmt: skip
     values, low, high = reader.watched()
@@ -165,7 +161,9 @@ def status(folder: Folder) -> None:
         cell = reader.cell(index)
         share = f"{values[index]:.3f}" if lanes[index] else "-"
         ends = f"\\[{low[index]:.3f}, {high[index]:.3f}]" if lanes[index] and low[index] >= 0 else "-"
-        grid.add_row(cell.problem.label, cell.init.label, cell.rule.label, f"{lanes[index]:,}", share, ends)
+        grid.add_row(
+            *(marked(each.label) for each in (cell.problem, cell.init, cell.rule)), f"{lanes[index]:,}", share, ends
+        )
     console.print(grid)
     kind = {"anytime": "valid whenever one stops", "wilson": "Wilson, for a number of lanes fixed beforehand"}
     console.print(f"intervals: {kind[spec.stop.interval]}", style="dim", highlight=False)
@@ -192,17 +190,17 @@ def verify(
     try:
         found = audit.verify(folder, whole_number("sample", sample, 0))
     except Held as error:
-        say(f"[bold red]error[/] {escape(str(error))}")
+        say(f"[bold red]error[/] {marked(error)}")
         raise typer.Exit(HELD) from None
     for name, why in found.damaged.items():
-        print(f"damaged: {name} ({why})")
+        line(f"damaged: {name} ({why})")
     for name in found.different:
-        print(f"different: {name} (computed again, it has other bytes)")
+        line(f"different: {name} (computed again, it has other bytes)")
     sound = found.shards - len(found.damaged)
     print(f"{sound:,} of {found.shards:,} shards have their recorded hash; {found.repeated} computed again", end="")
     print(", all the same" if not found.different else f", {len(found.different)} different")
     if found.damaged:
-        print(f"repair them with: jaxsim study run STUDY.toml --out {folder} --repair")
+        line(f"repair them with: jaxsim study run STUDY.toml --out {folder} --repair")
     if found.damaged or found.different:
         raise typer.Exit(DAMAGED_OR_FAILED)
 
@@ -217,7 +215,7 @@ def export(
     from jaxsim.study import audit
 
     rows = audit.export(folder, to, leave_out)
-    print(f"{rows:,} {'lanes' if to.suffix == '.parquet' else 'cells'} in {to}")
+    line(f"{rows:,} {'lanes' if to.suffix == '.parquet' else 'cells'} in {to}")
 
 
 @app.command()
@@ -230,12 +228,13 @@ def plot(
 ) -> None:
     """Draw the watched fraction against a number of the initialisation law, a panel per family, a line per rule."""
     from jaxsim import plot as figures
+    from jaxsim import storage
     from jaxsim.study import open_study
 
     reader = open_study(folder)
     target = folder / "figure.png" if to is None else to
-    figures.fractions(reader.fractions(), against, reader.study.stop.verdict).savefig(target, dpi=120)
-    print(target)
+    storage.write_figure(target, figures.fractions(reader.fractions(), against, reader.study.stop.verdict))
+    line(target)
 
 
 @app.command()
@@ -245,18 +244,20 @@ def map(  # noqa: A001
     to: Annotated[Path | None, typer.Option(help="Picture (default: DIR/map-CELL.png).")] = None,
 ) -> None:
     """Draw the basin maps of a plane, a row per rule, and save each as DIR/map-CELL.npz."""
+    from jaxsim import _files, storage
     from jaxsim import plot as figures
     from jaxsim.study import basin_map, open_study
 
     reader = open_study(folder)
     here, rules = reader.cell(whole_number("cell", cell, 0)), len(reader.study.rules)
-    maps = []
-    for index in range(cell - cell % rules, cell - cell % rules + rules):
-        maps.append(basin_map(reader, index))
-        maps[-1].save(folder / f"map-{index}.npz")
+    first = cell - cell % rules
+    maps = {index: basin_map(reader, index) for index in range(first, first + rules)}
     target = folder / f"map-{cell}.png" if to is None else to
-    figures.maps(maps, here.problem.label).savefig(target, dpi=120)
-    print(target)
+    with _files.together():
+        for index, found in maps.items():
+            found.save(folder / f"map-{index}.npz")
+        storage.write_figure(target, figures.maps(list(maps.values()), here.problem.label))
+    line(target)
 
 
 @app.command()

@@ -4,12 +4,12 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from jaxsim._text import marked, printable
 from jaxsim.analysis import VERDICTS, Proportion
+from jaxsim.cli.console import Console
 from jaxsim.margin import max_margin
 from jaxsim.results import Run
 
@@ -31,18 +31,18 @@ def progress(total: int, unit: str = "lanes") -> Iterator[Callable[[int, str | N
 
         def plain(done: int, what: str | None) -> None:
             if what is not None:
-                console.print(f"running {what}", highlight=False)
+                console.print(f"running {marked(what)}", highlight=False)
 
         yield plain
         return
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=20),
         TextColumn("{task.completed:,.0f}/{task.total:,.0f} " + unit),
     )
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True) as bar:
         task = bar.add_task("starting", total=total)
-        yield lambda done, what: bar.update(task, advance=done, description=what)
+        yield lambda done, what: bar.update(task, advance=done, description=None if what is None else printable(what))
 
 
 def show(name: str, runs: Sequence[Run]) -> None:
@@ -52,20 +52,20 @@ def show(name: str, runs: Sequence[Run]) -> None:
     limit = f"‖W_mm‖={reference.norm:.4g}" if reference.feasible else "W_mm infeasible"
     sizes = f"n={n}, T={T}, d={d}, {limit}; {_count(runs[0].lanes, 'lane')}, {_count(int(runs[0].steps[-1]), 'step')}"
     console = Console()
-    console.print(f"{escape(name)}: {sizes}", style="bold", highlight=False, soft_wrap=True)
+    console.print(f"{marked(name)}: {sizes}", style="bold", highlight=False, soft_wrap=True)
     for k in range(0, len(runs), COLUMNS):
         console.print(_grid(runs[k : k + COLUMNS]))
     for run in runs:
         for lane in run.summary()["nonfinite"][:3]:
             said = f"lane {lane['lane']} was not finite at recorded step {lane['first_recorded_step']}"
-            console.print(f"{escape(run.settings['rule'])}: {said}")
+            console.print(f"{marked(run.settings['rule'])}: {said}")
 
 
 def _grid(runs: Sequence[Run]) -> Table:
     grid = Table()
     grid.add_column("")
     for run in runs:
-        grid.add_column(escape(run.label), justify="right")
+        grid.add_column(marked(run.label), justify="right")
     summaries = [run.summary() for run in runs]
     fractions = [run.fractions() for run in runs]
     percent = _percent if runs[0].lanes > 1 else lambda p: str(p.count)
@@ -115,7 +115,7 @@ def closing(folder: Path, seconds: float) -> None:
 
 def where(folder: Path, seconds: float | None = None, page: str = "figure.png") -> None:
     """Where everything is, and how long it took."""
-    text = f"Results in [bold]{escape(str(folder))}[/] ({escape(str(folder / page))})."
+    text = f"Results in [bold]{marked(folder)}[/] ({marked(folder / page)})."
     text += "" if seconds is None else f" {seconds:.1f} s in all."
     Console().print(text, highlight=False, soft_wrap=True)
 

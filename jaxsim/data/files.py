@@ -5,6 +5,7 @@ import zipfile
 
 import numpy as np
 
+from jaxsim import _files
 from jaxsim.data.digits import ridge_decoder
 from jaxsim.problem import Problem
 
@@ -85,5 +86,5 @@ def save(problem: Problem, path: str | os.PathLike) -> None:
     arrays = {name: getattr(problem, name) for name in REQUIRED}
     if problem.given_keys is not None:
         arrays["keys"] = problem.given_keys
-    with open(path, "wb") as file:  # given a name, NumPy would append a suffix to it
+    with _files.whole(path) as file:  # given a name, NumPy would append a suffix to it
         np.savez_compressed(file, **arrays, mask=problem.visible)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxsim import basins
+from jaxsim._text import drawn
 from jaxsim.analysis import VERDICTS, wilson
 from jaxsim.plot.runs import VERDICT_COLOURS, _axes, colour
 from jaxsim.results import short_rule
@@ -38,7 +39,7 @@ def maps(found: Sequence[basins.BasinMap], title: str) -> "Figure":
     figure = Figure(figsize=(13, 0.4 + (0.4 + height) * rows), layout="compressed")
     grid = figure.subplots(rows, 2, squeeze=False)
     for row, one in zip(grid, found, strict=False):
-        basin_map(one, row[0]).set_title(f"{title}; {_short(one.settings)}", fontsize=11, loc="left")
+        basin_map(one, row[0]).set_title(f"{drawn(title)}; {_short(one.settings)}", fontsize=11, loc="left")
         time_map(one, row[1])
     if len(found) == 2:
         disagreement(found[0], found[1], grid[2, 0])
@@ -127,7 +128,12 @@ def continuation(found: basins.Continuation, ax: "Axes | None" = None) -> "Axes"
         ax.plot(value, 102, marker="^" if what == "appears" else "v", color="black", clip_on=False, markersize=5,
                 linestyle="none", label=f"an attractor {what}" if first else "_again")  # fmt: skip
     ax.legend(loc="upper left", bbox_to_anchor=(1.02, 1), frameon=False, fontsize=9)
-    ax.set(xlabel=found.name, ylabel="share of lanes (%)", xlim=(found.values.min(), found.values.max()), ylim=(0, 100))
+    ax.set(
+        xlabel=drawn(found.name),
+        ylabel="share of lanes (%)",
+        xlim=(found.values.min(), found.values.max()),
+        ylim=(0, 100),
+    )
     return ax
 
 
@@ -143,7 +149,7 @@ def comparison(found: basins.Comparison, ax: "Axes | None" = None) -> "Axes":
         ax.text(column, row, f"{count:,}", ha="center", va="center", color="white" if dark[row, column] else "black")
     ax.set_xticks(range(len(names)), names, rotation=20)
     ax.set_yticks(range(len(names)), names)
-    ax.set(xlabel=short_rule(found.rules[1]), ylabel=short_rule(found.rules[0]))
+    ax.set(xlabel=drawn(short_rule(found.rules[1])), ylabel=drawn(short_rule(found.rules[0])))
     value, low, high, level = (100 * v for v in found.paired)
     ax.set_title(f"{found.verdict}: {value:+.2f} points, {level:.0f}% interval [{low:+.2f}, {high:+.2f}]",
                  fontsize=10, loc="left")  # fmt: skip
@@ -201,9 +207,11 @@ def _frame(found: basins.BasinMap, ax: "Axes") -> None:
             ax.annotate(
                 "", (reach * a, reach * b), (0, 0), arrowprops={"arrowstyle": "->", "color": "black", "lw": 1.2}
             )
-            ax.annotate(NAMES.get(name, name), (reach * a, reach * b), (0, 4), textcoords="offset points", ha="center")
+            ax.annotate(
+                NAMES.get(name) or drawn(name), (reach * a, reach * b), (0, 4), textcoords="offset points", ha="center"
+            )
     low, high, bottom, top = found.window
-    names = [NAMES.get(name, name) for name in found.names]
+    names = [NAMES.get(name) or drawn(name) for name in found.names]
     first, second = (("random direction", "random direction") if found.names[0] == "random" else (
         f"along {names[0]}", f"along the rest of {names[1]}"))  # fmt: skip
     ax.set(xlim=(low, high), ylim=(bottom, top), xlabel=first, ylabel=second)
@@ -221,4 +229,4 @@ def _tokens(selection: np.ndarray) -> str:
 
 
 def _short(settings: dict[str, Any]) -> str:
-    return short_rule(settings["rule"])
+    return drawn(short_rule(settings["rule"]))

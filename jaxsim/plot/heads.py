@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from jaxsim._text import drawn
 from jaxsim.head import Heads
 from jaxsim.plot.runs import LINES, colour
 
@@ -35,7 +36,7 @@ def heads(found: Heads) -> "Figure":
                 middle, low, high = -middle, -high, -low
             ax.fill_between(found.steps[after], low, high, color=colour(name), alpha=0.18, linewidth=0)
             line = LINES[names[:k].count(name) % len(LINES)]
-            ax.plot(found.steps[after], middle, line, color=colour(name), label=found.labels[k], linewidth=1.6)
+            ax.plot(found.steps[after], middle, line, color=colour(name), label=drawn(found.labels[k]), linewidth=1.6)
         ax.set(xscale="log", xlabel="step")
         ax.set_title(title, fontsize=10, loc="left")
         ax.grid(alpha=0.25, linewidth=0.6)

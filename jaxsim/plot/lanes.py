@@ -6,6 +6,7 @@ import numpy as np
 import scipy.special
 from jaxtyping import Float
 
+from jaxsim._text import drawn
 from jaxsim.plot.runs import VERDICT_COLOURS, _axes, attention_gap, direction_error
 from jaxsim.plot.trajectories import guide, loss_gap, norm
 from jaxsim.results import Run
@@ -84,7 +85,7 @@ def lane(run: Run) -> "Figure":
     gaps(run, grid[2, 0])
     _gradient(run, grid[2, 1])
     attention_map(run, 0, right.subplots())
-    figure.suptitle(f"lane {run.first}, {run.label}: {run.verdict[0]}", fontsize=11, x=0.01, ha="left")
+    figure.suptitle(f"lane {run.first}, {drawn(run.label)}: {run.verdict[0]}", fontsize=11, x=0.01, ha="left")
     return figure
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jaxsim._text import drawn
 from jaxsim.analysis import VERDICTS
 from jaxsim.problem import Problem
 from jaxsim.results import Run
@@ -66,7 +67,7 @@ def verdict_bars(runs: Sequence[Run], ax: "Axes | None" = None) -> "Axes":
         texts = [f"{s:.0f}%" if s >= 8 else "" for s in share]
         ax.bar_label(bars, texts, label_type="center", color="white" if dark else "black", fontsize=9)
         left += share
-    ax.set_yticks(range(len(runs)), [run.label for run in runs])
+    ax.set_yticks(range(len(runs)), [drawn(run.label) for run in runs])
     ax.invert_yaxis()
     ax.set(xlim=(0, 100), xlabel="share of lanes (%)")
     ax.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False, fontsize=9, handlelength=1)
@@ -126,7 +127,7 @@ def overview(groups: Mapping[str, Sequence[Run]]) -> "Figure":
         _guide(runs, row[1])
         if row[2].lines:
             row[2].legend(fontsize=9, loc="upper left", framealpha=0.8)
-        row[0].set_title(f"{title}: {runs[0].lanes:,} starts", fontsize=11, loc="left")
+        row[0].set_title(f"{drawn(title)}: {runs[0].lanes:,} starts", fontsize=11, loc="left")
         row[1].set_title("all lanes, each to its own limit: median, 5–95%", fontsize=9, loc="left")
         row[2].set_title("digits of saturation (linear below 1)", fontsize=9, loc="left")
     ordered = [name for name in VERDICTS if name in shown]
@@ -155,7 +156,7 @@ def _band(run: Run, values: np.ndarray, ax: "Axes", line: str) -> "Axes":
     name = run.settings["rule_name"]
     low, middle, high = np.percentile(chosen, (BAND[0], 50, BAND[1]), axis=0)
     ax.fill_between(run.steps[after], low, high, color=colour(name), alpha=0.18, linewidth=0)
-    ax.plot(run.steps[after], middle, color=colour(name), label=run.label, linewidth=1.8, linestyle=line)
+    ax.plot(run.steps[after], middle, color=colour(name), label=drawn(run.label), linewidth=1.8, linestyle=line)
     return ax
 
 

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from jaxsim._text import drawn
 from jaxsim.analysis import VERDICTS
 from jaxsim.plot.basins import _tokens
 from jaxsim.plot.runs import VERDICT_COLOURS, _axes
@@ -46,7 +47,7 @@ def selections(run: Run, ax: "Axes | None" = None, most: int = MOST) -> "Axes":
         ax.text(total, y, f" {int(total):,}", va="center", fontsize=8)
     ax.set_yticks(range(len(rows)), labels, fontsize=8, family="monospace")
     ax.invert_yaxis()
-    ax.set_title(f"{run.label}: selected tokens and ‖W^α‖", fontsize=10, loc="left")
+    ax.set_title(f"{drawn(run.label)}: selected tokens and ‖W^α‖", fontsize=10, loc="left")
     ax.set(xlabel="runs", xlim=(0, 1.12 * left.max()))
     ax.legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1, 1), ncols=3, borderaxespad=0)
     return ax
@@ -80,7 +81,9 @@ def geometry(
         best = np.nanargmax(values[row])
         ax.add_patch(Rectangle((best - 0.5, row - 0.5), 1, 1, fill=False, edgecolor="#D55E00", linewidth=2))
     settled = zip(found.rules, found.saturated, strict=True)
-    names = [short_rule(r) + ("" if s == found.lanes else f" ({s} of {found.lanes} saturated)") for r, s in settled]
+    names = [
+        drawn(short_rule(r)) + ("" if s == found.lanes else f" ({s} of {found.lanes} saturated)") for r, s in settled
+    ]
     ax.set_yticks(range(len(found.rules)), names)
     ax.set_xticks(range(len(found.norms)), found.norms, rotation=30, ha="right")
     title = {"margin_ratio": "margin of W over the best margin in each norm", "correlation": "correlation with W^α"}

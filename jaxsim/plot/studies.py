@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jaxsim._text import drawn
 from jaxsim.plot.runs import LINES, colour
 
 if TYPE_CHECKING:
@@ -45,11 +46,11 @@ def fractions(found: "Dataset", against: str = "radius", verdict: str = "global"
         for r in range(rules if p < problems else 0):
             part = found.sel(verdict=verdict).isel(problem=p, rule=r, init=order)
             line = LINES[kinds[:r].count(kinds[r]) % len(LINES)]
-            shown, label = x.values[order], str(found["rule"].values[r])
+            shown, label = x.values[order], drawn(found["rule"].values[r])
             ax.fill_between(shown, part["low"], part["high"], color=colour(kinds[r]), alpha=0.18, linewidth=0)
             width = max(1.0, 3.2 - 0.9 * r)  # a line under another still shows
             ax.plot(shown, part["fraction"], line, color=colour(kinds[r]), label=label, marker=".", linewidth=width)
-        ax.set(xlabel=against, ylim=(-0.02, 1.02), title=str(found["problem"].values[min(p, problems - 1)]))
+        ax.set(xlabel=drawn(against), ylim=(-0.02, 1.02), title=drawn(found["problem"].values[min(p, problems - 1)]))
         if np.all(x.values[order] > 0) and len(order) > 1:
             ax.set_xscale("log")
         ax.grid(alpha=0.25, linewidth=0.6)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jaxsim._text import drawn
 from jaxsim.plot.runs import LINES, _axes, _band, attention_gap, direction_error
 from jaxsim.results import Run
 
@@ -72,13 +73,13 @@ def guide(run: Run, quantity: str, ax: "Axes") -> None:
     if quantity == "loss digits" and np.mean(run.verdict == "global") < 0.5:
         return
     law = GUIDES.get(run.settings["rule_name"], {}).get(quantity.removeprefix("loss "))
-    if law is None or run.steps[-1] < SHORTEST or not ax.lines or ax.lines[-1].get_label() != run.label:
+    if law is None or run.steps[-1] < SHORTEST or not ax.lines or ax.lines[-1].get_label() != drawn(run.label):
         return
     steps, values = (np.asarray(part, float) for part in ax.lines[-1].get_data())
     t = steps[steps >= steps[-1] / 10]
     name, growth = law
     if values[-1] <= 0:
         return
-    drawn = (0.7 if quantity == "error" else 1.4) * values[-1] * growth(t) / growth(t[-1])
-    ax.plot(t, drawn, color=ax.lines[-1].get_color(), linestyle=":", linewidth=1.2, label="_predicted")
-    ax.annotate(f"∝ {name}", (t[0], drawn[0]), fontsize=8, ha="right", va="center", color=ax.lines[-1].get_color())
+    predicted = (0.7 if quantity == "error" else 1.4) * values[-1] * growth(t) / growth(t[-1])
+    ax.plot(t, predicted, color=ax.lines[-1].get_color(), linestyle=":", linewidth=1.2, label="_predicted")
+    ax.annotate(f"∝ {name}", (t[0], predicted[0]), fontsize=8, ha="right", va="center", color=ax.lines[-1].get_color())

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxsim._text import printable
 from jaxsim.report import figures
 from jaxsim.report.content import Content
 
@@ -20,7 +21,9 @@ def page(content: Content) -> str:
         data["figures"].append(figures.lines(log_x=bool(content.curves) or positive))
     files = resources.files("jaxsim.report").joinpath("templates")
     loader = jinja2.FunctionLoader(lambda name: files.joinpath(name).read_text(encoding="utf-8"))
-    maker = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    maker = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, finalize=_shown
+    )
     # Bokeh's items name an object where it comes first and refer to it later, so the order of keys matters.
     maker.policies["json.dumps_kwargs"] = {"sort_keys": False, "separators": (",", ":"), "allow_nan": False}
     return maker.get_template("page.html").render(
@@ -32,6 +35,11 @@ def page(content: Content) -> str:
         settings=_flat(content.settings),
         environment=_flat(content.environment),
     )
+
+
+def _shown(value: Any) -> Any:
+    """What a name becomes before it is escaped: it may hold characters that obey nobody's wish but change the page."""
+    return printable(value, keep="\n") if type(value) is str else value
 
 
 def _flat(values: dict[str, Any], before: str = "") -> dict[str, str]:

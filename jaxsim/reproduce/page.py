@@ -2,7 +2,6 @@
 
 import base64
 import dataclasses
-import html
 import io
 import json
 from collections.abc import Sequence
@@ -10,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxsim import _files
+from jaxsim._text import paged
 from jaxsim.reproduce.report import Result, Row, number
 
 STYLE = (
@@ -28,9 +29,9 @@ LEGEND = (
 
 
 def save(result: Result, folder: Path) -> None:
-    """Write figure.png, data.npz and rows.json of one experiment into an existing folder."""
-    (folder / "figure.png").write_bytes(_png(result))
-    with open(folder / "data.npz", "wb") as file:
+    """Write figure.png, data.npz and rows.json of one experiment into a folder."""
+    _files.write_durably(folder / "figure.png", _png(result))
+    with _files.whole(folder / "data.npz") as file:
         np.savez_compressed(file, **result.arrays)  # type: ignore[arg-type]
     content = {name: getattr(result, name) for name in ("name", "title", "source", "settings", "missing")}
     content["rows"] = [
@@ -38,7 +39,7 @@ def save(result: Result, folder: Path) -> None:
         for row in result.rows
     ]
     text = json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
-    (folder / "rows.json").write_text(text + "\n", encoding="utf-8")
+    _files.write_durably(folder / "rows.json", f"{text}\n".encode())
 
 
 def page(results: Sequence[Result], seconds: Sequence[float], quick: bool) -> str:
@@ -46,7 +47,7 @@ def page(results: Sequence[Result], seconds: Sequence[float], quick: bool) -> st
     parts = [
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>",
         "<meta name='viewport' content='width=device-width'><title>Published experiments, run again</title>",
-        f"<style>{STYLE}</style></head><body><h1>Published experiments, run again</h1><p>{html.escape(LEGEND)}</p>",
+        f"<style>{STYLE}</style></head><body><h1>Published experiments, run again</h1><p>{paged(LEGEND)}</p>",
     ]
     if quick:
         parts.append("<p><strong>Reduced sizes (--quick)</strong>: means over few problems differ by chance.</p>")
@@ -54,7 +55,7 @@ def page(results: Sequence[Result], seconds: Sequence[float], quick: bool) -> st
     for result in results:
         differ = sum(row.agrees is False for row in result.rows)
         title = f"{result.name}: {result.title} ({differ} of {len(result.rows)} rows differ)"
-        parts.append(f"<li><a href='#{html.escape(result.name)}'>{html.escape(title)}</a></li>")
+        parts.append(f"<li><a href='#{paged(result.name)}'>{paged(title)}</a></li>")
     parts.append("</ul></nav>")
     parts += [_section(result, took) for result, took in zip(results, seconds, strict=True)]
     return "\n".join([*parts, "</body></html>\n"])
@@ -62,12 +63,12 @@ def page(results: Sequence[Result], seconds: Sequence[float], quick: bool) -> st
 
 def _section(result: Result, seconds: float) -> str:
     image = base64.b64encode(_png(result)).decode("ascii")
-    head = "".join(f"<th scope='col'>{html.escape(name)}</th>" for name in COLUMNS)
-    missing = "".join(f"<li>{html.escape(text)}</li>" for text in result.missing)
+    head = "".join(f"<th scope='col'>{paged(name)}</th>" for name in COLUMNS)
+    missing = "".join(f"<li>{paged(text)}</li>" for text in result.missing)
     return "\n".join([
-        f"<section id='{html.escape(result.name)}'><h2>{html.escape(result.title)}</h2>",
-        f"<p class='quiet'>{html.escape(result.source)}</p><p>{html.escape(result.settings)} {seconds:.1f} s.</p>",
-        f"<img alt='{html.escape(describe(result))}' src='data:image/png;base64,{image}'>",
+        f"<section id='{paged(result.name)}'><h2>{paged(result.title)}</h2>",
+        f"<p class='quiet'>{paged(result.source)}</p><p>{paged(result.settings)} {seconds:.1f} s.</p>",
+        f"<img alt='{paged(describe(result))}' src='data:image/png;base64,{image}'>",
         f"<table><thead><tr>{head}</tr></thead><tbody>",
         *map(_row, result.rows),
         "</tbody></table>",
@@ -90,7 +91,7 @@ def describe(result: Result) -> str:
 def _row(row: Row) -> str:
     cells = [row.quantity, *map(number, (row.published, row.recomputed, row.original)), mark(row), row.note]
     kind = " class='differs'" if row.agrees is False else ""
-    return f"<tr{kind}>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>"
+    return f"<tr{kind}>" + "".join(f"<td>{paged(cell)}</td>" for cell in cells) + "</tr>"
 
 
 def mark(row: Row) -> str:

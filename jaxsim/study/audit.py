@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from jaxsim._files import whole, whole_at
 from jaxsim.study import folder, manifest
 from jaxsim.study.conduct import damage
 from jaxsim.study.reading import Reader
@@ -95,10 +96,11 @@ def export(path: str | os.PathLike, target: str | os.PathLike, leave_out: bool =
         raise ValueError(f"to: expected a name that ends in .parquet, .nc or .zarr; got {os.fspath(target)!r}")
     table = reader.fractions()
     try:
-        if goal.suffix == ".nc":
-            table.to_netcdf(goal, engine="h5netcdf")
-        else:
-            table.to_zarr(goal, zarr_format=2)  # text has no settled form in the third
+        with whole_at(goal) as part:
+            if goal.suffix == ".nc":
+                table.to_netcdf(part, engine="h5netcdf")
+            else:
+                table.to_zarr(part, zarr_format=2)  # text has no settled form in the third
     except ImportError as error:
         raise ValueError(
             f"to: {goal.suffix} needs a further package; pip install 'jaxsim-attention[export]'"
@@ -115,18 +117,13 @@ def _one_parquet(reader: Reader, goal: Path, leave_out: bool) -> int:
     numbers = reader.cells().drop(columns=["lanes", "done"])
     described = pa.Table.from_pandas(numbers, preserve_index=False)
     names = [name for name in described.column_names if name != "cell"]
-    part, rows = goal.with_name(goal.name + folder.PART), 0
+    rows = 0
     schema = pa.schema([*table.schema, *(described.schema.field(name) for name in names)])
-    try:
-        with pq.ParquetWriter(part, schema, compression="zstd") as writer:
-            for batch in table.to_batches(batch_size=ROWS, batch_readahead=4, fragment_readahead=4):
-                if batch.num_rows:
-                    own = described.take(batch["cell"])
-                    columns = [*batch.columns, *(own[name].combine_chunks() for name in names)]
-                    writer.write_table(pa.Table.from_arrays(columns, schema=schema), row_group_size=ROWS)
-                    rows += batch.num_rows
-        os.replace(part, goal)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    with whole(goal) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        for batch in table.to_batches(batch_size=ROWS, batch_readahead=4, fragment_readahead=4):
+            if batch.num_rows:
+                own = described.take(batch["cell"])
+                columns = [*batch.columns, *(own[name].combine_chunks() for name in names)]
+                writer.write_table(pa.Table.from_arrays(columns, schema=schema), row_group_size=ROWS)
+                rows += batch.num_rows
     return rows

@@ -1,0 +1,46 @@
+"""The public names of the package, which `jaxsim` takes from here when the first of them is asked for."""
+
+from jaxsim import basins, data, init, report, rules, storage, study, train
+from jaxsim.analysis import Thresholds, attractors, conditions, predict
+from jaxsim.driver import compilations
+from jaxsim.head import Heads, heads
+from jaxsim.margin import MarginSolver, MaxMargin, max_margin
+from jaxsim.model import losses
+from jaxsim.normed import NormedMargin
+from jaxsim.problem import Problem
+from jaxsim.results import Run
+from jaxsim.simulation import LinearRun, Survey, geometry, regress, simulate, simulate_many, survey
+from jaxsim.study import open_study
+
+__all__ = [
+    "Heads",
+    "LinearRun",
+    "MarginSolver",
+    "MaxMargin",
+    "NormedMargin",
+    "Problem",
+    "Run",
+    "Survey",
+    "Thresholds",
+    "attractors",
+    "basins",
+    "compilations",
+    "conditions",
+    "data",
+    "geometry",
+    "heads",
+    "init",
+    "losses",
+    "max_margin",
+    "open_study",
+    "predict",
+    "regress",
+    "report",
+    "rules",
+    "simulate",
+    "simulate_many",
+    "storage",
+    "study",
+    "survey",
+    "train",
+]
