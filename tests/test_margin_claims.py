@@ -149,7 +149,9 @@ def hostile_problems(draw):
     n, T, d, e = draw(st.integers(1, 2)), draw(st.integers(2, 3)), draw(st.integers(1, 3)), draw(st.integers(1, 3))
 
     def array(*shape):
-        return np.array(draw(st.lists(SMALL, min_size=np.prod(shape), max_size=np.prod(shape)))).reshape(shape)
+        return np.array(draw(st.lists(SMALL, min_size=int(np.prod(shape)), max_size=int(np.prod(shape))))).reshape(
+            shape
+        )
 
     keys, queries = array(n, T, d), array(n, e)
     alpha = draw(st.lists(st.integers(0, T - 1), min_size=n, max_size=n))
@@ -233,7 +235,7 @@ def test_ordinary_selections_need_no_more_than_floats(monkeypatch):
     def refuse(*_):
         raise AssertionError("an ordinary selection was handed to rational arithmetic")
 
-    monkeypatch.setattr(solver, "solve_exactly", refuse)
+    monkeypatch.setattr(solver, "decide", refuse)
     every = [(jaxsim.data.unit_sphere(jax.random.key(0)), 100), (jaxsim.data.digits(), 20)]
     flat = jaxsim.Problem(np.random.default_rng(1).standard_normal((3, 8, 2)), 0, [1, 1, 1], [1.0, 0.0])
     inside = [[0, 0, 0], [7, 7, 7], [1, 2, 3], [4, 5, 6]]

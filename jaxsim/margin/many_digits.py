@@ -1,0 +1,237 @@
+r"""The att-SVM of a selection that floats do not decide: solved in many digits, proved in whole numbers.
+
+    min ½‖W‖²  subject to  δ_kᵀ W ζ_i ≥ r_k
+
+by the dual active-set method of Goldfarb & Idnani (Mathematical Programming 27, 1983): constraints enter one by one,
+each multiplier stays ≥ 0, the active rows stay independent. It ends with all constraints met, or with a row that is a
+non-positive combination of the active ones: multipliers of a combination that vanishes (Farkas), so nothing separates.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterable
+from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, localcontext
+from fractions import Fraction
+
+import numpy as np
+from jaxtyping import Float
+
+from .solution import GAP_TOLERANCE
+from .whole import Certificate, Constraints, TooLarge, certify, dot
+
+DIGITS = (100, 1000)  # tried in turn; tokens within 1e-20 of degenerate need the second
+
+
+@dataclasses.dataclass
+class Decided:
+    """What was proved: an optimum, where there is a certificate; that nothing separates; or neither.
+
+    Attributes:
+        infeasible: whether a combination of the constraints vanishes.
+        certificate: of the optimum.
+        multipliers: λ_k of the constraints as they were.
+        matrix: W, rounded once, where the multipliers are rounded ones.
+    """
+
+    infeasible: bool = False
+    certificate: Certificate | None = None
+    multipliers: Float[np.ndarray, " M"] | None = None
+    matrix: Float[np.ndarray, "d e"] | None = None
+
+
+def decide(constraints: Constraints, guess: Float[np.ndarray, " M"]) -> Decided:
+    """The optimum of the constraints, or a proof that there is none; `guess`: multipliers λ ≥ 0 near it, or zeros."""
+    found = None
+    try:
+        found = _of_floats(constraints, guess)
+        for digits in DIGITS:
+            if found is None:
+                with localcontext(_arithmetic(digits)):
+                    found = _of_digits(constraints, np.flatnonzero(guess).tolist(), digits)
+    except (TooLarge, OverflowError):  # too many numbers, or a norm beyond the range of floats
+        pass
+    return found or Decided()
+
+
+def _of_floats(constraints: Constraints, guess: np.ndarray) -> Decided | None:
+    """The guess itself where it proves enough."""
+    if not guess.any() or not np.isfinite(guess).all():
+        return None
+    u = {k: Fraction(float(guess[k])) / constraints.demands[k] for k in np.flatnonzero(guess).tolist()}
+    certificate = certify(constraints, u)
+    if certificate is None or certificate.gap > GAP_TOLERANCE:
+        return None
+    return Decided(certificate=certificate, multipliers=guess)
+
+
+def _of_digits(constraints: Constraints, start: list[int], digits: int) -> Decided | None:
+    """One run of the active-set method and the proof of what it says; None where there is no proof."""
+    try:
+        u, separable = _Active(constraints, digits).run(start)
+    except _TooFewDigits:
+        return None
+    if not separable:
+        return Decided(infeasible=True) if vanishes(constraints, list(u)) else None
+    certificate = certify(constraints, {k: Fraction(value) for k, value in u.items() if value > 0})
+    if certificate is None or certificate.gap > GAP_TOLERANCE:
+        return None
+    multipliers = np.zeros(len(constraints.left))
+    for k, value in certificate.whole.items():
+        multipliers[k] = value * constraints.demands[k] / certificate.scale
+    matrix = constraints.matrix(certificate.whole, certificate.scale)
+    return Decided(certificate=certificate, multipliers=multipliers, matrix=matrix)
+
+
+def vanishes(constraints: Constraints, rows: list[int]) -> bool:
+    """Whether the rows are dependent, exactly, all but the last being independent.
+
+    The determinant of their Gram matrix is a whole number, so it is 0 where it is less than 1 in size; it is computed
+    with as many digits as Hadamard's bound on it has, and some.
+    """
+    digits = 40 + math.ceil(sum(constraints.inner(k, k).bit_length() for k in rows) * math.log10(2))
+    constraints.spend(len(rows) ** 3 * (1 + digits // 100))
+    with localcontext(_arithmetic(digits)):
+        factor = _Factor(constraints)
+        for k in rows:
+            factor.append(k, *factor.project(k))
+        return abs(math.prod(factor.pivots, start=Decimal(1))) < Decimal("0.5")
+
+
+class _TooFewDigits(Exception):
+    """The method goes on for ever, which rounding alone can bring about."""
+
+
+class _Factor:
+    """L D Lᵀ of the Gram matrix of some rows, one row at a time."""
+
+    def __init__(self, constraints: Constraints, digits: int = 100):
+        self._constraints, self._weight = constraints, 1 + digits // 100
+        self.rows: list[int] = []
+        self.pivots: list[Decimal] = []
+        self._lower: list[list[Decimal]] = []
+
+    def project(self, k: int) -> tuple[list[Decimal], Decimal]:
+        """Row k's part in the factor, and the squared length of what the rows leave of it."""
+        self._constraints.spend(self._weight * len(self.rows) ** 2 // 2)
+        part = self._forward([Decimal(self._constraints.inner(k, m)) for m in self.rows])
+        scaled = [v / pivot for v, pivot in zip(part, self.pivots, strict=True)]
+        return scaled, Decimal(self._constraints.inner(k, k)) - dot(part, scaled)
+
+    def append(self, k: int, part: list[Decimal], pivot: Decimal) -> None:
+        """Take row k in; the last two as `project` gives them."""
+        self.rows.append(k)
+        self._lower.append(part)
+        self.pivots.append(pivot)
+
+    def without(self, dropped: Iterable[int]) -> "_Factor":
+        """The factor of the rows that stay."""
+        smaller = _Factor(self._constraints, 100 * (self._weight - 1))
+        for k in self.rows:
+            if k not in dropped:
+                smaller.append(k, *smaller.project(k))
+        return smaller
+
+    def combination(self, part: list[Decimal]) -> list[Decimal]:
+        """The c with Σ c_j row_j = the projection of the row that has this part."""
+        c = list(part)
+        for j in reversed(range(len(c))):
+            for m in range(j):
+                c[m] -= self._lower[j][m] * c[j]
+        return c
+
+    def solve(self, values: list[Decimal]) -> list[Decimal]:
+        """The u with (Gram matrix) u = values."""
+        part = self._forward(values)
+        return self.combination([v / pivot for v, pivot in zip(part, self.pivots, strict=True)])
+
+    def _forward(self, values: list[Decimal]) -> list[Decimal]:
+        part: list[Decimal] = []
+        for value, lower in zip(values, self._lower, strict=True):
+            part.append(value - dot(lower, part))
+        return part
+
+
+class _Active:
+    """The active-set method: `rows` of the factor are active, u their multipliers."""
+
+    def __init__(self, constraints: Constraints, digits: int):
+        self._constraints = constraints
+        self._factor = _Factor(constraints, digits)
+        self._u: dict[int, Decimal] = {}
+        self._nothing = Decimal(10) ** (-digits // 2)  # a squared length beside a row's own
+        self._met = 1 - Decimal(10) ** (-digits // 3)  # of a demand
+        self._steps = 50 + 10 * len(constraints.left)
+
+    def run(self, start: list[int]) -> tuple[dict[int, Decimal], bool]:
+        """Multipliers of the optimum and True; or those of a combination that vanishes and False."""
+        for k in range(len(self._constraints.left)):
+            if self._constraints.inner(k, k) == 0:
+                return {k: Decimal(1)}, False
+        self._begin(start)
+        while (entering := self._worst()) is not None:
+            vanishing = self._enter(*entering)
+            if vanishing is not None:
+                return vanishing, False
+        return self._u, True
+
+    def _begin(self, start: list[int]) -> None:
+        """Independent rows of the start whose equations have a non-negative solution."""
+        factor = self._factor
+        for k in start:
+            part, left = factor.project(k)
+            if left > self._nothing * self._constraints.inner(k, k):
+                factor.append(k, part, left)
+        while True:
+            u = factor.solve([Decimal(self._constraints.demands[k]) for k in factor.rows])
+            self._factor, self._u = factor, dict(zip(factor.rows, u, strict=True))
+            negative = {k for k, value in self._u.items() if value < 0}
+            if not negative:
+                return
+            factor = factor.without(negative)
+
+    def _worst(self) -> tuple[int, Decimal] | None:
+        """The violated constraint that is farthest from W, and what it lacks; None where all are met."""
+        violated = []
+        for k, margin in enumerate(self._constraints.margins(self._u)):
+            demand = self._constraints.demands[k]
+            if k not in self._u and margin < demand * self._met:
+                lack = demand - Decimal(margin)
+                violated.append((lack * lack / self._constraints.inner(k, k), k, lack))
+        if not violated:
+            return None
+        _, k, lack = max(violated)
+        return k, lack
+
+    def _enter(self, k: int, lack: Decimal) -> dict[int, Decimal] | None:
+        """Make constraint k active, dropping what blocks; or the multipliers that vanish with it."""
+        inner, entered = self._constraints.inner, Decimal(0)
+        own = inner(k, k)
+        while True:
+            self._steps -= 1
+            if self._steps < 0:
+                raise _TooFewDigits
+            factor = self._factor
+            part, left = factor.project(k)
+            c = dict(zip(factor.rows, factor.combination(part), strict=True))
+            c = {j: v for j, v in c.items() if v * v * inner(j, j) > self._nothing**2 * own}
+            blocking = min(((self._u[j] / v, j) for j, v in c.items() if v > 0), default=None)
+            full = lack / left if left > self._nothing * own else None
+            if blocking is None and full is None:
+                return {**{j: -v for j, v in c.items()}, k: Decimal(1)}
+            whole_step = blocking is None or (full is not None and full <= blocking[0])
+            step = full if whole_step else blocking[0]  # type: ignore[index]
+            for j, v in c.items():
+                self._u[j] -= step * v
+            entered += step
+            lack -= step * left if full is not None else 0
+            if whole_step:
+                factor.append(k, part, left)
+                self._u[k] = entered
+                return None
+            dropped = blocking[1]  # type: ignore[index]
+            del self._u[dropped]
+            self._factor = factor.without({dropped})
+
+
+def _arithmetic(digits: int) -> Context:
+    return Context(prec=digits, Emax=MAX_EMAX, Emin=MIN_EMIN)
