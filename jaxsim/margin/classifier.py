@@ -40,7 +40,7 @@ def hard_margin(rows: Float[np.ndarray, "n d"]) -> tuple[Float[np.ndarray, " d"]
     w = multipliers @ scaled
     if separable and _gap(scaled, multipliers, w) <= GAP_TOLERANCE:
         norm = float(np.linalg.norm(w))
-        return w / norm, norm / unit
+        return w / norm, norm / float((scaled @ w).min()) / unit
     nothing = np.full(rows.shape[1], np.nan), np.inf
     (chosen,) = np.nonzero(multipliers)
     ones = np.ones((len(chosen), 1))
@@ -65,4 +65,4 @@ def _gap(rows: np.ndarray, multipliers: np.ndarray, w: np.ndarray) -> float:
     if not least > 0:
         return np.inf
     most = w @ w + rounding * total**2
-    return 1 - max(2 * multipliers.sum() - most, 0.0) * min(least, 1.0) ** 2 / most
+    return 1 - max(2 * multipliers.sum() - most, 0.0) * least**2 / most

@@ -58,10 +58,7 @@ def _of_floats(constraints: Constraints, guess: np.ndarray) -> Decided | None:
     if not guess.any() or not np.isfinite(guess).all():
         return None
     u = {k: Fraction(float(guess[k])) / constraints.demands[k] for k in np.flatnonzero(guess).tolist()}
-    certificate = certify(constraints, u)
-    if certificate is None or certificate.gap > GAP_TOLERANCE:
-        return None
-    return Decided(certificate=certificate, multipliers=guess)
+    return _proved(constraints, u)
 
 
 def _of_digits(constraints: Constraints, start: list[int], digits: int) -> Decided | None:
@@ -72,14 +69,22 @@ def _of_digits(constraints: Constraints, start: list[int], digits: int) -> Decid
         return None
     if not separable:
         return Decided(infeasible=True) if vanishes(constraints, list(u)) else None
-    certificate = certify(constraints, {k: Fraction(value) for k, value in u.items() if value > 0})
+    found = _proved(constraints, {k: Fraction(value) for k, value in u.items() if value > 0})
+    if found is not None:
+        certificate = found.certificate
+        found.matrix = constraints.matrix(certificate.whole, certificate.scale)
+    return found
+
+
+def _proved(constraints: Constraints, u: dict[int, Fraction]) -> Decided | None:
+    """The optimum of these multipliers where their certificate is good enough."""
+    certificate = certify(constraints, u)
     if certificate is None or certificate.gap > GAP_TOLERANCE:
         return None
     multipliers = np.zeros(len(constraints.left))
     for k, value in certificate.whole.items():
         multipliers[k] = value * constraints.demands[k] / certificate.scale
-    matrix = constraints.matrix(certificate.whole, certificate.scale)
-    return Decided(certificate=certificate, multipliers=multipliers, matrix=matrix)
+    return Decided(certificate=certificate, multipliers=multipliers)
 
 
 def vanishes(constraints: Constraints, rows: list[int]) -> bool:

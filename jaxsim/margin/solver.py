@@ -70,9 +70,11 @@ class MarginSolver:
         multipliers = np.zeros(constrained.shape)
         multipliers[constrained] = lam.ravel()
         margins, squared, gaps = self._check(alphas, multipliers, constrained)
-        support = constrained & (margins <= 1 + SUPPORT_TOLERANCE)
-        norms = np.sqrt(np.maximum(squared, 0.0)) / self._unit  # below 0 by rounding only where the certificate fails
-        scaled = multipliers / self._unit**2
+        least = np.where(constrained, margins, np.inf).min((1, 2))
+        least = np.where(least > 0, least, 1.0)  # not positive only where the certificate fails, as squared < 0
+        support = constrained & (margins <= (1 + SUPPORT_TOLERANCE) * least[:, None, None])
+        norms = np.sqrt(np.maximum(squared, 0.0)) / least / self._unit
+        scaled = multipliers / least[:, None, None] / self._unit**2
         solved = []
         for k in range(U):
             if separable[k] and gaps[k] <= GAP_TOLERANCE:
@@ -91,7 +93,7 @@ class MarginSolver:
     def _check(self, alphas: np.ndarray, multipliers: np.ndarray, constrained: np.ndarray) -> tuple[np.ndarray, ...]:
         """Margins (x_iα - x_it)ᵀ W z_i, ‖W‖² and the duality gap of W = Σ λ_it (x_iα - x_it) z_iᵀ, from the data.
 
-        The gap is an upper bound: it counts what rounding may do to the margins and to ‖W‖².
+        The gap is that of W over its least margin, and counts what rounding may do to the margins and to ‖W‖².
         """
         differences = self._x[np.arange(alphas.shape[1]), alphas][:, :, None] - self._x
         moments = (multipliers[:, :, None] @ differences)[:, :, 0]
@@ -104,7 +106,7 @@ class MarginSolver:
         most = squared + self._rounding * total**2
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             lower = np.maximum(2 * multipliers.sum((1, 2)) - most, 0.0)  # the dual objective: below ‖W^α‖²
-            upper = most / np.minimum(least, 1.0) ** 2  # W / least is feasible: an upper bound
+            upper = most / least**2  # W / least is feasible: an upper bound
             gaps = np.where(least > 0, (upper - lower) / upper, np.inf)
         return margins, squared, gaps
 

@@ -149,8 +149,8 @@ class Certificate:
     """What multipliers prove, computed without rounding.
 
     Attributes:
-        norm: ‖W‖ of W = Σ u_k δ_k ζ_iᵀ.
-        gap: relative gap between the dual bound and the norm of W scaled to margins of 1, both squared.
+        norm: ‖W‖ of W = Σ u_k δ_k ζ_iᵀ, scaled so that its least margin is 1.
+        gap: relative gap between ‖W‖² and the dual bound.
         active: which margins are within SUPPORT_TOLERANCE of 1.
         whole, scale: u_k = whole_k / scale.
     """
@@ -163,23 +163,25 @@ class Certificate:
 
 
 def certify(constraints: Constraints, u: Mapping[int, Fraction]) -> Certificate | None:
-    """What the multipliers u ≥ 0 prove; None where W does not separate.
+    """What the multipliers u ≥ 0 prove; None where their W does not separate.
 
-    (Σ u_k r_k)² / ‖W‖²  ≤  ‖W^α‖²  ≤  ‖W‖² / min(1, least margin)²
+    (Σ u_k r_k)² / ‖W‖²  ≤  ‖W^α‖²  ≤  ‖W‖² / least margin²
     """
     scale = math.lcm(*(value.denominator for value in u.values()))
     whole = {k: value.numerator * (scale // value.denominator) for k, value in u.items() if value}
     margins, largest = constraints.margins(whole), max(constraints.demands)
-    one = scale * largest  # a margin of 1, in the units of `relative`
     relative = [m * (largest // r) for m, r in zip(margins, constraints.demands, strict=True)]
-    if min(relative) <= 0:
+    least, one = min(relative), scale * largest  # `one` is a margin of 1 in the units of `relative`
+    if least <= 0:
         return None
     squared = sum(value * margins[k] for k, value in whole.items())
     total = sum(value * constraints.demands[k] for k, value in whole.items())
-    reached = Fraction(total * scale, squared) * min(Fraction(min(relative), one), 1)
+    reached = Fraction(total * least, squared * largest)  # the root of lower bound over upper bound
     limit = 1 + Fraction(SUPPORT_TOLERANCE)
-    active = np.array([m * limit.denominator <= one * limit.numerator for m in relative])
-    return Certificate(float(_root(squared) / scale), float(1 - reached * reached), active, whole, scale)
+    active = np.array([m * limit.denominator <= least * limit.numerator for m in relative])
+    norm = _root(squared) * Fraction(one, least) / scale
+    scaled = {k: value * one for k, value in whole.items()}
+    return Certificate(float(norm), float(1 - reached * reached), active, scaled, scale * least)
 
 
 def dot(a: Sequence[Any], b: Sequence[Any]) -> Any:
