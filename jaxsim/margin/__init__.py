@@ -61,7 +61,7 @@ def max_margin(
 
     Returns:
         A `MaxMargin` with W, norm, support tokens, status and duality gap; where `norm` is given, a `NormedMargin`.
-        Infeasible is a status, not an error.
+        Infeasible is a status, not an error, and never a solver's word: it is proved here for the floats as they are.
 
     Raises:
         ValueError: where the selection has the wrong shape, is out of range or points at a hidden token, or the norm
@@ -83,7 +83,11 @@ def max_margin(
     alpha = checked_selection(problem.optimal if selection is None else selection, problem.visible)
     if norm is not None:
         order = normed.check_norm(norm, p)
-        return normed.solve(problem, alpha, norm, order)
+        found = normed.solve(problem, alpha, norm, order)
+        if found.status == "optimal":
+            return found
+        frobenius = MarginSolver(problem).solve(alpha)
+        return normed.settle(found, norm, order, frobenius.status == "infeasible", frobenius.W)
     if engine == "exact":
         return MarginSolver(problem).solve(alpha)
     if engine == "cvxpy":

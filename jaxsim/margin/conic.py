@@ -1,35 +1,35 @@
-"""The att-SVM by cvxpy, an independent check."""
+"""The att-SVM by cvxpy, an independent check of the engine of this room."""
 
 import numpy as np
+from jaxtyping import Int
 
+from jaxsim import normed
 from jaxsim.problem import Problem
 
-from .solution import SUPPORT_TOLERANCE, MaxMargin
+from .solution import GAP_TOLERANCE, SUPPORT_TOLERANCE, MaxMargin, without_solution
+from .solver import MarginSolver
 
 
-def solve_with_cvxpy(problem: Problem, alpha: np.ndarray) -> MaxMargin:
-    """The same problem, stated in d × d variables and given to Clarabel."""
-    import cvxpy as cp
+def solve_with_cvxpy(problem: Problem, alpha: Int[np.ndarray, " n"]) -> MaxMargin:
+    """The same problem, stated in d × d variables and given to Clarabel.
 
-    n = len(problem.labels)
-    size = problem.weights[0] * problem.weights[1]
-    constrained = problem.visible.copy()
-    constrained[np.arange(n), alpha] = False
-    i, t = np.nonzero(constrained)
-    differences = problem.keys[i, alpha[i]] - problem.keys[i, t]
-    rows = np.einsum("md,me->mde", differences, problem.queries[i]).reshape(len(i), size)
-    w = cp.Variable(size)
-    constraint = rows @ w >= 1
-    program = cp.Problem(cp.Minimize(0.5 * cp.sum_squares(w)), [constraint])
-    program.solve(solver=cp.CLARABEL, tol_gap_abs=1e-12, tol_gap_rel=1e-12, tol_feas=1e-12)
+    Its solution is held against the constraints here. Where it has none, the selection is infeasible if a combination
+    of the constraints is proved to vanish, whatever the solver says.
+    """
+    rows = normed.unit_rows(problem, alpha, rotated=False)
+    found = None
+    if rows is not None:
+        found = normed.minimise(rows, lambda cp, V: 0.5 * cp.sum_squares(V), lambda V: float(np.linalg.norm(V)), 1e-12)
+    if rows is None or found is None:
+        proved = MarginSolver(problem).solve(alpha).status == "infeasible"
+        return without_solution(problem, alpha, "infeasible" if proved else "inaccurate")
+    constrained = problem.visible & (np.arange(problem.shape[1]) != alpha[:, None])
     multipliers, support = np.zeros(constrained.shape), np.zeros(constrained.shape, bool)
-    if w.value is None:
-        return MaxMargin(problem, alpha, "infeasible", np.inf, multipliers, support, np.inf)
-    margins = rows @ w.value
-    multipliers[constrained] = np.maximum(constraint.dual_value, 0)
-    support[constrained] = margins <= 1 + SUPPORT_TOLERANCE
-    squared = float(w.value @ w.value)
-    implied = rows.T @ multipliers[constrained]
-    gap = 1 - (2 * multipliers.sum() - implied @ implied) / (squared / min(margins.min(), 1.0) ** 2)
-    status = "optimal" if program.status == "optimal" else "inaccurate"
-    return MaxMargin(problem, alpha, status, float(np.sqrt(squared)), multipliers, support, float(gap))
+    multipliers[constrained] = found.multipliers * rows.demands / rows.unit**2
+    support[constrained] = rows.rows @ found.W.ravel() <= rows.demands * (1 + SUPPORT_TOLERANCE)
+    norm = np.linalg.norm(found.W)
+    pull = np.linalg.norm(rows.combine(found.multipliers)) + rows.rounding * found.multipliers.sum()
+    gap = float(1 - (found.multipliers @ rows.demands / pull / norm) ** 2)
+    status = "optimal" if gap <= GAP_TOLERANCE else "inaccurate"
+    W = rows.full(found.W)
+    return MaxMargin(problem, alpha, status, float(norm / rows.unit), multipliers, support, gap, W)
