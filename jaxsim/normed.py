@@ -117,7 +117,7 @@ def settle(
         return dataclasses.replace(found, status="infeasible")
     if not np.isfinite(frobenius).all():
         return found
-    size = np.linalg.norm(frobenius)
+    size = float(np.linalg.norm(frobenius))
     upper, lower = norm_of(frobenius, name, p), size * (size / dual_norm_of(frobenius, name, p))
     if np.isfinite(found.norm):
         lower = max(lower, found.norm * (1 - found.gap))

@@ -144,9 +144,10 @@ SMALL = st.integers(-4, 4).map(float) | st.floats(-4, 4).map(lambda v: round(v, 
 
 
 @st.composite
-def hostile_problems(draw):
+def hostile_problems(draw, constraints=None):
     """Small problems of every rank, with sizes, offsets, opposite queries and near-ties over many orders."""
-    n, T, d, e = draw(st.integers(1, 2)), draw(st.integers(2, 3)), draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    n, d, e = draw(st.integers(1, 2)), draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    T = draw(st.integers(2, 3)) if constraints is None else 1 + constraints // n
 
     def array(*shape):
         return np.array(draw(st.lists(SMALL, min_size=int(np.prod(shape)), max_size=int(np.prod(shape))))).reshape(
@@ -226,6 +227,32 @@ def test_engines_agree(drawn):
 @settings(max_examples=500, derandomize=True, deadline=None)
 def test_engines_agree_at_length(drawn):
     assert_engines_agree(*drawn)
+
+
+def assert_norms_hold(problem, alpha):
+    """Both bounds of every norm, held against 120 digits; only for two constraints that can be met."""
+    if margin_reference.solve(problem, alpha).multipliers is None:
+        return
+    for name in NORMS:
+        mm, true = jaxsim.max_margin(problem, alpha, norm=name), margin_reference.norm_of_two(problem, alpha, name)
+        assert mm.status in ("optimal", "inaccurate"), name
+        assert mm.norm >= true * (1 - 1e-8), name  # also where inaccurate
+        if np.isfinite(mm.norm):
+            assert mm.norm * (1 - mm.gap) <= true * (1 + 1e-8), name
+            assert (mm.status == "optimal") == (mm.gap <= 1e-6), name
+
+
+@given(hostile_problems(constraints=2))
+@settings(max_examples=15, derandomize=True, deadline=None)
+def test_bounds_of_every_norm_hold(drawn):
+    assert_norms_hold(*drawn)
+
+
+@pytest.mark.slow
+@given(hostile_problems(constraints=2))
+@settings(max_examples=200, derandomize=True, deadline=None)
+def test_bounds_of_every_norm_hold_at_length(drawn):
+    assert_norms_hold(*drawn)
 
 
 def test_ordinary_selections_need_no_more_than_floats(monkeypatch):

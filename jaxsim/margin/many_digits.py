@@ -70,9 +70,8 @@ def _of_digits(constraints: Constraints, start: list[int], digits: int) -> Decid
     if not separable:
         return Decided(infeasible=True) if vanishes(constraints, list(u)) else None
     found = _proved(constraints, {k: Fraction(value) for k, value in u.items() if value > 0})
-    if found is not None:
-        certificate = found.certificate
-        found.matrix = constraints.matrix(certificate.whole, certificate.scale)
+    if found is not None and found.certificate is not None:
+        found.matrix = constraints.matrix(found.certificate.whole, found.certificate.scale)
     return found
 
 
@@ -221,21 +220,20 @@ class _Active:
             c = {j: v for j, v in c.items() if v * v * inner(j, j) > self._nothing**2 * own}
             blocking = min(((self._u[j] / v, j) for j, v in c.items() if v > 0), default=None)
             full = lack / left if left > self._nothing * own else None
-            if blocking is None and full is None:
+            steps = [step for step in (full, blocking and blocking[0]) if step is not None]
+            if not steps:
                 return {**{j: -v for j, v in c.items()}, k: Decimal(1)}
-            whole_step = blocking is None or (full is not None and full <= blocking[0])
-            step = full if whole_step else blocking[0]  # type: ignore[index]
+            step = min(steps)
             for j, v in c.items():
                 self._u[j] -= step * v
             entered += step
             lack -= step * left if full is not None else 0
-            if whole_step:
+            if blocking is None or step == full:
                 factor.append(k, part, left)
                 self._u[k] = entered
                 return None
-            dropped = blocking[1]  # type: ignore[index]
-            del self._u[dropped]
-            self._factor = factor.without({dropped})
+            del self._u[blocking[1]]
+            self._factor = factor.without({blocking[1]})
 
 
 def _arithmetic(digits: int) -> Context:
