@@ -47,7 +47,7 @@ def hard_margin(rows: Float[np.ndarray, "n d"]) -> tuple[Float[np.ndarray, " d"]
     if not separable and proves_infeasible(scaled[chosen], ones, 0 * chosen, multipliers[chosen]):
         return nothing
     try:
-        decided = decide(constraints_of_rows(scaled), multipliers)
+        decided = decide(constraints_of_rows(scaled), multipliers, bool(separable))
     except TooLarge:
         return nothing
     if decided.certificate is None:

@@ -39,15 +39,21 @@ class Decided:
     matrix: Float[np.ndarray, "d e"] | None = None
 
 
-def decide(constraints: Constraints, guess: Float[np.ndarray, " M"]) -> Decided:
-    """The optimum of the constraints, or a proof that there is none; `guess`: multipliers λ ≥ 0 near it, or zeros."""
+def decide(constraints: Constraints, guess: Float[np.ndarray, " M"], separable: bool) -> Decided:
+    """The optimum of the constraints, or a proof that there is none.
+
+    Args:
+        constraints: of one selection.
+        guess: multipliers λ ≥ 0 near the optimum, or of a combination that nearly vanishes, or zeros.
+        separable: which of the two the guess is held to be.
+    """
     found = None
     try:
         found = _of_floats(constraints, guess)
         for digits in DIGITS:
             if found is None:
                 with localcontext(_arithmetic(digits)):
-                    found = _of_digits(constraints, np.flatnonzero(guess).tolist(), digits)
+                    found = _of_digits(constraints, np.flatnonzero(guess).tolist(), separable, digits)
     except (TooLarge, OverflowError):  # too many numbers, or a norm beyond the range of floats
         pass
     return found or Decided()
@@ -61,14 +67,22 @@ def _of_floats(constraints: Constraints, guess: np.ndarray) -> Decided | None:
     return _proved(constraints, u)
 
 
-def _of_digits(constraints: Constraints, start: list[int], digits: int) -> Decided | None:
+def _of_digits(constraints: Constraints, start: list[int], separable: bool, digits: int) -> Decided | None:
     """One run of the active-set method and the proof of what it says; None where there is no proof."""
+    method = _Active(constraints, digits)
     try:
-        u, separable = _Active(constraints, digits).run(start)
+        vanishing = None
+        if not separable:  # the rows of the guess alone, in any case the active set to go on with
+            vanishing = method.run(start)
+        if vanishing is None:
+            if separable:
+                method.begin(start)
+            vanishing = method.run(range(len(constraints.left)))
     except _TooFewDigits:
         return None
-    if not separable:
-        return Decided(infeasible=True) if vanishes(constraints, list(u)) else None
+    if vanishing is not None:
+        return Decided(infeasible=True) if vanishes(constraints, list(vanishing)) else None
+    u = method.multipliers
     found = _proved(constraints, {k: Fraction(value) for k, value in u.items() if value > 0})
     if found is not None and found.certificate is not None:
         found.matrix = constraints.matrix(found.certificate.whole, found.certificate.scale)
@@ -156,30 +170,18 @@ class _Factor:
 
 
 class _Active:
-    """The active-set method: `rows` of the factor are active, u their multipliers."""
+    """The active-set method: `multipliers` are those of the active rows, which are the rows of the factor."""
 
     def __init__(self, constraints: Constraints, digits: int):
         self._constraints = constraints
         self._factor = _Factor(constraints, digits)
-        self._u: dict[int, Decimal] = {}
+        self.multipliers: dict[int, Decimal] = {}
         self._nothing = Decimal(10) ** (-digits // 2)  # a squared length beside a row's own
         self._met = 1 - Decimal(10) ** (-digits // 3)  # of a demand
-        self._steps = 50 + 10 * len(constraints.left)
+        self._steps = 100 + 20 * len(constraints.left)
 
-    def run(self, start: list[int]) -> tuple[dict[int, Decimal], bool]:
-        """Multipliers of the optimum and True; or those of a combination that vanishes and False."""
-        for k in range(len(self._constraints.left)):
-            if self._constraints.inner(k, k) == 0:
-                return {k: Decimal(1)}, False
-        self._begin(start)
-        while (entering := self._worst()) is not None:
-            vanishing = self._enter(*entering)
-            if vanishing is not None:
-                return vanishing, False
-        return self._u, True
-
-    def _begin(self, start: list[int]) -> None:
-        """Independent rows of the start whose equations have a non-negative solution."""
+    def begin(self, start: list[int]) -> None:
+        """Make active those of the rows that are independent and whose equations have a non-negative solution."""
         factor = self._factor
         for k in start:
             part, left = factor.project(k)
@@ -187,19 +189,31 @@ class _Active:
                 factor.append(k, part, left)
         while True:
             u = factor.solve([Decimal(self._constraints.demands[k]) for k in factor.rows])
-            self._factor, self._u = factor, dict(zip(factor.rows, u, strict=True))
-            negative = {k for k, value in self._u.items() if value < 0}
+            self._factor, self.multipliers = factor, dict(zip(factor.rows, u, strict=True))
+            negative = {k for k, value in self.multipliers.items() if value < 0}
             if not negative:
                 return
             factor = factor.without(negative)
 
-    def _worst(self) -> tuple[int, Decimal] | None:
+    def run(self, rows: Iterable[int]) -> dict[int, Decimal] | None:
+        """Go on until these constraints are met; or the multipliers of a combination that vanishes."""
+        rows = list(rows)
+        for k in rows:
+            if self._constraints.inner(k, k) == 0:
+                return {k: Decimal(1)}
+        while (entering := self._worst(rows)) is not None:
+            vanishing = self._enter(*entering)
+            if vanishing is not None:
+                return vanishing
+        return None
+
+    def _worst(self, rows: list[int]) -> tuple[int, Decimal] | None:
         """The violated constraint that is farthest from W, and what it lacks; None where all are met."""
-        violated = []
-        for k, margin in enumerate(self._constraints.margins(self._u)):
+        violated, margins = [], self._constraints.margins(self.multipliers)
+        for k in rows:
             demand = self._constraints.demands[k]
-            if k not in self._u and margin < demand * self._met:
-                lack = demand - Decimal(margin)
+            if k not in self.multipliers and margins[k] < demand * self._met:
+                lack = demand - Decimal(margins[k])
                 violated.append((lack * lack / self._constraints.inner(k, k), k, lack))
         if not violated:
             return None
@@ -218,21 +232,21 @@ class _Active:
             part, left = factor.project(k)
             c = dict(zip(factor.rows, factor.combination(part), strict=True))
             c = {j: v for j, v in c.items() if v * v * inner(j, j) > self._nothing**2 * own}
-            blocking = min(((self._u[j] / v, j) for j, v in c.items() if v > 0), default=None)
+            blocking = min(((self.multipliers[j] / v, j) for j, v in c.items() if v > 0), default=None)
             full = lack / left if left > self._nothing * own else None
             steps = [step for step in (full, blocking and blocking[0]) if step is not None]
             if not steps:
                 return {**{j: -v for j, v in c.items()}, k: Decimal(1)}
             step = min(steps)
             for j, v in c.items():
-                self._u[j] -= step * v
+                self.multipliers[j] -= step * v
             entered += step
             lack -= step * left if full is not None else 0
             if blocking is None or step == full:
                 factor.append(k, part, left)
-                self._u[k] = entered
+                self.multipliers[k] = entered
                 return None
-            del self._u[blocking[1]]
+            del self.multipliers[blocking[1]]
             self._factor = factor.without({blocking[1]})
 
 

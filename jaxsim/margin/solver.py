@@ -86,7 +86,7 @@ class MarginSolver:
             elif not separable[k] and self._proved_infeasible(alphas[k], multipliers[k]):
                 found = without_solution(self.problem, alphas[k], "infeasible")
             else:
-                found = self._decide(alphas[k], scaled[k], constrained[k])
+                found = self._decide(alphas[k], scaled[k], constrained[k], bool(separable[k]))
             solved.append(found)
         return solved
 
@@ -117,14 +117,14 @@ class MarginSolver:
         return proves_infeasible(left, self._z[i], i, multipliers[i, t])
 
     def _decide(
-        self, alpha: Int[np.ndarray, " n"], guess: Float[np.ndarray, "n T"], constrained: Bool[np.ndarray, "n T"]
+        self, alpha: Int[np.ndarray, " n"], guess: np.ndarray, constrained: Bool[np.ndarray, "n T"], separable: bool
     ) -> MaxMargin:
         """The result in many digits, for a selection of which floats prove nothing."""
         try:
             constraints = self._whole.constraints(alpha)
         except TooLarge:
             return without_solution(self.problem, alpha, "inaccurate")
-        decided = decide(constraints, guess[constrained])
+        decided = decide(constraints, guess[constrained], separable)
         if decided.certificate is None:
             return without_solution(self.problem, alpha, "infeasible" if decided.infeasible else "inaccurate")
         multipliers, support = np.zeros(constrained.shape), np.zeros(constrained.shape, bool)
