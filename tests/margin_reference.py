@@ -10,10 +10,14 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Reference:
-    """W^α without error: `rows` are the constraint matrices, flat, and `multipliers` theirs; None where infeasible."""
+    """W^α without error: `rows` are the constraint matrices, flat, and `multipliers` theirs; None where infeasible.
+
+    `fragile` where some combination of constraints is smaller than changes of the data by 1e-15 may make it.
+    """
 
     rows: list[list[Fraction]]
     multipliers: list[Fraction] | None
+    fragile: bool
 
     @property
     def norm(self):
@@ -22,7 +26,7 @@ class Reference:
             return mpmath.inf
         with mpmath.workdps(50):
             square = squared(combine(self.rows, self.multipliers))
-            return mpmath.sqrt(mpmath.mpf(square.numerator) / square.denominator)
+            return mpmath.sqrt(_real(square))
 
 
 def constraint_rows(problem, alpha):
@@ -39,7 +43,7 @@ def constraint_rows(problem, alpha):
 
 def solve(problem, alpha):
     """W^α by trying every set of active constraints; at most 2^M of them, so M is small."""
-    rows = constraint_rows(problem, alpha)
+    rows, found, fragile = constraint_rows(problem, alpha), None, False
     for size in range(1, len(rows) + 1):
         for active in itertools.combinations(range(len(rows)), size):
             multipliers = equations([[dot(rows[k], rows[m]) for m in active] for k in active])
@@ -49,9 +53,25 @@ def solve(problem, alpha):
             for k, value in zip(active, multipliers, strict=True):
                 full[k] = value
             w = combine(rows, full)
-            if all(dot(row, w) >= 1 for row in rows):
-                return Reference(rows, full)
-    return Reference(rows, None)
+            fragile = fragile or _real(squared(w)) <= (1 + 1e-9) * reach(problem, alpha, full) ** 2
+            if found is None and all(dot(row, w) >= 1 for row in rows):
+                found = full
+    return Reference(rows, found, fragile)
+
+
+def reach(problem, alpha, multipliers):
+    """How far changes of tokens and queries by 1e-15 of their sizes move Σ λ_it (x_iα - x_it) z_iᵀ."""
+    total = mpmath.mpf(0)
+    lengths = [[length(token) for token in tokens] for tokens in problem.keys.tolist()]
+    pairs = [(i, t) for i in range(len(alpha)) for t in np.flatnonzero(problem.visible[i]) if t != alpha[i]]
+    for value, (i, t) in zip(multipliers, pairs, strict=True):
+        size = 2 * max(lengths[i][alpha[i]], lengths[i][t]) * length(problem.queries[i].tolist())
+        total += _real(value) * size
+    return total * mpmath.mpf(10) ** -15
+
+
+def length(vector):
+    return mpmath.sqrt(mpmath.fsum(mpmath.mpf(v) ** 2 for v in vector))
 
 
 def norm_of_two(problem, alpha, name):
@@ -130,6 +150,10 @@ def combine(rows, multipliers):
 
 def dot(a, b):
     return sum(x * y for x, y in zip(a, b, strict=True))
+
+
+def _real(fraction):
+    return mpmath.mpf(fraction.numerator) / fraction.denominator
 
 
 def squared(w):

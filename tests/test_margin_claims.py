@@ -36,16 +36,18 @@ def of_three_sizes():
 def assert_true(problem, alpha, mm):
     """The status, the norm and the gap of an exact solution, held against rational arithmetic."""
     reference = margin_reference.solve(problem, alpha)
-    if reference.multipliers is None:
+    if mm.status == "inaccurate":
+        assert reference.fragile and mm.norm == np.inf
+    elif reference.multipliers is None:
         assert mm.status == "infeasible" and mm.norm == np.inf and np.isnan(mm.W).all()
-        return
-    assert mm.status == "optimal" and 0 <= mm.gap <= 1e-9
-    assert abs(mm.norm / reference.norm - 1) <= 1e-9
-    assert (mm.multipliers >= 0).all()
-    assert abs(np.linalg.norm(mm.W) / reference.norm - 1) <= 1e-9
+    else:
+        assert mm.status == "optimal" and 0 <= mm.gap <= 1e-9
+        assert abs(mm.norm / reference.norm - 1) <= 1e-9
+        assert (mm.multipliers >= 0).all()
+        assert abs(np.linalg.norm(mm.W) / reference.norm - 1) <= 1e-9
 
 
-@pytest.mark.parametrize("exponent", [2, 4, 6, 7, 8, 9, 10, 11, 12, 14, 20, 60, 140])
+@pytest.mark.parametrize("exponent", [2, 4, 6, 7, 8, 9, 10, 11, 12, 13, 14])
 def test_a_flat_triangle_is_optimal_however_flat(exponent):
     e = 10.0**-exponent
     problem = flat_triangle(e)
@@ -56,6 +58,14 @@ def test_a_flat_triangle_is_optimal_however_flat(exponent):
     assert abs(float(margin_reference.least_margin(problem, [0], mm.W)) - 1) <= 1e-9
 
 
+@pytest.mark.parametrize("exponent", [16, 20, 60, 140])
+def test_a_triangle_flat_to_the_rounding_of_its_tokens_is_inaccurate_not_infeasible(exponent):
+    problem = flat_triangle(10.0**-exponent)
+    for mm in (jaxsim.max_margin(problem, [0]), jaxsim.max_margin(problem, [0], engine="cvxpy")):
+        assert mm.status == "inaccurate" and mm.norm == np.inf
+    assert jaxsim.max_margin(flat_triangle(0.0), [0]).status == "infeasible"
+
+
 @pytest.mark.parametrize("exponent", [4, 8, 12])
 @pytest.mark.parametrize("angle", [0.3, 1.0])
 def test_a_flat_triangle_that_is_turned_is_what_its_floats_say(exponent, angle):
@@ -63,21 +73,17 @@ def test_a_flat_triangle_that_is_turned_is_what_its_floats_say(exponent, angle):
     assert_true(problem, [0], jaxsim.max_margin(problem, [0]))
 
 
-def test_collinear_tokens_are_infeasible_and_one_unit_in_the_last_place_apart_are_not():
-    """Both sides of the convention: the floats are the data."""
-    for angle in (0.0, 0.3):
+def test_collinear_tokens_are_infeasible_and_a_last_place_beside_it_says_nothing():
+    """The three sides of the convention: exactly so, so but for rounding, and visibly not so."""
+    for shift, status in ((0.0, "infeasible"), (np.spacing(2.0), "inaccurate"), (1e-13, "optimal")):
+        problem = keyed([[[2.0, 2.0 + shift], [1.0, 1.0], [3.0, 3.0]]], [[1.0, 2.0]])
+        mm = jaxsim.max_margin(problem, [0])
+        assert mm.status == status
+        assert_true(problem, [0], mm)
+    for angle in (0.1, 0.3, 1.0):  # exact or not, rational arithmetic knows
         first, last = np.array([np.cos(angle), np.sin(angle)]), np.array([3.0, 1.0])
-        between = (first + last) / 2  # exact or not, rational arithmetic knows
-        for shift in (0, 1, -1):
-            middle = between.copy()
-            middle[1] = middle[1] + shift * np.spacing(middle[1])
-            problem = keyed([[middle, first, last]], [[1.0, 2.0]])
-            assert_true(problem, [0], jaxsim.max_margin(problem, [0]))
-    problem = keyed([[[2.0, 2.0], [1.0, 1.0], [3.0, 3.0]]], [[1.0, 2.0]])
-    assert jaxsim.max_margin(problem, [0]).status == "infeasible"
-    problem = keyed([[[2.0, np.nextafter(2.0, 3.0)], [1.0, 1.0], [3.0, 3.0]]], [[1.0, 2.0]])
-    mm = jaxsim.max_margin(problem, [0])
-    assert mm.status == "optimal" and mm.norm > 1e15
+        problem = keyed([[(first + last) / 2, first, last]], [[1.0, 2.0]])
+        assert_true(problem, [0], jaxsim.max_margin(problem, [0]))
 
 
 def test_a_query_of_zeros_is_infeasible():

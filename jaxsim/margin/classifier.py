@@ -10,7 +10,7 @@ from jaxsim.problem import Problem
 from .least_norm import least_norm, proves_infeasible
 from .many_digits import decide
 from .solution import GAP_TOLERANCE
-from .solver import checked_selection
+from .solver import checked_selection, power_below
 from .whole import TooLarge, constraints_of_rows
 
 
@@ -34,20 +34,18 @@ def classifier(problem: Problem, selection: Any) -> tuple[Float[np.ndarray, " d"
 
 def hard_margin(rows: Float[np.ndarray, "n d"]) -> tuple[Float[np.ndarray, " d"], float]:
     """w/‖w‖ and ‖w‖ of the shortest w with rows·w ≥ 1; NaN and inf where there is none, or none was proved."""
-    unit = 2.0 ** np.frexp(np.abs(rows).max())[1]
+    unit = power_below(rows)
     scaled = rows / unit
-    (multipliers,), (separable,), _ = least_norm(scaled[None])
-    w = multipliers @ scaled
-    if separable and _gap(scaled, multipliers, w) <= GAP_TOLERANCE:
+    lam, (separable,), _ = least_norm(scaled[None])
+    w = lam[0] @ scaled
+    if separable and _gap(scaled, lam[0], w) <= GAP_TOLERANCE:
         norm = float(np.linalg.norm(w))
         return w / norm, norm / float((scaled @ w).min()) / unit
     nothing = np.full(rows.shape[1], np.nan), np.inf
-    (chosen,) = np.nonzero(multipliers)
-    ones = np.ones((len(chosen), 1))
-    if not separable and proves_infeasible(scaled[chosen], ones, 0 * chosen, multipliers[chosen]):
+    if not separable and proves_infeasible(scaled[None], np.ones((1, len(rows), 1)), np.zeros(len(rows), int), lam)[0]:
         return nothing
     try:
-        decided = decide(constraints_of_rows(scaled), multipliers, bool(separable))
+        decided = decide(constraints_of_rows(scaled), lam[0], bool(separable))
     except TooLarge:
         return nothing
     if decided.certificate is None:

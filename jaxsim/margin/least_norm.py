@@ -51,27 +51,45 @@ def least_norm(
 
 
 def proves_infeasible(
-    left: Float[np.ndarray, "s k"], right: Float[np.ndarray, "s e"], owner: Int[np.ndarray, " s"], lam: np.ndarray
-) -> bool:
-    """Whether λ > 0 is so near to multipliers whose combination Σ λ_m left_m right_mᵀ vanishes that these exist.
+    left: Float[np.ndarray, "U M k"], right: Float[np.ndarray, "U M e"], owner: Int[np.ndarray, " M"], lam: np.ndarray
+) -> Bool[np.ndarray, " U"]:
+    """Whether λ ≥ 0 is so near to multipliers whose combination Σ λ_m left_m right_mᵀ vanishes that these exist.
 
-    Rows of one owner share their right side, so all lie in a space of at most m = k·min(owners, e) dimensions. Where
-    their m-th singular value σ is not 0 they span it, so the residual ρ = ‖Σ λ_m row_m‖ can be taken away by changing λ
-    by at most ρ/σ; where that is less than the smallest λ_m, multipliers stay positive and the combination vanishes.
-    Everything is bounded with rounding.
+    Rows of one owner share their right side, so those with λ > 0 lie in a space of at most D = k·min(owners, e)
+    dimensions. Where their D-th singular value σ is not 0 they span it, so the residual ρ = ‖Σ λ_m row_m‖ can be taken
+    away by changing λ by at most ρ/σ; where that is less than the smallest λ_m > 0, multipliers stay positive and the
+    combination vanishes. Everything is bounded with rounding.
     """
-    sizes = np.linalg.norm(left, axis=1), np.linalg.norm(right, axis=1)
+    sizes = [np.maximum(np.linalg.norm(side, axis=2), np.finfo(float).tiny) for side in (left, right)]
     weights = lam * sizes[0] * sizes[1]  # of rows of length 1
-    kept = weights > NEGLIGIBLE * weights.max(initial=0)
-    count, dimension = int(kept.sum()), left.shape[1] * min(len(set(owner[kept].tolist())), right.shape[1])
-    if count <= dimension:
+    used = weights > NEGLIGIBLE * weights.max(1, keepdims=True)
+    rounding = (left.shape[2] + right.shape[2] + 10) * np.finfo(float).eps
+    owners = np.stack([(used & (owner == i)).any(1) for i in np.unique(owner)]).sum(0)
+    dimension = left.shape[2] * np.minimum(owners, right.shape[2])
+    count = used.sum(1)
+    proved = np.zeros(len(lam), bool)
+    for width in np.unique(count[count > dimension]):  # alike ones stack
+        which = np.flatnonzero((count == width) & (count > dimension))
+        mine = used[which]
+        sides = [(a[which] / size[which][:, :, None])[mine] for a, size in zip((left, right), sizes, strict=True)]
+        x, z = (side.reshape(len(which), width, -1) for side in sides)
+        w = weights[which][mine].reshape(len(which), width)
+        gram = (x @ x.swapaxes(1, 2)) * (z @ z.swapaxes(1, 2))
+        values = np.linalg.eigvalsh(gram)[np.arange(len(which)), width - dimension[which]]
+        least = values - width * (width + 10) * rounding
+        residual = ((gram @ w[:, :, None])[:, :, 0] * w).sum(1) + 2 * rounding * w.sum(1) ** 2
+        proved[which] = residual < least * w.min(1) ** 2
+    return proved
+
+
+def surrounded(rows: Float[np.ndarray, "M k"]) -> bool:
+    """Whether floats prove that a combination of the rows vanishes, the rows spanning all k dimensions."""
+    if len(rows) <= rows.shape[1]:
         return False
-    weights, left, right = weights[kept], (left / sizes[0][:, None])[kept], (right / sizes[1][:, None])[kept]
-    gram = (left @ left.T) * (right @ right.T)
-    rounding = (left.shape[1] + right.shape[1] + 10) * np.finfo(float).eps
-    least = np.linalg.eigvalsh(gram)[count - dimension] - count * (count + 10) * rounding
-    residual = weights @ gram @ weights + 2 * rounding * weights.sum() ** 2
-    return bool(residual < least * weights.min() ** 2)
+    lam, separable, _ = least_norm(rows[None])
+    return not separable[0] and bool(
+        proves_infeasible(rows[None], np.ones((1, len(rows), 1)), np.zeros(len(rows), int), lam)[0]
+    )
 
 
 def _polish(B: np.ndarray, demand: np.ndarray, lam: np.ndarray) -> np.ndarray:

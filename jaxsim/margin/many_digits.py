@@ -47,16 +47,17 @@ def decide(constraints: Constraints, guess: Float[np.ndarray, " M"], separable: 
         guess: multipliers λ ≥ 0 near the optimum, or of a combination that nearly vanishes, or zeros.
         separable: which of the two the guess is held to be.
     """
-    found = None
+    start = np.flatnonzero(guess).tolist()
     try:
-        found = _of_floats(constraints, guess)
+        if separable and (found := _of_floats(constraints, guess)):
+            return found
         for digits in DIGITS:
-            if found is None:
-                with localcontext(_arithmetic(digits)):
-                    found = _of_digits(constraints, np.flatnonzero(guess).tolist(), separable, digits)
+            with localcontext(_arithmetic(digits)):
+                if found := _of_digits(constraints, start, separable, digits):
+                    return found
     except (TooLarge, OverflowError):  # too many numbers, or a norm beyond the range of floats
         pass
-    return found or Decided()
+    return Decided()
 
 
 def _of_floats(constraints: Constraints, guess: np.ndarray) -> Decided | None:
@@ -72,11 +73,13 @@ def _of_digits(constraints: Constraints, start: list[int], separable: bool, digi
     method = _Active(constraints, digits)
     try:
         vanishing = None
-        if not separable:  # the rows of the guess alone, in any case the active set to go on with
+        if separable:
+            method.begin(start)
+        else:  # the rows of the guess alone
             vanishing = method.run(start)
+            if vanishing is None and constraints.nearly_vanishes(method.multipliers):
+                return Decided()
         if vanishing is None:
-            if separable:
-                method.begin(start)
             vanishing = method.run(range(len(constraints.left)))
     except _TooFewDigits:
         return None

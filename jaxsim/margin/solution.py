@@ -16,20 +16,20 @@ GAP_TOLERANCE = 1e-9  # relative duality gap that a solution must certify
 class MaxMargin:
     """The att-SVM solution of one selection.
 
-    The floats of the problem are taken as exact, so that "optimal" and "infeasible" are statements that can be proved:
-    tokens that are collinear but for the last place of one number are separable, with a norm of about 1e16 in units of
-    the data.
+    The floats of the problem are taken as exact, so that "optimal" and "infeasible" can be proved, and are.
 
     Attributes:
         selection: α, shape (n,).
         status: "optimal" (a matrix with margins ≥ 1 and a dual bound prove the norm to 1e-9); "infeasible" (multipliers
             λ ≥ 0, not all 0, with Σ λ_it (x_iα - x_it) z_iᵀ = 0 prove that no W separates the selection; then norm is
-            inf); or "inaccurate" (neither was proved: the solver gave up, or the selection is near infeasible and too
-            large for arithmetic of many digits; norm may be inf). In results also "unsolved", where nobody asked.
+            inf); or "inaccurate", with norm inf (neither was proved: that sum nearly vanishes, so that changes of
+            tokens and queries by 1e-15 of their sizes decide; or the solver gave up; or the proof would need more than
+            some seconds of arithmetic). In results also "unsolved", where nobody asked. The engine by cvxpy says
+            "inaccurate" with a norm, an upper bound, where its gap is above 1e-9.
         norm: ‖W^α‖_F.
         multipliers: λ_it ≥ 0 of the constraints, shape (n, T), 0 at t = α_i.
         support: True at the tokens whose constraint is active, shape (n, T).
-        gap: relative duality gap after scaling W to primal feasibility; both bounds come with the solution.
+        gap: relative duality gap of the squared norm, W being scaled so that its least margin is 1; counts rounding.
         problem: where the selection lives.
         matrix: W^α rounded once from many digits, where the combination of rounded multipliers would not be it to 1e-9
             (near-infeasible selections); None elsewhere.

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 
 from jaxsim.problem import Problem
 
-from .least_norm import coordinates, least_norm, proves_infeasible
+from .least_norm import coordinates, least_norm, proves_infeasible, surrounded
 from .many_digits import decide
 from .solution import GAP_TOLERANCE, SUPPORT_TOLERANCE, MaxMargin, without_solution
 from .whole import TooLarge, WholeNumbers
@@ -33,7 +33,7 @@ class MarginSolver:
         n, T, _ = problem.shape
         keys = problem.keys * visible[:, :, None]
         tokens = (keys - keys.sum(1, keepdims=True) / visible.sum(1)[:, None, None]) * visible[:, :, None]
-        key_unit, query_unit = _unit(tokens), _unit(problem.queries)
+        key_unit, query_unit = power_below(tokens), power_below(problem.queries)
         self._unit = key_unit * query_unit  # all else is in units in which the largest entries are near 1
         self._x, self._z = keys / key_unit, problem.queries / query_unit
         x, z = coordinates(tokens.reshape(n * T, -1) / key_unit), coordinates(self._z)
@@ -75,6 +75,10 @@ class MarginSolver:
         support = constrained & (margins <= (1 + SUPPORT_TOLERANCE) * least[:, None, None])
         norms = np.sqrt(np.maximum(squared, 0.0)) / least / self._unit
         scaled = multipliers / least[:, None, None] / self._unit**2
+        lost = np.flatnonzero(~separable)
+        infeasible = np.zeros(U, bool)
+        if len(lost):
+            infeasible[lost] = self._proved_infeasible(alphas[lost], lam[lost], constrained[lost])
         solved = []
         for k in range(U):
             if separable[k] and gaps[k] <= GAP_TOLERANCE:
@@ -83,7 +87,7 @@ class MarginSolver:
                 )
             elif stuck[k]:
                 found = without_solution(self.problem, alphas[k], "inaccurate")
-            elif not separable[k] and self._proved_infeasible(alphas[k], multipliers[k]):
+            elif infeasible[k]:
                 found = without_solution(self.problem, alphas[k], "infeasible")
             else:
                 found = self._decide(alphas[k], scaled[k], constrained[k], bool(separable[k]))
@@ -110,11 +114,17 @@ class MarginSolver:
             gaps = np.where(least > 0, (upper - lower) / upper, np.inf)
         return margins, squared, gaps
 
-    def _proved_infeasible(self, alpha: Int[np.ndarray, " n"], multipliers: Float[np.ndarray, "n T"]) -> bool:
-        """Whether floats prove that a combination of the constraints vanishes."""
-        i, t = np.nonzero(multipliers)
-        left = self._x[i, alpha[i]] - self._x[i, t]
-        return proves_infeasible(left, self._z[i], i, multipliers[i, t])
+    def _proved_infeasible(
+        self, alphas: Int[np.ndarray, "U n"], lam: Float[np.ndarray, "U M"], constrained: Bool[np.ndarray, "U n T"]
+    ) -> Bool[np.ndarray, " U"]:
+        """Whether floats prove that a combination of the constraints vanishes, the one found or one of one sequence."""
+        differences = self._x[np.arange(alphas.shape[1]), alphas][:, :, None] - self._x
+        left = differences[constrained].reshape(*lam.shape, -1)
+        owner = np.nonzero(constrained[0])[0]  # the same in all
+        proved = proves_infeasible(left, np.broadcast_to(self._z[owner], (*lam.shape, self._z.shape[1])), owner, lam)
+        for k in np.flatnonzero(~proved):
+            proved[k] = any(surrounded(left[k, owner == i]) for i in np.unique(owner) if self._z[i].any())
+        return proved
 
     def _decide(
         self, alpha: Int[np.ndarray, " n"], guess: np.ndarray, constrained: Bool[np.ndarray, "n T"], separable: bool
@@ -149,6 +159,6 @@ def checked_selection(selection: Any, visible: Bool[np.ndarray, "n T"]) -> Int[n
     return alpha
 
 
-def _unit(values: np.ndarray) -> float:
-    """The power of two just above the largest entry: dividing by it is exact."""
-    return float(np.ldexp(1.0, int(np.frexp(np.abs(values).max())[1])))
+def power_below(values: np.ndarray) -> float:
+    """The power of two just below the largest entry: dividing by it is exact."""
+    return float(np.ldexp(1.0, int(np.frexp(np.abs(values).max())[1]) - 1))

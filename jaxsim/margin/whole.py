@@ -10,6 +10,7 @@ Multipliers u_k ≥ 0 of these rows stand for λ_k = u_k r_k of the constraints 
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from fractions import Fraction
 from operator import mul
 from typing import Any
@@ -22,6 +23,7 @@ from jaxsim.problem import Problem
 from .solution import SUPPORT_TOLERANCE
 
 MOST_OPERATIONS = 10**7  # on numbers of up to 100 digits, for one selection: some seconds
+ROUNDING = "1e-15"  # of the size of tokens and queries: a combination of constraints as small as that says nothing
 
 
 class TooLarge(Exception):
@@ -37,12 +39,14 @@ class Constraints:
         owner: the sequence i of each.
         right: ζ_i of every sequence.
         demands: r_k.
+        squares: of the larger of ‖x_iα‖ and ‖x_it‖, in the units of δ_k.
     """
 
     left: list[list[int]]
     owner: list[int]
     right: "Right"
     demands: list[int]
+    squares: list[int]
     _operations: int = 0
     _inner: dict[tuple[int, int], int] = dataclasses.field(default_factory=dict)
 
@@ -73,6 +77,14 @@ class Constraints:
             products = [self.right.product(i, j) for j in moments]
             images[i] = [dot(products, column) for column in columns]
         return [dot(row, images[i]) for row, i in zip(self.left, self.owner, strict=True)]
+
+    def nearly_vanishes(self, u: Mapping[int, Decimal]) -> bool:
+        """Whether Σ u_k δ_k ζ_iᵀ is less than changes of all x and z by ROUNDING of their sizes may add up to."""
+        margins, reach = self.margins(u), Decimal(0)
+        for k, value in u.items():
+            i = self.owner[k]
+            reach += 2 * value * Decimal(self.squares[k] * self.right.product(i, i)).sqrt()
+        return dot(list(u.values()), [margins[k] for k in u]) < (Decimal(ROUNDING) * reach) ** 2
 
     def matrix(self, u: Mapping[int, int], scale: int) -> Float[np.ndarray, "d e"]:
         """Σ u_k δ_k ζ_iᵀ / scale for whole u, every entry rounded once."""
@@ -122,18 +134,20 @@ class WholeNumbers:
         keys = [_whole(sequence) for sequence in problem.keys * self._visible[:, :, None]]
         queries = [_whole(query[None]) for query in problem.queries]
         self._keys, self._right = [rows for rows, _ in keys], Right([rows[0] for rows, _ in queries])
+        self._squares = [[dot(token, token) for token in tokens] for tokens in self._keys]
         self._scales = [a * b for (_, a), (_, b) in zip(keys, queries, strict=True)]
 
     def constraints(self, alpha: Int[np.ndarray, " n"]) -> Constraints:
         """Those of one selection, in the order of (i, t)."""
-        left, owner = [], []
+        left, owner, squares = [], [], []
         for i, tokens in enumerate(self._keys):
-            selected = tokens[alpha[i]]
-            for t in np.flatnonzero(self._visible[i]):
+            selected, squares_here = tokens[alpha[i]], self._squares[i]
+            for t in np.flatnonzero(self._visible[i]).tolist():
                 if t != alpha[i]:
                     left.append([a - b for a, b in zip(selected, tokens[t], strict=True)])
                     owner.append(i)
-        return Constraints(left, owner, self._right, [self._scales[i] for i in owner])
+                    squares.append(max(squares_here[alpha[i]], squares_here[t]))
+        return Constraints(left, owner, self._right, [self._scales[i] for i in owner], squares)
 
 
 def constraints_of_rows(rows: Float[np.ndarray, "M d"]) -> Constraints:
@@ -141,7 +155,9 @@ def constraints_of_rows(rows: Float[np.ndarray, "M d"]) -> Constraints:
     if rows.size > MOST_OPERATIONS:
         raise TooLarge
     whole = [_whole(row[None]) for row in rows]
-    return Constraints([row[0] for row, _ in whole], [0] * len(rows), Right([[1]]), [scale for _, scale in whole])
+    left = [row[0] for row, _ in whole]
+    squares = [dot(row, row) for row in left]
+    return Constraints(left, [0] * len(rows), Right([[1]]), [scale for _, scale in whole], squares)
 
 
 @dataclasses.dataclass
