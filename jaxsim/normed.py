@@ -8,6 +8,7 @@ N(W^α) ≥ Σ λ_m, and W scaled to margin 1 bounds it from above; the gap betw
 
 import dataclasses
 import warnings
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -28,8 +29,9 @@ class NormedMargin:
     Attributes:
         selection: α, shape (n,).
         norm_name: the norm, with p for "lp".
-        status: "optimal" (the certified gap is at most 1e-6), "inaccurate" or "infeasible".
-        norm: N(W^α); inf where infeasible.
+        status: "optimal" (the certified gap is at most 1e-6), "infeasible" (proved: a combination of the constraints
+            vanishes, see `MaxMargin`) or "inaccurate" (neither was proved).
+        norm: N(W^α), an upper bound where inaccurate; inf where infeasible or where no W was found.
         W: the solution, scaled so that its smallest margin is 1; NaN where there is none.
         gap: certified relative gap, (N(W) - dual bound) / N(W).
     """
@@ -77,44 +79,170 @@ def check_norm(name: Any, p: Any) -> float | None:
 
 
 def solve(problem: Problem, alpha: Int[np.ndarray, " n"], name: Norm, p: float | None = None) -> NormedMargin:
-    """The solution in the named norm; see `max_margin`."""
+    """The solution in the named norm; see `max_margin`.
+
+    "inaccurate" with norm inf where the solver found no W: whether there is one is not for a solver to say.
+    """
+    label = name if p is None else f"l{p:g}"
+    nothing = NormedMargin(alpha, label, "inaccurate", np.inf, np.full(problem.weights, np.nan), np.inf)
+    rows = unit_rows(problem, alpha, rotated=name in ("nuclear", "spectral"))
+    if rows is None:
+        return nothing
+    found = minimise(rows, lambda cp, W: _expression(cp, W, name, p), lambda W: norm_of(W, name, p), 1e-10)
+    if found is None:
+        return nothing
+    upper = norm_of(found.W, name, p)
+    doubt = rows.rounding * found.multipliers.sum() * np.sqrt(found.W.size)  # what rounding may hide of the pull
+    pull = dual_norm_of(rows.combine(found.multipliers), name, p) + doubt
+    lower = found.multipliers @ rows.demands / pull
+    return _certified(nothing, rows.full(found.W), upper / rows.unit, (upper - lower) / upper)
+
+
+def settle(
+    found: NormedMargin, name: Norm, p: float | None, infeasible: bool, frobenius: Float[np.ndarray, "d e"]
+) -> NormedMargin:
+    """An inaccurate result, improved by what is known of the Frobenius norm.
+
+    N(W) of the Frobenius solution W bounds N(W^α) from above; its multipliers, with Σ λ_m A_m = W and Σ λ_m = ‖W‖²,
+    bound it by ‖W‖² / N*(W) from below.
+
+    Args:
+        found: what `solve` gave in the norm `name`.
+        name: the norm.
+        p: its order, for "lp".
+        infeasible: whether it is proved that no W separates.
+        frobenius: the Frobenius solution, NaN where none is known, shape (d, e).
+    """
+    if infeasible:
+        return dataclasses.replace(found, status="infeasible")
+    if not np.isfinite(frobenius).all():
+        return found
+    size = float(np.linalg.norm(frobenius))
+    upper, lower = norm_of(frobenius, name, p), size * (size / dual_norm_of(frobenius, name, p))
+    if np.isfinite(found.norm):
+        lower = max(lower, found.norm * (1 - found.gap))
+        if found.norm < upper:
+            return _certified(found, found.W, found.norm, 1 - lower / found.norm)
+    return _certified(found, frobenius, upper, 1 - lower / upper)
+
+
+def _certified(result: NormedMargin, W: np.ndarray, norm: float, gap: float) -> NormedMargin:
+    status = "optimal" if gap <= CERTIFIED else "inaccurate"
+    return dataclasses.replace(result, status=status, norm=float(norm), W=W, gap=float(gap))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class UnitRows:
+    """The constraints, each of length 1, so that the sizes of sequences and queries are no burden to a solver.
+
+        row_m · V ≥ demand_m,  W = B V Cᵀ / unit
+
+    Attributes:
+        rows: shape (M, a·b).
+        demands: 1 for the shortest constraint, less for longer ones.
+        unit: the length of the shortest.
+        bases: B and C, orthonormal.
+    """
+
+    rows: Float[np.ndarray, "M s"]
+    demands: Float[np.ndarray, " M"]
+    unit: float
+    bases: tuple[Float[np.ndarray, "d a"], Float[np.ndarray, "e b"]]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The shape of V."""
+        return self.bases[0].shape[1], self.bases[1].shape[1]
+
+    @property
+    def rounding(self) -> float:
+        """What a sum over a row, or over the rows, may lose in units of its terms."""
+        return (sum(self.rows.shape) + sum(self.bases[0].shape) + 10) * np.finfo(float).eps
+
+    def combine(self, multipliers: Float[np.ndarray, " M"]) -> Float[np.ndarray, "a b"]:
+        """Σ multipliers_m row_m."""
+        return (multipliers @ self.rows).reshape(self.shape)
+
+    def full(self, V: Float[np.ndarray, "a b"]) -> Float[np.ndarray, "d e"]:
+        """V as W."""
+        return self.bases[0] @ V @ self.bases[1].T / self.unit
+
+
+def unit_rows(problem: Problem, alpha: Int[np.ndarray, " n"], rotated: bool) -> UnitRows | None:
+    """The constraints of a selection; in bases of the two spans where rotated. None where a constraint is 0."""
+    i, t = np.nonzero(problem.visible & (np.arange(problem.shape[1]) != alpha[:, None]))
+    left, right = problem.keys[i, alpha[i]] - problem.keys[i, t], problem.queries[i]
+    left_sizes, right_sizes = np.linalg.norm(left, axis=1), np.linalg.norm(right, axis=1)
+    sizes = left_sizes * right_sizes
+    if not sizes.all():
+        return None
+    left, right = left / left_sizes[:, None], right / right_sizes[:, None]
+    bases = (np.eye(left.shape[1]), np.eye(right.shape[1]))
+    if rotated:
+        bases = (orthonormal_basis(left), orthonormal_basis(right))
+    rows = ((left @ bases[0])[:, :, None] * (right @ bases[1])[:, None, :]).reshape(len(i), -1)
+    return UnitRows(rows, sizes.min() / sizes, float(sizes.min()), bases)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Minimum:
+    """V that meets all demands, the least of them exactly, and multipliers ≥ 0 of the rows."""
+
+    W: Float[np.ndarray, "a b"]
+    multipliers: Float[np.ndarray, " M"]
+
+
+def minimise(
+    rows: UnitRows, objective: Callable[[Any, Any], Any], size: Callable[[Any], float], tolerance: float
+) -> Minimum | None:
+    """Minimise by Clarabel; None where no V that meets the demands was found.
+
+    A solver keeps rows·V ≥ demand to its tolerance, which may be more than a small demand. What is missing is made good
+    by a little of a V that meets a demand of 1 everywhere.
+
+    Args:
+        rows: the constraints.
+        objective: of cvxpy and its variable.
+        size: the norm of V, to choose the smaller of two.
+        tolerance: of the solver.
+    """
+    near, multipliers = _by_clarabel(rows, rows.demands, objective, tolerance)
+    if near is None:
+        return None
+    candidates = [near]
+    if (rows.rows @ near.ravel() < rows.demands * (1 - tolerance)).any():
+        inner, _ = _by_clarabel(rows, np.ones(len(rows.demands)), objective, tolerance)
+        if inner is not None:
+            slack = rows.rounding * np.linalg.norm(near)
+            lack, gain = rows.demands + slack - rows.rows @ near.ravel(), rows.rows @ inner.ravel()
+            if gain.min() > rows.rounding * np.linalg.norm(inner):
+                candidates.append(near + max((lack / gain).max(), 0.0) * inner)
+    met = []
+    for V in candidates:
+        margins = rows.rows @ V.ravel()
+        if (margins > rows.rounding * np.linalg.norm(V)).all():
+            met.append(V / (margins / rows.demands).min())
+    return Minimum(min(met, key=size), multipliers) if met else None
+
+
+def _by_clarabel(rows: UnitRows, demands: np.ndarray, objective: Any, tolerance: float) -> tuple[Any, Any]:
+    """V and multipliers, or None and None."""
     import cvxpy as cp
     from cvxpy.error import SolverError
 
-    label = name if p is None else f"l{p:g}"
-    i, t = np.nonzero(problem.visible & (np.arange(problem.shape[1]) != alpha[:, None]))
-    left, right = problem.keys[i, alpha[i]] - problem.keys[i, t], problem.queries[i]
-    bases = [np.eye(side) for side in problem.weights]
-    if name in ("nuclear", "spectral"):  # invariant under rotations, so only the spans of the two sides matter
-        bases = [orthonormal_basis(left), orthonormal_basis(right)]
-    inner, outer = left @ bases[0], right @ bases[1]
-    unit = np.linalg.norm(inner, axis=1).max() * np.linalg.norm(outer, axis=1).max()
-    rows = (inner[:, :, None] * outer[:, None, :]).reshape(len(i), -1) / unit
-    shape = (inner.shape[1], outer.shape[1])
-    W = cp.Variable(shape)
-    constraint = rows @ cp.vec(W, order="C") >= 1
-    program = cp.Problem(cp.Minimize(_expression(cp, W, name, p)), [constraint])
-    nothing = NormedMargin(alpha, label, "infeasible", np.inf, np.full(problem.weights, np.nan), np.inf)
+    V = cp.Variable(rows.shape)
+    constraint = rows.rows @ cp.vec(V, order="C") >= demands
+    program = cp.Problem(cp.Minimize(objective(cp, V)), [constraint])
+    accuracy = dict(tol_gap_abs=tolerance, tol_gap_rel=tolerance, tol_feas=tolerance)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of doubtful accuracy: the certificate below decides
-            program.solve(solver=cp.CLARABEL, tol_gap_abs=1e-10, tol_gap_rel=1e-10, tol_feas=1e-10)
+            warnings.simplefilter("ignore")  # of doubtful accuracy: the certificate decides
+            program.solve(solver=cp.CLARABEL, **accuracy)
     except SolverError:
-        return dataclasses.replace(nothing, status="inaccurate")
-    if W.value is None:
-        return nothing if "infeasible" in program.status else dataclasses.replace(nothing, status="inaccurate")
-    least = (rows @ W.value.ravel()).min()
-    if not least > 0:
-        return dataclasses.replace(nothing, status="inaccurate")
-    found = W.value / least
-    upper = norm_of(found, name, p)
-    multipliers = np.maximum(constraint.dual_value, 0.0)
-    pull = dual_norm_of((multipliers @ rows).reshape(shape), name, p)
-    lower = multipliers.sum() / pull if pull > 0 else 0.0
-    gap = (upper - lower) / upper
-    status = "optimal" if gap <= CERTIFIED else "inaccurate"
-    full = bases[0] @ found @ bases[1].T / unit
-    return NormedMargin(alpha, label, status, float(upper / unit), full, float(gap))
+        return None, None
+    if V.value is None or constraint.dual_value is None:
+        return None, None
+    return V.value, np.maximum(constraint.dual_value, 0.0)
 
 
 def _expression(cp: Any, W: Any, name: str, p: float | None) -> Any:
