@@ -8,6 +8,7 @@ import scipy.stats
 import jaxsim
 from jaxsim import basins
 from jaxsim.analysis import fit_rate, wilson_bounds
+from jaxsim.basins.compare import paired_bounds
 
 STEPS = np.array([0, 10, 20, 40, 70, 100])
 ROUNDING = 1e-12
@@ -94,6 +95,55 @@ def test_unpaired_differences_are_covered(n, m):
     assert worst <= 0.05
 
 
+def around(n, p):
+    """Counts of n that occur with chance p: all but 1e-12 of them."""
+    width = 7.5 * np.sqrt(n * p * (1 - p)) + 30
+    return np.arange(max(0, int(n * p - width)), min(n, int(n * p + width)) + 1)
+
+
+def missed_by_pairs(n, p, q):
+    b, c = np.meshgrid(around(n, p), around(n, q))
+    low, high = paired_bounds(b, c, n)
+    return misses(low, high, trinomial(n, b, c, p, q), p - q)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [1, 2, 3, 6, 10, 30, 100, 1000, 100_000])
+def test_paired_differences_are_covered_over_the_whole_grid(n):
+    """p, q from 0 to 1/2; along p + q = 1 - a few lanes; and up to 30 lanes in n, next to the ends of intervals."""
+    grid = np.linspace(0, 0.5, 11 if n <= 1000 else 3)
+    pairs = [(p, q) for p in grid for q in grid if q <= p]
+    pairs += [
+        (1 - k / n, share * k / n) for k in np.geomspace(0.02, 12, 15) for share in (0, 0.3, 0.8, 1) if 2 * k <= n
+    ]
+    assert max(missed_by_pairs(n, p, q) for p, q in pairs) <= 0.05
+    b, c = (part.ravel() for part in np.meshgrid(np.arange(min(n, 100) + 1), np.arange(min(n, 100) + 1)))
+    b, c = b[b + c <= n], c[b + c <= n]
+    low, high = paired_bounds(b, c, n)
+    few = (b < 20) & (c < 20)
+    jumps = np.unique(np.concatenate([low[few], high[few]]))[::9]
+    worst = 0.0
+    for q in np.array([0, 0.01, 0.1, 0.3, 1, 2, 5, 12, 30]) / n:
+        for difference in jumps[(jumps > 0) & (jumps * n < 30) & (jumps + 2 * q <= 1)] + 1e-9 / n:
+            worst = max(worst, misses(low, high, trinomial(n, b, c, q + difference, q), difference))
+    assert worst <= 0.05
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("n", "m"), [(1, 2), (3, 3), (7, 7), (10, 12), (12, 20), (60, 80), (30, 200)])
+def test_unpaired_differences_are_covered_over_the_whole_square(n, m):
+    x, y = np.arange(n + 1), np.arange(m + 1)
+    found = [[basins.unpaired_difference(a, n, b, m) for b in y.tolist()] for a in x.tolist()]
+    low, high = (np.array([[getattr(d, name) for d in row] for row in found]) for name in ("low", "high"))
+    near = np.concatenate([np.geomspace(0.01, 8, 25) / k for k in (n, m)])
+    grid = np.unique(np.concatenate([np.linspace(0, 1, 41), near[near <= 1], 1 - near[near <= 1]]))
+    first, second = (np.array([scipy.stats.binom.pmf(k, k[-1], p) for p in grid]) for k in (x, y))
+    for p, chance in zip(grid, first, strict=True):
+        for q, other in zip(grid, second, strict=True):
+            missed = (low > p - q + ROUNDING) | (high < p - q - ROUNDING)
+            assert chance @ missed @ other <= 0.05
+
+
 def coverage_of_a_proportion(bounds, total, shares):
     count = np.arange(total + 1)
     low, high = bounds(count, np.full(count.shape, total))
@@ -112,6 +162,9 @@ def test_wilson_covers_what_its_docstring_says(total):
     """On average over fractions 95%; at worst far less, where a verdict is so rare that hardly a lane is expected."""
     worst = min(coverage_of_a_proportion(wilson_bounds, total, just_beside_the_ends(wilson_bounds, total)))
     assert worst >= (0.83 if total >= 5 else 0.79)
+    if total >= 10:
+        beside = just_beside_the_ends(wilson_bounds, total)
+        assert min(coverage_of_a_proportion(wilson_bounds, total, beside[abs(beside - 0.5) <= 0.5 - 1 / total])) >= 0.91
     assert np.mean(coverage_of_a_proportion(wilson_bounds, total, np.linspace(0.0005, 0.9995, 1000))) >= 0.95
 
 

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from jaxsim.analysis import VERDICTS, Proportion
+from jaxsim.analysis.rates import NO_INTERVAL
 from jaxsim.margin import max_margin
 from jaxsim.results import Run
 
@@ -132,11 +133,11 @@ def _number(value: float | None) -> str:
 
 
 def _rate(rate: dict) -> tuple[str, str]:
-    """The slope and its interval."""
+    """The slope and its interval, or why there is none."""
     if rate["slope"] is None:
         return "-", "-"
     slope = f"t^{rate['slope']:.3f}" if rate["law"] == "power" else f"{rate['slope']:.3f}/log t"
-    return slope, "-" if rate["low"] is None else f"\\[{rate['low']:.3f}, {rate['high']:.3f}]"
+    return slope, NO_INTERVAL if rate["low"] is None else f"\\[{rate['low']:.3f}, {rate['high']:.3f}]"
 
 
 def _capped(run: Run) -> str:
