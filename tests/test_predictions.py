@@ -40,7 +40,7 @@ def test_the_table_of_a_run_says_it(tmp_path, capsys):
 def test_reports_and_studies_say_it(tmp_path):
     from typer.testing import CliRunner
 
-    from jaxsim.cli import study as cli
+    from jaxsim.cli import study as cli  # the group of commands
 
     spec = studies.Study.model_validate(
         {
@@ -53,7 +53,7 @@ def test_reports_and_studies_say_it(tmp_path):
     page = flat(jaxsim.report.write(tmp_path / "s").read_text(encoding="utf-8"))
     assert verdict.PREDICTION in page
     assert all(f"{name}: {meaning}" in page for name, meaning in verdict.MEANINGS.items())
-    assert verdict.PREDICTION in flat(CliRunner().invoke(cli.app, ["status", str(tmp_path / "s")]).output)
+    assert verdict.PREDICTION in flat(CliRunner().invoke(cli, ["status", str(tmp_path / "s")]).output)
 
 
 @pytest.mark.slow

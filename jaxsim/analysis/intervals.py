@@ -165,6 +165,11 @@ def anytime_bounds(count: Any, total: Any, level: float = 0.95) -> tuple[Float[n
 
 
 BOUNDS = {"wilson": wilson_bounds, "anytime": anytime_bounds}
+KINDS = {
+    "anytime": "valid whenever one stops",
+    "wilson": "Wilson's, for a number of lanes fixed beforehand: 95% is what they cover on average over fractions; "
+    "where a verdict is so rare that hardly one lane is expected, down to 83%",
+}
 
 
 def fractions(verdict: np.ndarray, level: float = 0.95) -> dict[str, Proportion]:

@@ -10,7 +10,10 @@ if TYPE_CHECKING:
 
 
 def heads(found: Heads) -> "Figure":
-    """Accuracies, loss, norm, direction error and attention of a `Heads` against steps: means, over 20 pairs or more with intervals."""
+    """Accuracies, loss, norm, direction error and attention of a `Heads` against steps.
+
+    Means, over 20 pairs or more with bands of their 95% intervals.
+    """
     from matplotlib.figure import Figure
 
     panels = {

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxsim.analysis import VERDICTS
+from jaxsim.analysis.intervals import KINDS
 from jaxsim.analysis.rates import NO_INTERVAL
 from jaxsim.report.content import Cells, Content, Table, interval, known, number, percent
 from jaxsim.results import short_rule
@@ -46,7 +47,7 @@ def content(folder: Path) -> Content:
         cells=cells,
         curves=_curves(curves, problems, rules),
         tables=[_numbers(everything), _selections(selections)],
-        interval="Wilson's, for a number of lanes fixed beforehand",
+        interval=KINDS["wilson"],
         settings={name: value for name, value in settings.items() if name != "command"},
         environment=environment,
         command=settings.get("command", "jaxsim run"),
