@@ -40,6 +40,9 @@ MORE_CURVES = (
 class Run:
     """Everything that `simulate` returns. Arrays have lanes first; R is the number of recorded steps.
 
+    Of the verdicts, local and transient are predictions, from the support tokens at the last step: rules with
+    normalised steps have settled deep by then, but under GD, which is slow, a few local lanes still move.
+
     Attributes:
         problem: the data.
         settings: how the run was made: rule, init, lanes, steps, loss, dtype, coordinates, key.

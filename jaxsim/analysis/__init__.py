@@ -2,7 +2,16 @@
 
 from jaxsim.analysis.attractors import Prediction, attractors, predict
 from jaxsim.analysis.conditions import Conditions, conditions
-from jaxsim.analysis.intervals import BOUNDS, Proportion, anytime_bounds, fractions, wilson, wilson_bounds
+from jaxsim.analysis.intervals import (
+    BOUNDS,
+    Proportion,
+    anytime_bounds,
+    exact_bounds,
+    fractions,
+    median_bounds,
+    wilson,
+    wilson_bounds,
+)
 from jaxsim.analysis.limits import Limits, follow
 from jaxsim.analysis.rates import Rate, fit_rate
 from jaxsim.analysis.sketch import Sketch
@@ -10,6 +19,6 @@ from jaxsim.analysis.verdict import VERDICTS, Thresholds, by_direction, by_selec
 
 __all__ = [
     "BOUNDS", "VERDICTS", "Conditions", "Limits", "Prediction", "Proportion", "Rate", "Sketch", "Thresholds",
-    "anytime_bounds", "attractors", "by_direction", "by_selection", "conditions", "fit_rate", "follow", "fractions",
-    "predict", "wilson", "wilson_bounds",
+    "anytime_bounds", "attractors", "by_direction", "by_selection", "conditions", "exact_bounds", "fit_rate", "follow",
+    "fractions", "median_bounds", "predict", "wilson", "wilson_bounds",
 ]  # fmt: skip

@@ -6,8 +6,11 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Int
 
+from jaxsim.analysis.intervals import median_bounds
+
 Law = Literal["power", "inverse-log"]
-BATCH_NUMBERS = 2**21  # resampled values held at once
+FEWEST = 6  # lanes of which a median has a 95% interval
+NO_INTERVAL = f"under {FEWEST} lanes"  # in place of one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +20,10 @@ class Rate:
     Attributes:
         law: "power": E ∝ t^slope, a straight line in log E against log t; "inverse-log": E = b + slope / log t.
         slope: median over lanes of the least-squares slopes.
-        low, high: 95% bootstrap interval of that median over lanes; NaN with fewer than two lanes.
+        low, high: 95% interval of the median of what lanes are drawn from, two of the lanes' slopes (`median_bounds`);
+            NaN with fewer than six lanes, where none is sure to cover. From six lanes on it covers at least 95%
+            whatever the slopes are like: measured 95 to 99% on normal, skewed and unequal ones and on runs of GD, NGD
+            and Polyak (a bootstrap of the median: 50% with 2 lanes, 75% with 3, 91% with 8).
         r_squared: median over lanes of R².
         window: first and last step of the fit.
         lanes: how many lanes entered.
@@ -37,7 +43,6 @@ def fit_rate(
     error: Float[np.ndarray, "lanes R"],
     law: Law = "power",
     window: tuple[int, int] | None = None,
-    resamples: int = 999,
 ) -> Rate:
     """Fit a law to each lane's direction error and summarise over lanes.
 
@@ -46,7 +51,6 @@ def fit_rate(
         error: direction errors; lanes with a value in the window that is not finite and positive are left out.
         law: the law to fit.
         window: first and last step to use; by default the last decade of the horizon.
-        resamples: bootstrap resamples of lanes, with a fixed seed.
 
     Returns:
         A Rate; with NaN where no lane or fewer than three recorded steps are left.
@@ -70,8 +74,9 @@ def fit_rate(
     log_t = np.log(steps[inside].astype(float))
     x, y = (log_t, np.log(chosen)) if law == "power" else (1 / log_t, chosen)
     slopes, r_squared = _least_squares(x, y)
-    interval = _bootstrap_median(slopes, resamples)
-    return Rate(law, float(np.median(slopes)), *interval, float(np.median(r_squared)), (low, high), len(chosen))
+    return Rate(
+        law, float(np.median(slopes)), *median_bounds(slopes), float(np.median(r_squared)), (low, high), len(chosen)
+    )
 
 
 def _least_squares(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -82,19 +87,3 @@ def _least_squares(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray
     total = (dy * dy).sum(1)
     with np.errstate(invalid="ignore", divide="ignore"):
         return slopes, 1 - (residual * residual).sum(1) / total
-
-
-def _bootstrap_median(values: np.ndarray, resamples: int) -> tuple[float, float]:
-    if len(values) < 2:
-        return np.nan, np.nan
-    import scipy.stats  # slow to import, and only rates need it
-
-    result = scipy.stats.bootstrap(
-        (values,),
-        np.median,
-        n_resamples=resamples,
-        method="percentile",
-        batch=max(1, BATCH_NUMBERS // len(values)),
-        rng=np.random.default_rng(0),
-    )
-    return float(result.confidence_interval.low), float(result.confidence_interval.high)

@@ -15,6 +15,7 @@ from jaxsim._check import open_share, whole_number
 
 NEEDED = 30  # uncertain pixels behind every point of a fit
 BLOCKS = 8  # per side, resampled for intervals
+FEWEST = 6  # blocks that must share the border
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +89,7 @@ class UncertaintyExponent:
     """What `uncertainty_exponent` returns.
 
     Attributes:
-        exponent: α of f(ε) ∝ ε^α, with an interval [low, high] of the given level.
+        exponent: α of f(ε) ∝ ε^α, with an interval [low, high] of the given level, or NaN.
         dimension: of the border in the plane, 2 - α, with the interval mirrored.
         radii: ε in pixels, and `uncertain`, f(ε), at each.
         window: the smallest and largest ε of the fit.
@@ -121,7 +122,9 @@ def uncertainty_exponent(
         labels: one integer per pixel, shape (ny, nx).
         window: smallest and largest ε of the fit in pixels; by default from 2 to a thirtieth of the smaller side.
         level: of the interval, by a jackknife over 8 × 8 blocks of the map (Student's t). It is conservative: for
-            circles and straight lines it is some twice too wide. NaN where a single block holds the whole border.
+            lines, large ellipses and smooth random borders the true exponent 1 was inside 99 to 100% of the time. NaN
+            where the border is shared by fewer than 6 blocks, (Σ u)² / Σ u² of their uncertain pixels u: for small
+            discs, as wide as a few ε, it was inside 84% of the time.
 
     Returns:
         An `UncertaintyExponent`.
@@ -173,6 +176,8 @@ def uncertainty_exponent(
     k = len(left_out)
     error = np.sqrt((k - 1) / k * np.sum((left_out - left_out.mean()) ** 2))
     half = float(scipy.stats.t.ppf(0.5 + level / 2, k - 1) * error)
+    if totals[0].sum() ** 2 < FEWEST * np.sum(totals[0].astype(float) ** 2):
+        half = np.nan
     shares = tuple(float(v) for v in totals.sum(1) / pixels.sum())
     return UncertaintyExponent(
         whole, whole - half, whole + half, level, tuple(int(r) for r in radii), shares, (int(radii[0]), int(radii[-1]))

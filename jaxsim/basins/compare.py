@@ -7,8 +7,8 @@ import numpy as np
 import scipy.stats
 from jaxtyping import Bool, Int
 
-from jaxsim._check import one_of, open_share, whole_number
-from jaxsim.analysis import VERDICTS
+from jaxsim._check import one_of, whole_number
+from jaxsim.analysis import VERDICTS, exact_bounds
 from jaxsim.analysis.verdict import codes
 from jaxsim.basins.maps import BasinMap
 from jaxsim.basins.saved import Saved
@@ -56,9 +56,7 @@ class Comparison(Saved):
 def compare(first: Run, second: Run, verdict: str = "global", level: float = 0.95) -> Comparison:
     """Hold two rules against each other, lane by lane.
 
-    The paired interval is Wald's after adding 1/2 to each of the four cells of the 2 × 2 table, the unpaired one
-    Wald's after adding one success and one failure to each sample (adjustments named after Agresti, Min and Caffo;
-    their coverage is tested in this project).
+    What the two intervals cover is told at `paired_difference` and `unpaired_difference`.
 
     Args:
         first: a run.
@@ -112,41 +110,69 @@ def _shared(first: Run, second: Run) -> dict[str, Any]:
 
 
 def paired_difference(only_first: int, only_second: int, n: int, level: float = 0.95) -> Difference:
-    """(b - c)/n for n pairs with b and c discordant ones, with an interval.
-
-    Wald's after adding 1/2 to each cell of the table.
+    """(b - c)/n for n pairs with b and c discordant ones, with the interval of `paired_bounds`.
 
     Example:
         >>> d = paired_difference(30, 10, 100)
         >>> round(d.value, 2), round(d.low, 3), round(d.high, 3)
-        (0.2, 0.079, 0.313)
+        (0.2, 0.071, 0.322)
     """
     whole_number("n", n)
-    z = float(scipy.stats.norm.ppf(0.5 + open_share("level", level) / 2))
-    b, c, N = only_first + 0.5, only_second + 0.5, n + 2.0
-    middle = (b - c) / N
-    half = z * np.sqrt((b + c) / N - middle**2) / np.sqrt(N)
-    return _difference((only_first - only_second) / n, middle, half, level)
+    low, high = paired_bounds(only_first, only_second, n, level)
+    return Difference((only_first - only_second) / n, float(low), float(high), level)
+
+
+def paired_bounds(only_first: Any, only_second: Any, n: Any, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+    """Lower and upper ends of an interval of p - q, the chances of the two kinds of discordant pairs; for arrays.
+
+    Of n pairs b are discordant one way and c the other. The exact intervals [l, u] of both proportions are combined by
+    squares and the correlation of b and c:
+
+        low = b/n - c/n - √(x² + y² - 2ρxy),  x = b/n - l_b,  y = u_c - c/n,
+        ρ = -√(PQ / ((1 - P)(1 - Q))),  P = (b + 1)/(n + 2),  Q = (c + 1)/(n + 2),
+
+    and high likewise. At the level 0.95 it covers at least 95.0% wherever that was enumerated: n from 1 to 100,000, p
+    and q from 0 to 1/2 and along p + q = 1, and expected counts from 0 to 30 of either (the tests hold it). With few
+    discordant pairs it covers up to 100%.
+
+    Reference:
+        Newcombe, Statistics in Medicine 17, 2635 (1998), method 10, combines score intervals so, which falls to 80% for
+        few pairs; exact intervals and ρ of shrunk proportions are a convention of this project.
+    """
+    b, c, n = (np.asarray(v, float) for v in (only_first, only_second, n))
+    P, Q = (b + 1) / (n + 2), (c + 1) / (n + 2)
+    return _combined((b, n), (c, n), np.sqrt(P * Q / ((1 - P) * (1 - Q))), 0.0, level)
 
 
 def unpaired_difference(x: int, n: int, y: int, m: int, level: float = 0.95) -> Difference:
-    """x/n - y/m of independent samples, with an interval: Wald's after adding one success and one failure to each.
+    """x/n - y/m of independent samples, with an interval.
+
+    The exact intervals of both, combined by squares, and 1/4 of a lane of the larger sample more on either side. At the
+    level 0.95 it covers at least 96% wherever that was enumerated: n and m from 1 to 80, all p and q (the tests
+    hold it).
 
     Example:
         >>> d = unpaired_difference(60, 100, 40, 100)
         >>> round(d.value, 2), round(d.low, 3), round(d.high, 3)
-        (0.2, 0.062, 0.331)
+        (0.2, 0.052, 0.339)
     """
     whole_number("n", n)
     whole_number("m", m)
-    z = float(scipy.stats.norm.ppf(0.5 + open_share("level", level) / 2))
-    p, q = (x + 1) / (n + 2), (y + 1) / (m + 2)
-    half = z * np.sqrt(p * (1 - p) / (n + 2) + q * (1 - q) / (m + 2))
-    return _difference(x / n - y / m, p - q, half, level)
+    low, high = _combined((x, n), (y, m), 0.0, 0.25 / max(n, m), level)
+    return Difference(x / n - y / m, float(low), float(high), level)
 
 
-def _difference(value: float, middle: float, half: float, level: float) -> Difference:
-    return Difference(value, max(-1.0, float(middle - half)), min(1.0, float(middle + half)), level)
+def _combined(
+    first: tuple[Any, Any], second: tuple[Any, Any], against: Any, more: float, level: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """An interval of p - q from those of p and q, estimates with the correlation -`against`, `more` on either side."""
+    (low, high), (least, most) = exact_bounds(*first, level), exact_bounds(*second, level)
+    p, q = (np.asarray(count, float) / np.asarray(total, float) for count, total in (first, second))
+
+    def reach(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return np.sqrt(x * x + y * y + 2 * against * x * y) + more
+
+    return np.maximum(-1.0, p - q - reach(p - low, most - q)), np.minimum(1.0, p - q + reach(high - p, q - least))
 
 
 def disagreement(first: BasinMap, second: BasinMap, selections: bool = False) -> Bool[np.ndarray, "ny nx"]:

@@ -177,8 +177,11 @@ def _describe(found: Any, console: Console) -> None:
     for name, labels in (("global basin", is_global), ("all selections", found.labels)):
         try:
             entropy, alpha = basins.basin_entropy(labels), basins.uncertainty_exponent(labels)
+            ends = "no interval, which needs a longer border"
+            if alpha.low == alpha.low:
+                ends = f"95% interval [{2 - alpha.high:.3f}, {2 - alpha.low:.3f}]"
             text = (
-                f"border dimension {alpha.dimension:.3f}, 95% interval [{2 - alpha.high:.3f}, {2 - alpha.low:.3f}]; "
+                f"border dimension {alpha.dimension:.3f}, {ends}; "
                 f"basin entropy {entropy.entropy:.4f}, on the border {entropy.boundary_entropy:.4f} (log 2 = 0.6931)"
             )
         except ValueError as error:

@@ -137,7 +137,9 @@ def _once_done(advance):
 
 
 def _show(found: "Heads", sets: dict[str, Any], batch: int | None) -> None:
-    """Rules as columns, last recorded step: means with 95% intervals over pairs, or over starts of one pair."""
+    """Rules as columns, last recorded step: means over pairs with 95% intervals, or over starts of one pair."""
+    from jaxsim.head import FEWEST
+
     console, several = Console(), len(found.pairs) > 1
     train, test = next(iter(sets.values()))
     n, T, d = train.shape
@@ -155,7 +157,10 @@ def _show(found: "Heads", sets: dict[str, Any], batch: int | None) -> None:
         grid.add_column(label, justify="right")
     for curve, title, factor, decimals in SHOWN:
         if curve in found.curves:
-            bounds = zip(*(factor * part[:, -1] for part in found.interval(curve)), strict=True)
+            mean, low, high = (factor * part[:, -1] for part in found.interval(curve))
+            if not found.has_interval:
+                low = high = mean * math.nan
+            bounds = zip(mean, low, high, strict=True)
             grid.add_row(title, *(_interval(decimals, *each) for each in bounds))
         if curve == "test_accuracy" and curve in found.curves and several:
             grid.add_row("lowest pair %", *_lowest(found))
@@ -164,8 +169,9 @@ def _show(found: "Heads", sets: dict[str, Any], batch: int | None) -> None:
     console.print(grid)
     console.print(
         ("Over pairs, of means over starts" if several else "Over starts")
-        + ": mean at the last step and its 95% interval.\n"
-        "accuracy: share of sequences with y f(x) > 0. error: distance of W/‖W‖ from the\n"
+        + ": mean at the last step"
+        + (" and its 95% interval.\n" if found.has_interval else f"; no intervals, which need {FEWEST} pairs.\n")
+        + "accuracy: share of sequences with y f(x) > 0. error: distance of W/‖W‖ from the\n"
         "att-SVM of the tokens that attention prefers, and of u/‖u‖ from the hard-margin\n"
         "classifier of these tokens. attention: largest weight, mean over sequences.",
         style="dim", highlight=False, soft_wrap=True,

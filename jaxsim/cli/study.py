@@ -137,6 +137,8 @@ def status(folder: Folder) -> None:
     """Say where a study stands: cells, lanes, fractions with intervals, damage, failures."""
     import numpy as np
 
+    from jaxsim.analysis.intervals import KINDS
+    from jaxsim.analysis.verdict import PREDICTION
     from jaxsim.study import folder as places
     from jaxsim.study import open_study
 
@@ -165,8 +167,8 @@ def status(folder: Folder) -> None:
             *(marked(each.label) for each in (cell.problem, cell.init, cell.rule)), f"{lanes[index]:,}", share, ends
         )
     console.print(grid)
-    kind = {"anytime": "valid whenever one stops", "wilson": "Wilson, for a number of lanes fixed beforehand"}
-    console.print(f"intervals: {kind[spec.stop.interval]}", style="dim", highlight=False)
+    console.print(f"intervals: {KINDS[spec.stop.interval]}", style="dim", highlight=False, soft_wrap=True)
+    console.print(PREDICTION, style="dim", highlight=False, soft_wrap=True)
     for name, why in reader.damaged.items():
         console.print(f"damaged: {name} ({why})", style="red", highlight=False, soft_wrap=True, markup=False)
     for index, why in reader.failed.items():

@@ -1,6 +1,7 @@
 """What `jaxsim run` prints: a progress line while it works, a table for each problem, where the results are."""
 
 import contextlib
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from rich.table import Table
 
 from jaxsim._text import marked, printable
 from jaxsim.analysis import VERDICTS, Proportion
+from jaxsim.analysis.rates import NO_INTERVAL
+from jaxsim.analysis.verdict import MEANINGS, PREDICTION
 from jaxsim.cli.console import Console
 from jaxsim.margin import max_margin
 from jaxsim.results import Run
@@ -21,6 +24,7 @@ MORE = {
     "nuclear_direction_error": "error, nuclear",
 }
 COLUMNS = 3  # rules side by side in 80 characters
+WIDTH = 104  # of explanations
 
 
 @contextlib.contextmanager
@@ -100,16 +104,14 @@ def _grid(runs: Sequence[Run]) -> Table:
 def closing(folder: Path, seconds: float) -> None:
     """How to read the table, and where everything is."""
     console = Console()
-    console.print(
-        "\\[low, high]: 95% intervals. global: attention settled on the best token of every sequence; local: on\n"
-        "other tokens that hold; transient: on tokens predicted to lose, given more steps; unresolved: not settled\n"
-        "yet; aligned: W also points along its max-margin limit. Below: medians over lanes at the last step. error:\n"
-        "distance of W/‖W‖ from its limit. rate: of the error over the last decade of steps, in lanes that ended\n"
-        "global or local (GD: slope against 1/log t). selections: distinct ends. capped: mean of shortened steps.",
-        style="dim",
-        highlight=False,
-        soft_wrap=True,
+    meanings = "; ".join(f"{name}: {meaning}" for name, meaning in list(MEANINGS.items())[:4])
+    text = (
+        f"[low, high]: 95% intervals. {meanings}; aligned: W also points along its max-margin limit. {PREDICTION} "
+        "Below: medians over lanes at the last step. error: distance of W/‖W‖ from its limit. rate: of the error over "
+        "the last decade of steps, in lanes that ended global or local (GD: slope against 1/log t). selections: "
+        "distinct ends. capped: mean of shortened steps."
     )
+    console.print(escape(textwrap.fill(text, WIDTH)), style="dim", highlight=False, soft_wrap=True)
     where(folder, seconds)
 
 
@@ -134,11 +136,11 @@ def _number(value: float | None) -> str:
 
 
 def _rate(rate: dict) -> tuple[str, str]:
-    """The slope and its interval."""
+    """The slope and its interval, or why there is none."""
     if rate["slope"] is None:
         return "-", "-"
     slope = f"t^{rate['slope']:.3f}" if rate["law"] == "power" else f"{rate['slope']:.3f}/log t"
-    return slope, "-" if rate["low"] is None else f"\\[{rate['low']:.3f}, {rate['high']:.3f}]"
+    return slope, NO_INTERVAL if rate["low"] is None else f"\\[{rate['low']:.3f}, {rate['high']:.3f}]"
 
 
 def _capped(run: Run) -> str:

@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
 
 def heads(found: Heads) -> "Figure":
-    """Accuracies, loss, norm, direction error and attention of a `Heads` against steps: means and 95% intervals."""
+    """Accuracies, loss, norm, direction error and attention of a `Heads` against steps.
+
+    Means, over 20 pairs or more with bands of their 95% intervals.
+    """
     from matplotlib.figure import Figure
 
     panels = {
@@ -34,7 +37,8 @@ def heads(found: Heads) -> "Figure":
             middle, low, high = (part[k, after] for part in found.interval(curve))
             if curve == "log10_loss":
                 middle, low, high = -middle, -high, -low
-            ax.fill_between(found.steps[after], low, high, color=colour(name), alpha=0.18, linewidth=0)
+            if found.has_interval:
+                ax.fill_between(found.steps[after], low, high, color=colour(name), alpha=0.18, linewidth=0)
             line = LINES[names[:k].count(name) % len(LINES)]
             ax.plot(found.steps[after], middle, line, color=colour(name), label=drawn(found.labels[k]), linewidth=1.6)
         ax.set(xscale="log", xlabel="step")
@@ -44,5 +48,6 @@ def heads(found: Heads) -> "Figure":
             ax.set_yscale("log")
     axes[0].legend(fontsize=9, loc="lower right")
     unit = f"{len(found.pairs)} pairs" if len(found.pairs) > 1 else f"{found.saturated.shape[2]} starts"
-    figure.suptitle(f"means over {unit}, bands: 95% intervals", fontsize=10, x=0.01, ha="left")
+    bands = ", bands: 95% intervals" if found.has_interval else ""
+    figure.suptitle(f"means over {unit}{bands}", fontsize=10, x=0.01, ha="left")
     return figure

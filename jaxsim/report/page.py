@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from jaxsim._text import printable
+from jaxsim.analysis.verdict import MEANINGS, PREDICTION
 from jaxsim.report import figures
 from jaxsim.report.content import Content
 
@@ -28,6 +29,7 @@ def page(content: Content) -> str:
     maker.policies["json.dumps_kwargs"] = {"sort_keys": False, "separators": (",", ":"), "allow_nan": False}
     return maker.get_template("page.html").render(
         content=content,
+        verdicts="; ".join(f"{name}: {meaning}" for name, meaning in MEANINGS.items()) + f". {PREDICTION}",
         data=data,
         library=figures.library(),
         script=files.joinpath("report.js").read_text(encoding="utf-8"),

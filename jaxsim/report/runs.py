@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxsim.analysis import VERDICTS
+from jaxsim.analysis.intervals import KINDS
+from jaxsim.analysis.rates import NO_INTERVAL
 from jaxsim.report.content import Cells, Content, Table, interval, known, number, percent
 from jaxsim.results import short_rule
 
@@ -45,7 +47,7 @@ def content(folder: Path) -> Content:
         cells=cells,
         curves=_curves(curves, problems, rules),
         tables=[_numbers(everything), _selections(selections)],
-        interval="Wilson's, for a number of lanes fixed beforehand",
+        interval=KINDS["wilson"],
         settings={name: value for name, value in settings.items() if name != "command"},
         environment=environment,
         command=settings.get("command", "jaxsim run"),
@@ -156,8 +158,10 @@ def _numbers(everything: list[tuple[str, dict[str, Any]]]) -> Table:
     for name, run in everything:
         rate, aligned = run["rate"], run["verdicts_by_direction"]
         law = {"power": "t^{}", "inverse-log": "{} / log t"}[rate["law"]]
-        slope = "–" if rate["slope"] is None else law.format(number(rate["slope"]))
-        ends = "–" if rate["low"] is None else f"[{number(rate['low'])}, {number(rate['high'])}]"
+        slope, ends = "–", "–"
+        if rate["slope"] is not None:
+            slope = law.format(number(rate["slope"]))
+            ends = NO_INTERVAL if rate["low"] is None else f"[{number(rate['low'])}, {number(rate['high'])}]"
         row = [name, short_rule(run["rule"]), f"{run['lanes']:,}"]
         row += [f"{aligned[v]['count']:,}" for v in ("global", "local")]
         row += [number(run["median_direction_error"][v]) for v in ("global", "local")]
@@ -169,7 +173,7 @@ def _numbers(everything: list[tuple[str, dict[str, Any]]]) -> Table:
     )  # fmt: skip
     note = (
         "Medians over lanes at the last step. Error: distance of W/‖W‖ from its own max-margin limit. Rate: of the "
-        "error over the last decade of steps, with a bootstrap interval over lanes."
+        "error over the last decade of steps, the median over lanes with its interval."
     )
     return Table("Convergence", columns, rows, note)
 

@@ -11,13 +11,13 @@ import numpy as np
 
 from jaxsim import plot
 from jaxsim.analysis import VERDICTS
+from jaxsim.analysis.intervals import KINDS
 from jaxsim.report.content import Cells, Content, Picture, interval, percent
 from jaxsim.study import open_study
 from jaxsim.study.basins import basin_map
 from jaxsim.study.reading import Reader
 from jaxsim.study.spec import TAGS, Study
 
-KINDS = {"anytime": "valid whenever the study is stopped", "wilson": "Wilson's, for a number of lanes fixed beforehand"}
 MAPS = 6  # drawn
 SHOWN = 10  # damaged files and failed cells named
 

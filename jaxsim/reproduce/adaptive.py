@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxsim import init, rules
 from jaxsim.analysis import fit_rate
-from jaxsim.analysis.rates import Law
+from jaxsim.analysis.rates import NO_INTERVAL, Law
 from jaxsim.data import signal_noise, unit_sphere
 from jaxsim.plot import colour
 from jaxsim.plot.runs import BAND
@@ -119,7 +119,9 @@ def _rows(one: Curves) -> list[Row]:
 
 def _rate(one: Curves, name: str, error: np.ndarray, law: Law) -> Row:
     rate = fit_rate(one.steps, error, law)
-    interval = "no interval" if np.isnan(rate.low) else f"95% interval [{rate.low:.4f}, {rate.high:.4f}]"
+    interval = (
+        NO_INTERVAL + ": no interval" if np.isnan(rate.low) else f"95% interval [{rate.low:.4f}, {rate.high:.4f}]"
+    )
     note = f"{interval}, R² {rate.r_squared:.4f}, {rate.lanes} lanes"
     return Row(f"{one.setting}, {one.rule}: {name}", rate.slope, note=note)
 
