@@ -1,6 +1,7 @@
 """What a study survives: SIGKILL at any moment, Ctrl-C, a second process, a full disk, a read-only folder."""
 
 import errno
+import fcntl
 import os
 import pathlib
 import random
@@ -11,7 +12,7 @@ import sys
 import time
 
 import pytest
-from study_files import TOML, contents, small
+from study_files import TOML, Fake, contents, jaxsim_command, small
 
 import jaxsim
 from jaxsim import study as studies
@@ -224,6 +225,21 @@ def test_a_manifest_cut_off_at_its_birth_is_begun_again(tmp_path):
     with pytest.raises(ValueError, match="cut off before it was begun"):
         jaxsim.open_study(tmp_path / "out")
     assert studies.run(small(), tmp_path / "out").new_shards == 12
+
+
+@pytest.mark.parametrize("text", [b"\xff\xfe", b"[]", b'{"pid": 1, "host": "h", "since": 1e300}', b"[" * 5000])
+def test_a_lock_with_strange_text_is_held_all_the_same(tmp_path, text):
+    (tmp_path / "s.toml").write_text(TOML)
+    (tmp_path / "out").mkdir()
+    with open(tmp_path / "out" / "lock", "wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.write(text)
+        lock.flush()
+        assert folder.holder(tmp_path / "out") == "another process"
+        with pytest.raises(folder.Held, match="is in use by another process"):
+            studies.run(small(), tmp_path / "out", engine=Fake)
+        code, said = jaxsim_command("study", "run", "s.toml", "--out", "out", cwd=tmp_path)
+        assert code == 3 and "in use by another process" in said
 
 
 def test_the_lock_ends_with_the_process(tmp_path):
