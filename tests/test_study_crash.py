@@ -206,11 +206,11 @@ def test_a_manifest_of_a_newer_version_is_refused(tmp_path):
     studies.run(small(stop={"lanes": 20}), tmp_path / "out")
     base = sqlite3.connect(manifest.manifest_of(tmp_path / "out"))
     with base:
-        base.execute("UPDATE meta SET value='2' WHERE name='format'")
+        base.execute("UPDATE meta SET value=? WHERE name='format'", (str(manifest.FORMAT + 1),))
     base.close()
     before = contents_of_files(tmp_path / "out")
     said = finish(start(tmp_path), 2)
-    assert "has format 2; this version of jaxsim reads up to 1" in said
+    assert f"has format {manifest.FORMAT + 1}; this version of jaxsim reads up to {manifest.FORMAT}" in said
     assert contents_of_files(tmp_path / "out") == before
 
 

@@ -115,10 +115,10 @@ def test_workers_that_are_not_there_leave_nothing_behind(tmp_path):
         )
     assert not list(tmp_path.iterdir())
     studies.run(small(stop={"lanes": 20}), tmp_path / "s", engine=Fake)
-    before = sorted(path.name for path in (tmp_path / "s").iterdir())
+    before = contents(tmp_path / "s"), (tmp_path / "s" / "lock").read_bytes()
     with pytest.raises(ValueError, match="no luck"):
         studies.run(small(), tmp_path / "s", engine=unlucky)
-    assert sorted(path.name for path in (tmp_path / "s").iterdir()) == before
+    assert (contents(tmp_path / "s"), (tmp_path / "s" / "lock").read_bytes()) == before
     assert len(studies.open_study(tmp_path / "s").sessions) == 1
 
 
