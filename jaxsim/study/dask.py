@@ -73,6 +73,8 @@ class Spread:
         self._address = address or "on this machine"
         options = {"timeout": patience, "set_as_default": False, "security": security}
         try:
+            if address is not None:
+                _check_address(address, security)
             where = address or self._stack.enter_context(_cluster(workers or _machine.cores(), security))
             self._client = self._stack.enter_context(distributed.Client(where, **options))
             self._client.subscribe_topic(self._topic, self._heard)
@@ -205,6 +207,21 @@ class Spread:
         """Ask the worker's nanny for a new process, without waiting; one that has no nanny is left alone."""
         loop: Any = self._client.loop
         loop.add_callback(self._client._restart_workers, [worker], timeout=10, raise_for_error=False)
+
+
+def _check_address(address: str, security: Any) -> None:
+    """Refuse what would leave a client of Dask half connected, which ends badly when the process does."""
+    import dask
+    import distributed
+    from distributed.comm import get_address_host_port
+
+    get_address_host_port(address, strict=True)
+    loaded = security or dask.config.get("distributed.client.security-loader", None)
+    if address.startswith("tls://") and not loaded:
+        if distributed.Security().get_connection_args("client")["ssl_context"] is None:
+            raise ValueError(
+                "expected ca-file, client.cert and client.key in Dask's configuration, distributed.comm.tls"
+            )
 
 
 def _cluster(workers: int, security: Any) -> Any:
