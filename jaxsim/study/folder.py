@@ -91,7 +91,7 @@ def holder(folder: Path) -> str | None:
     for path in sorted(folder.glob("lock*")):
         with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # in the way of as few as can be
             except BlockingIOError:
                 return _holder(file.read())
     return None
