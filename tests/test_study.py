@@ -3,6 +3,7 @@
 import hashlib
 import io
 import itertools
+import shutil
 
 import jax
 import numpy as np
@@ -264,6 +265,25 @@ def test_damage_is_named_and_repaired_on_request(finished, tmp_path, harm):
     assert repaired.repaired == [name] and not repaired.changed
     assert contents(place) == contents(finished)
     assert audit.verify(place) == audit.Verdict(12, 3, {}, [])
+
+
+def test_a_shard_with_flipped_bits_is_named_by_who_reads_it(finished, tmp_path):
+    place, name = tmp_path / "s", "shards/0000/000001-000002.parquet"
+    shutil.copytree(finished, place)
+    content = (place / name).read_bytes()
+    for bit in (8 * len(content) // 3, 4 * len(content), 8 * len(content) - 40):  # data, data, Parquet's own footer
+        flipped = bytearray(content)
+        flipped[bit // 8] ^= 1 << bit % 8
+        (place / name).write_bytes(flipped)
+        with pytest.raises(ValueError, match=f"1 of 12 shards are damaged: {name}"):
+            audit.export(place, tmp_path / "t.parquet")
+        with pytest.raises(ValueError, match=f"1 of 3 shards are damaged: {name}"):
+            jaxsim.open_study(place).lanes(1)
+        assert not list(tmp_path.glob("t.parquet*"))
+        assert audit.export(place, tmp_path / "rest.parquet", leave_out=True) == 220
+        assert set(pandas.read_parquet(tmp_path / "rest.parquet", columns=["cell"])["cell"]) == {0, 1, 2, 3}
+        (tmp_path / "rest.parquet").unlink()
+        assert jaxsim.open_study(place).lanes(1, damaged="leave out").sizes["lane"] == 40
 
 
 def test_verify_tells_shards_that_come_out_differently(finished, tmp_path):

@@ -1,6 +1,7 @@
 """What a study survives: SIGKILL at any moment, Ctrl-C, a second process, a full disk, a read-only folder."""
 
 import errno
+import fcntl
 import os
 import pathlib
 import random
@@ -11,7 +12,7 @@ import sys
 import time
 
 import pytest
-from study_files import TOML, contents, small
+from study_files import TOML, Fake, contents, jaxsim_command, small
 
 import jaxsim
 from jaxsim import study as studies
@@ -205,11 +206,11 @@ def test_a_manifest_of_a_newer_version_is_refused(tmp_path):
     studies.run(small(stop={"lanes": 20}), tmp_path / "out")
     base = sqlite3.connect(manifest.manifest_of(tmp_path / "out"))
     with base:
-        base.execute("UPDATE meta SET value='2' WHERE name='format'")
+        base.execute("UPDATE meta SET value=? WHERE name='format'", (str(manifest.FORMAT + 1),))
     base.close()
     before = contents_of_files(tmp_path / "out")
     said = finish(start(tmp_path), 2)
-    assert "has format 2; this version of jaxsim reads up to 1" in said
+    assert f"has format {manifest.FORMAT + 1}; this version of jaxsim reads up to {manifest.FORMAT}" in said
     assert contents_of_files(tmp_path / "out") == before
 
 
@@ -224,6 +225,21 @@ def test_a_manifest_cut_off_at_its_birth_is_begun_again(tmp_path):
     with pytest.raises(ValueError, match="cut off before it was begun"):
         jaxsim.open_study(tmp_path / "out")
     assert studies.run(small(), tmp_path / "out").new_shards == 12
+
+
+@pytest.mark.parametrize("text", [b"\xff\xfe", b"[]", b'{"pid": 1, "host": "h", "since": 1e300}', b"[" * 5000])
+def test_a_lock_with_strange_text_is_held_all_the_same(tmp_path, text):
+    (tmp_path / "s.toml").write_text(TOML)
+    (tmp_path / "out").mkdir()
+    with open(tmp_path / "out" / "lock", "wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.write(text)
+        lock.flush()
+        assert folder.holder(tmp_path / "out") == "another process"
+        with pytest.raises(folder.Held, match="is in use by another process"):
+            studies.run(small(), tmp_path / "out", engine=Fake)
+        code, said = jaxsim_command("study", "run", "s.toml", "--out", "out", cwd=tmp_path)
+        assert code == 3 and "in use by another process" in said
 
 
 def test_the_lock_ends_with_the_process(tmp_path):

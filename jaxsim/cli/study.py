@@ -5,7 +5,7 @@ import os
 import sys
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.table import Table
@@ -21,16 +21,20 @@ from jaxsim.cli.table import _count
 
 DAMAGED_OR_FAILED, HELD = 1, 3
 OUT_HELP = "Folder; one that holds part of the study is continued (default: the file's name without its ending)."
-WORKERS_HELP = "here: this process, all devices; dask: a process per core; tcp://HOST:PORT: a running Dask scheduler."
-DISTRIBUTED_HELP = "One of several processes: HOST:PORT,PROCESSES,THIS for jax.distributed, or auto where it knows."
+WORKERS_HELP = (
+    "here: this process, all devices; dask: a process per core; tcp://HOST:PORT, on trusted networks, or "
+    "tls://HOST:PORT, with the certificates of Dask's configuration: a running Dask scheduler."
+)
+DISTRIBUTED_HELP = "One of several processes: HOST:PORT,PROCESSES,THIS as for jax.distributed, or auto where it knows."
 ROWS = 24  # cells that status lists
 
 app = typer.Typer(
     name="study",
     help="Large Monte Carlo runs over grids, which stop when the answer is known and resume after anything.",
     no_args_is_help=True,
-    epilog="Exit codes: 0 done; 1 shards are damaged, cells failed or the folder cannot be written; 2 bad input; "
-    "3 another process holds the folder; 130 interrupted. After 1, 3 and 130 the same command goes on.",
+    epilog="Exit codes: 0 done; 1 shards are damaged, cells failed, or the folder cannot be written or is gone, or the "
+    "Dask scheduler is; 2 bad input; 3 another process holds the folder; 130 interrupted. After 1, 3 and 130 the same "
+    "command goes on.",
 )
 Folder = Annotated[Path, typer.Argument(help="The study's folder.")]
 
@@ -50,7 +54,7 @@ def run(
     """Run a study, or what is missing of it; Ctrl-C stops cleanly and the same command goes on."""
     cores = whole_number("cores", _machine.cores() if cores is None else cores)
     process, processes = _devices(cores, cache, distributed)
-    from jaxsim.study import conduct, folder, source
+    from jaxsim.study import conduct, engines, folder, source
 
     spec = source.load(study)
     place = Path(study.stem) if out is None else out
@@ -65,18 +69,33 @@ def run(
         say(f"[bold red]error[/] {marked(error)}; wait for it, or stop it with Ctrl-C")
         raise typer.Exit(HELD) from None
     except OSError as error:
-        shown.stop()
-        say(f"[bold red]error[/] could not write {marked(error.filename or place)}: {marked(error.strerror or error)}")
-        say("What is complete is safe. Make room or mend the folder, and the same command goes on.")
-        sys.stderr.flush()
-        os._exit(DAMAGED_OR_FAILED)  # without waiting for what is in flight
+        said = f"could not write {error.filename or place}: {error.strerror or error}"
+        _give_up(shown, said, "What is complete is safe. Make room or mend the folder, and the same command goes on.")
+    except folder.Gone as error:
+        said = f"{place}: {error}"
+        _give_up(shown, said, "Move it back and the same command goes on; what is lost is made again with --repair.")
+    except engines.Lost as error:
+        _give_up(shown, str(error), "What is complete is safe, and with workers the same command goes on.")
     finally:
         shown.stop()
     _closing(place, found)
 
 
+def _give_up(shown: Live, what: str, then: str) -> NoReturn:
+    """End the process at once: nothing in flight can be kept."""
+    shown.stop()
+    say(f"[bold red]error[/] {marked(what)}")
+    say(then)
+    sys.stderr.flush()
+    os._exit(DAMAGED_OR_FAILED)
+
+
 def _devices(cores: int, cache: Path | None, distributed: str | None) -> tuple[int, int]:
-    """Set JAX up before its first computation; which process this is, and of how many."""
+    """Set JAX up before its first computation; which process this is, and of how many.
+
+    Processes of a study share its folder and nothing else. So they do not stay joined: a process of jax.distributed
+    aborts when another dies, and those that are named by number need not meet at all.
+    """
     import jax
 
     jax.config.update("jax_num_cpu_devices", cores)
@@ -86,17 +105,31 @@ def _devices(cores: int, cache: Path | None, distributed: str | None) -> tuple[i
     if distributed is None:
         return 0, 1
     if distributed == "auto":
+        return _found_by_jax()
+    address, _, rest = distributed.partition(",")
+    try:
+        count, this = (int(number) for number in rest.split(","))
+        int(address.rpartition(":")[2])
+    except ValueError:
+        raise ValueError(f"distributed: expected auto or HOST:PORT,PROCESSES,THIS; got {distributed!r}") from None
+    if not 0 <= this < count:
+        raise ValueError(f"distributed: expected THIS from 0 to {count - 1}; got {this}")
+    return this, count
+
+
+def _found_by_jax() -> tuple[int, int]:
+    """What jax.distributed finds of this process, and of how many; they meet for that and part at once."""
+    import jax
+    from jax._src.distributed import global_state  # before any device is set up, JAX tells it nowhere else
+
+    try:
         jax.distributed.initialize()
-    else:
-        address, _, rest = distributed.partition(",")
-        try:
-            count, this = (int(number) for number in rest.split(","))
-        except ValueError:
-            raise ValueError(f"distributed: expected auto or HOST:PORT,PROCESSES,THIS; got {distributed!r}") from None
-        if not 0 <= this < count:
-            raise ValueError(f"distributed: expected THIS from 0 to {count - 1}; got {this}")
-        jax.distributed.initialize(address, count, this)
-    return jax.process_index(), jax.process_count()
+        found = global_state.process_id, global_state.num_processes
+        jax.distributed.shutdown()
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(f"distributed: JAX does not find its processes; {' '.join(str(error).split())}") from error
+    global_state.process_id, global_state.num_processes = 0, 1  # or devices would be set up as those of a group
+    return found
 
 
 def _engine(workers: str, cores: int, timeout: float, retries: int) -> Any:

@@ -1,6 +1,7 @@
 """Verifying a study, and exporting it."""
 
 import dataclasses
+import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,9 +10,9 @@ from jaxsim._files import whole, whole_at
 from jaxsim.study import folder, manifest
 from jaxsim.study.conduct import damage
 from jaxsim.study.reading import Reader
-from jaxsim.study.shards import Workshop
+from jaxsim.study.shards import Workshop, counts_of
 
-ROWS = 2**16  # held at once while a table is exported
+ROWS = 2**16  # of a row group of an exported table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,9 +26,9 @@ class Verdict:
 
 
 def verify(path: str | os.PathLike, sample: int = 3, progress: Callable[[int, int], None] | None = None) -> Verdict:
-    """Check the hash of every shard, and compute some again to compare their bytes.
+    """Check hash and counts of every shard and every row of the manifests, and compute some shards again.
 
-    Damaged files are marked in the manifest, so that `run(..., repair=True)` makes them again.
+    Damaged shards are marked in the manifest, so that `run(..., repair=True)` makes them again.
 
     Args:
         path: the study's folder.
@@ -43,16 +44,14 @@ def verify(path: str | os.PathLike, sample: int = 3, progress: Callable[[int, in
     with folder.held(place):
         reader = Reader(path)
         records = [r for r in reader.records.values() if r.state != "failed"]
-        damaged, sound = {}, []
+        damaged, sound = manifest.read(place).damaged | manifest.wrong_cells(place), []
         for k, record in enumerate(records, 1):
             name = str(record.file)
-            why = damage(place, record._replace(state="done"))
-            if why is None and folder.digest(place / name) != record.sha256:
-                why = "its sha256 is not the recorded one"
-            damaged |= {name: why} if why else {}
-            sound += [] if why else [record]
-            if (record.state == "damaged") != bool(why):
-                _mark(place, record, why)
+            found = _checked(place, record)
+            damaged |= {name: found.message} if found.message else {}
+            sound += [] if found.message else [record]
+            if found != record:
+                _mark(place, found)
             if progress is not None:
                 progress(k, len(records))
         chosen = [sound[k * len(sound) // min(sample, len(sound))] for k in range(min(sample, len(sound)))]
@@ -61,13 +60,30 @@ def verify(path: str | os.PathLike, sample: int = 3, progress: Callable[[int, in
     return Verdict(len(records), len(chosen), damaged, different)
 
 
-def _mark(place: Path, record: manifest.Record, why: str | None) -> None:
+def _checked(place: Path, record: manifest.Record) -> manifest.Record:
+    """What the record should be: done, or damaged with the reason as its message.
+
+    Counts that do not come from the file are dropped; a file that cannot be read may still be what was recorded.
+    """
+    if not record.counts:
+        return record
+    why = damage(place, record._replace(state="done"))
+    if why is None:
+        content = (place / str(record.file)).read_bytes()
+        if hashlib.sha256(content).hexdigest() != record.sha256:
+            why = "its sha256 is not the recorded one"
+        elif (counts := counts_of(content)) not in (None, record.counts):
+            why = f"the manifest counts {record.counts}, the file has {counts}"
+            return record._replace(state="damaged", counts=(), message=why)
+    return record._replace(state="damaged" if why else "done", message=why)
+
+
+def _mark(place: Path, record: manifest.Record) -> None:
     """Write to every manifest that has the shard in which state it is."""
     for path in manifest.manifests(place):
         book = manifest.Manifest(path)
         try:
-            state = "damaged" if why else "done"
-            book.remark(record._replace(state=state, message=why))
+            book.remark(record)
         finally:
             book.close()
 
@@ -109,21 +125,19 @@ def export(path: str | os.PathLike, target: str | os.PathLike, leave_out: bool =
 
 
 def _one_parquet(reader: Reader, goal: Path, leave_out: bool) -> int:
-    """Batch by batch, in constant memory; the file appears under its name when it is complete."""
+    """Shard by shard, in constant memory; the file appears under its name when it is complete."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = reader.table(damaged="leave out" if leave_out else "refuse")
     numbers = reader.cells().drop(columns=["lanes", "done"])
     described = pa.Table.from_pandas(numbers, preserve_index=False)
     names = [name for name in described.column_names if name != "cell"]
     rows = 0
-    schema = pa.schema([*table.schema, *(described.schema.field(name) for name in names)])
+    schema = pa.schema([*reader.schema, *(described.schema.field(name) for name in names)])
     with whole(goal) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
-        for batch in table.to_batches(batch_size=ROWS, batch_readahead=4, fragment_readahead=4):
-            if batch.num_rows:
-                own = described.take(batch["cell"])
-                columns = [*batch.columns, *(own[name].combine_chunks() for name in names)]
-                writer.write_table(pa.Table.from_arrays(columns, schema=schema), row_group_size=ROWS)
-                rows += batch.num_rows
+        for table in reader.shards(damaged="leave out" if leave_out else "refuse"):
+            own = described.take(table["cell"].combine_chunks())
+            columns = [*table.columns, *(own[name] for name in names)]
+            writer.write_table(pa.Table.from_arrays(columns, schema=schema), row_group_size=ROWS)
+            rows += table.num_rows
     return rows

@@ -91,7 +91,11 @@ def shells(reader: Reader, problem: int = 0, rule: int = 0) -> Shells:
 
 def _lanes(reader: Reader, cell: int, *more: str) -> dict[str, Int[np.ndarray, "..."]]:
     """Verdicts as places in VERDICTS, selections, and more columns of the lanes of a cell."""
-    table = reader.table(cell).to_table(columns=["verdict", "selection", *more]).combine_chunks()
+    import pyarrow as pa
+
+    parts = [table.select(["verdict", "selection", *more]) for table in reader.shards(cell)]
+    table = pa.concat_tables([reader.schema.empty_table().select(["verdict", "selection", *more]), *parts])
+    table = table.combine_chunks()
     found = {name: table[name].to_numpy() for name in more}
     verdict = table["verdict"].unify_dictionaries().combine_chunks()
     place = np.array([VERDICTS.index(name) for name in verdict.dictionary.to_pylist()], np.int8)

@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxsim.data import files as stored
 from jaxsim.storage import environment
-from jaxsim.study import cells, folder, manifest, source
+from jaxsim.study import cells, folder, manifest, opening, rows
 from jaxsim.study.engines import Engine, Here, Outcome, Task
 from jaxsim.study.spec import Study
 from jaxsim.study.todo import Todo, share
@@ -63,8 +62,9 @@ def run(
     Args:
         study: from `jaxsim.study.load` or `jaxsim.study.build`.
         out: the study's folder; one that holds part of the same study is continued.
-        engine: makes the engine; `jaxsim.study.engines.Here` or one from `jaxsim.study.dask`.
-        repair: make damaged and missing shards again.
+        engine: makes the engine, before anything is written; `jaxsim.study.engines.Here` or one from
+            `jaxsim.study.dask`.
+        repair: make damaged and missing shards again, and forget what is damaged otherwise.
         process: which of `processes` this is; each takes its own slice.
         processes: how many processes share the study.
         report: called with lines worth telling.
@@ -74,38 +74,45 @@ def run(
         What was done, and what is damaged or failed.
 
     Raises:
-        ValueError: where the folder holds another study, or something else.
+        ValueError: where the folder holds another study, or something else, or a manifest that cannot be read.
         jaxsim.study.folder.Held: where another process works in the folder.
+        jaxsim.study.folder.Gone: where the folder is moved or deleted meanwhile.
+        jaxsim.study.engines.Lost: where what computes for the engine is out of reach.
         OSError: where the disk is full or cannot be written; what was complete stays.
     """
     place = Path(out)
-    _make(place)
-    with folder.held(place, process, processes):
-        book, files = _open(place, study, process, processes)
-        session = None
-        try:
-            session = book.begin(environment() | {"hash": study.hash})
-            damaged = _damaged(place, manifest.read(place))
-            for name, why in damaged.values() if not repair else ():
-                report(f"damaged: {name} ({why})")
-            job = _Job(study, place, book, session, share(study, process, processes), report, progress)
-            job.load(manifest.read(place), damaged if repair else {})
-            maker = engine(study, files)
+    opening.known(place, study)
+    if processes == 1 and (who := folder.holder(place)):
+        raise folder.Held(f"{place} is in use by {who}")
+    files = opening.problem_files(place, study)
+    maker = engine(study, files)
+    try:
+        opening.make(place)
+        with folder.held(place, process, processes) as hold:
+            known = opening.known(place, study)
+            book = opening.begin(place, study, files, process, processes)
+            hold.watch(book.path)
+            session = None
             try:
+                session = book.begin(environment() | {"hash": study.hash})
+                job = _Job(study, book, session, hold, share(study, process, processes), report, progress)
+                left = job.load(known, repair)
+                if repair:
+                    opening.forget(place, book, processes)
                 job.work(maker)
+                left += job.vanished()
             finally:
-                maker.close()
-        finally:
-            book.close(session)
-    left = [] if repair else [name for name, _ in damaged.values()]
+                book.close(session)
+    finally:
+        maker.close()
     return Finished(job.new_shards, job.retries, left, job.failed, job.repaired, job.changed)
 
 
 class _Job:
     """One call of `run` at work."""
 
-    def __init__(self, study: Study, place: Path, book: manifest.Manifest, session: int, mine, report, progress):
-        self.study, self.place, self.book, self.session = study, place, book, session
+    def __init__(self, study: Study, book: manifest.Manifest, session: int, hold: folder.Hold, mine, report, progress):
+        self.study, self.book, self.session, self.hold = study, book, session, hold
         self.report, self.progress = report, progress
         self.todo = Todo(study, mine)
         self.began = time.perf_counter()
@@ -114,19 +121,37 @@ class _Job:
         self.trouble_told = False
         self.failed: dict[str, str] = {}
         self.repairs: dict[tuple[int, int], manifest.Record] = {}
+        self.made: list[manifest.Record] = []
         self.repaired: list[str] = []
         self.changed: list[str] = []
 
-    def load(self, known: manifest.Contents, damaged: Mapping[tuple[int, int], Any]) -> None:
-        """What is done already, and what is to be repaired."""
+    def load(self, known: manifest.Contents, repair: bool) -> list[str]:
+        """What is done already and what is to be repaired; the names of what stays damaged."""
+        damaged = _damaged(self.hold.folder, known)
+        if repair:
+            self.repairs = {key: known.shards[key] for key in damaged if self.todo.mine(*key)}
+        else:  # a shard of which nothing is known is not made again unasked
+            for name, why in (*damaged.values(), *known.damaged.items()):
+                self.report(f"damaged: {name} ({why})")
+            mine = self.todo.mine
+            self.todo.mine = lambda *key: key not in damaged and mine(*key)
         for (cell, shard), record in known.shards.items():
-            if record.state != "failed":
+            if record.counts:
                 self.todo.know(cell, shard, record.counts)
         self.todo.look()
-        for cell, shard in damaged:
-            if self.todo.mine(cell, shard):
-                self.repairs[cell, shard] = known.shards[cell, shard]
-                self.todo.again(Task(cell, shard))
+        for key, record in self.repairs.items():
+            if record.counts:  # otherwise it counts as missing
+                self.todo.again(Task(*key))
+        return [] if repair else [*(name for name, _ in damaged.values()), *known.damaged]
+
+    def vanished(self) -> list[str]:
+        """Shards that were made and are not there any more."""
+        self.hold.check()
+        place = self.hold.folder
+        found = [(record.file or "", why) for record in self.made if (why := damage(place, record)) is not None]
+        for name, why in found:
+            self.report(f"damaged: {name} ({why})")
+        return [name for name, _ in found]
 
     def work(self, engine: Engine) -> None:
         """Until nothing is left to do."""
@@ -169,17 +194,22 @@ class _Job:
             )
             self.report(f"failed: {name}: {outcome.message}")
             return
-        name = file_of(task)
-        folder.write_durably(self.place / name, result.content)
-        size = len(result.content)
-        self.book.record(
+        name, size = file_of(task), len(result.content)
+        self.hold.check()  # or the folder would be made anew
+        try:
+            folder.write_durably(self.hold.folder / name, result.content)
+        except OSError:
+            self.hold.check()
+            raise
+        self.made.append(
             manifest.Record(task.cell, task.shard, "done", name, size, result.sha256, result.counts, **common)
         )
+        self.book.record(self.made[-1])
         self.new_shards += 1
         before = self.repairs.get((task.cell, task.shard))
         if before is not None:
             self.repaired.append(name)
-            if before.sha256 != result.sha256:
+            if before.counts and before.sha256 != result.sha256:
                 self.changed.append(name)
         self.todo.finish(task, result.counts)
 
@@ -204,7 +234,7 @@ class _Job:
 
 def file_of(task: Task) -> str:
     """Where a shard lies in the study's folder; a few hundred cells share a folder."""
-    return f"shards/{task.cell // 256:04d}/{task.cell:06d}-{task.shard:06d}.parquet"
+    return rows.file_of(task.cell, task.shard)
 
 
 def damage(place: Path, record: manifest.Record) -> str | None:
@@ -225,50 +255,3 @@ def _damaged(place: Path, known: manifest.Contents) -> dict[tuple[int, int], tup
         if record.state != "failed" and (why := damage(place, record)) is not None:
             found[key] = (record.file or "", why)
     return found
-
-
-def _make(place: Path) -> None:
-    if place.is_dir():
-        strange = [p.name for p in place.iterdir()] if not manifest.manifests(place) else []
-        if set(strange) - {"lock"}:
-            raise ValueError(
-                f"out: expected a new folder or that of a study; {os.fspath(place)!r} holds {strange[0]!r}"
-            )
-        return
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"out: cannot make the folder {os.fspath(place)!r}: {error.strerror}") from error
-
-
-def _open(place: Path, study: Study, process: int, processes: int) -> tuple[manifest.Manifest, dict[str, bytes]]:
-    """The manifest for writing, and the problem files; another study is refused."""
-    depends = study.what_shards_depend_on()
-    if manifest.manifests(place):
-        known = manifest.read(place).meta.get("study")
-        there = None if known is None else source.as_study(known).what_shards_depend_on()
-        if there is not None and there != depends:
-            changes = "\n  ".join(source.differences(there, depends))
-            raise ValueError(
-                f"out: {os.fspath(place)!r} holds another study, with other shards:\n  {changes}\n"
-                "Give this one a folder of its own. Only name and [stop] may change."
-            )
-    book = manifest.Manifest(manifest.manifest_of(place, process))
-    files: dict[str, bytes] = {}
-    for entry in study.problem:
-        if entry.family == "file":
-            kept = place / f"problem-{entry.fingerprint[:16]}.npz"
-            if not kept.exists():
-                folder.write_durably(kept, Path(entry.path).read_bytes())
-            if stored.load(kept).fingerprint() != entry.fingerprint:
-                raise ValueError(f"out: {os.fspath(kept)!r} is not the problem with which the study began")
-            files[entry.fingerprint] = kept.read_bytes()
-    if processes == 1:
-        folder.remove_parts(place)
-    book.put(study=study.model_dump(), hash=study.hash)
-    line = source.json_line
-    book.put_cells(
-        (cell.index, line(cell.problem.plain()), line(cell.init.plain()), line(cell.rule.plain()))
-        for cell in cells.cells(study)
-    )
-    return book, files

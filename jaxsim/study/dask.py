@@ -1,6 +1,7 @@
 """The engine that spreads shards over Dask workers: a cluster on this machine, or an existing scheduler.
 
-Workers compute and send bytes back; the folder is written here alone, so workers need not see it.
+Workers compute and send bytes back; the folder is written here alone, so workers need not see it. What goes over the
+wire is pickle: who can reach a scheduler over tcp:// can run what he likes on it and on its clients.
 """
 
 import collections
@@ -10,11 +11,11 @@ import logging
 import queue
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from jaxsim import _machine
-from jaxsim.study.engines import Outcome, Task, described
+from jaxsim.study.engines import Lost, Outcome, Task, described
 from jaxsim.study.shards import Shard, Workshop
 from jaxsim.study.spec import Study
 
@@ -30,12 +31,13 @@ class Spread:
     Args:
         study: the study.
         files: contents of problem files by fingerprint; they travel with the tasks.
-        address: of a scheduler, such as "tcp://host:8786"; None for a cluster on this machine.
+        address: of a scheduler, such as "tcp://host:8786" or "tls://host:8786"; None for a cluster on this machine.
         workers: processes of that cluster; by default one per core.
         timeout: seconds after which a shard's worker counts as hung; the shard goes to another and the worker is
             restarted.
         retries: how often a shard is tried again after its worker died or hung.
         patience: seconds to wait for the scheduler.
+        security: a `distributed.Security`; by default what Dask's configuration says under `distributed.comm`.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Spread:
         timeout: float = TIMEOUT,
         retries: int = RETRIES,
         patience: float = PATIENCE,
+        security: Any = None,
     ):
         try:
             import distributed
@@ -65,14 +68,19 @@ class Spread:
         self._done: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self._topic = f"jaxsim-{uuid.uuid4().hex}"
         self._stack = contextlib.ExitStack()
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is told in our words
+        for name in ("distributed", "distributed.client", "distributed.core", "distributed.comm"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # what matters is told in our words
+        self._address = address or "on this machine"
+        options = {"timeout": patience, "set_as_default": False, "security": security}
         try:
-            where = address or self._stack.enter_context(_cluster(workers or _machine.cores()))
-            self._client = self._stack.enter_context(distributed.Client(where, timeout=patience, set_as_default=False))
-        except (OSError, ValueError, TimeoutError) as error:
+            if address is not None:
+                _check_address(address, security)
+            where = address or self._stack.enter_context(_cluster(workers or _machine.cores(), security))
+            self._client = self._stack.enter_context(distributed.Client(where, **options))
+            self._client.subscribe_topic(self._topic, self._heard)
+        except Exception as error:  # of the network, of TLS, of an address that Dask cannot read
             self._stack.close()
-            raise ValueError(f"workers: no Dask scheduler answers at {address}; {described(error)}") from error
-        self._client.subscribe_topic(self._topic, self._heard)
+            raise ValueError(f"workers: no Dask scheduler answers at {self._address}; {described(error)}") from error
 
     def room(self) -> int:
         """See Engine. One shard for every thread of a worker that is not hung."""
@@ -80,15 +88,35 @@ class Spread:
 
     def trouble(self) -> str | None:
         """See Engine."""
-        return None if self._workers() else "the Dask scheduler has no worker that answers"
+        if self._workers():
+            return None
+        return f"the Dask scheduler {'has no worker that answers' if self._running() else 'does not answer'}"
+
+    def _running(self) -> bool:
+        """Whether the scheduler can be reached now; Lost where Dask has stopped trying."""
+        if self._client.status in ("closing", "closed"):
+            raise Lost(f"the Dask scheduler at {self._address} does not answer any more")
+        return self._client.status == "running"
 
     def _workers(self) -> list[tuple[str, int]]:
         """Names and threads of the workers that are not hung."""
-        known = self._client.scheduler_info(n_workers=-1)["workers"]
+        known = self._asked(lambda: self._client.scheduler_info(n_workers=-1)["workers"], {})
         return [(name, worker["nthreads"]) for name, worker in known.items() if name not in self._hung]
+
+    def _asked(self, question: Callable[[], Any], otherwise: Any) -> Any:
+        """The scheduler's answer; something else for as long as it is out of reach and may come back."""
+        if not self._running():
+            return otherwise
+        try:
+            return question()
+        except Exception:
+            if self._running():
+                raise
+            return otherwise
 
     def submit(self, task: Task) -> None:
         """See Engine."""
+        self._running()
         self._attempts[task] += 1
         key = f"shard-{task.cell}-{task.shard}-{uuid.uuid4().hex[:8]}"
         where: dict[str, Any] = {}
@@ -169,7 +197,7 @@ class Spread:
         if not stale:
             return []
         at_work = {self._started[key][0] for key in since if key in self._started and key not in stale}
-        processing: Any = self._client.processing()
+        processing: Any = self._asked(self._client.processing, {})
         given = {key: worker for worker, keys in processing.items() for key in keys}
         places = {key: self._started[key][0] if key in self._started else given.get(key) for key in stale}
         # What has not begun at a worker that is at work on something else waits its turn.
@@ -181,14 +209,29 @@ class Spread:
         loop.add_callback(self._client._restart_workers, [worker], timeout=10, raise_for_error=False)
 
 
-def _cluster(workers: int) -> Any:
+def _check_address(address: str, security: Any) -> None:
+    """Refuse what would leave a client of Dask half connected, which ends badly when the process does."""
+    import dask
+    import distributed
+    from distributed.comm import get_address_host_port
+
+    get_address_host_port(address, strict=True)
+    loaded = security or dask.config.get("distributed.client.security-loader", None)
+    if address.startswith("tls://") and not loaded:
+        if distributed.Security().get_connection_args("client")["ssl_context"] is None:
+            raise ValueError(
+                "expected ca-file, client.cert and client.key in Dask's configuration, distributed.comm.tls"
+            )
+
+
+def _cluster(workers: int, security: Any) -> Any:
     """Processes on this machine, one thread each."""
     import distributed
 
     # Ctrl-C reaches every process of a terminal; workers leave the answer to us.
     deaf = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
     options: dict[str, Any] = {"dashboard_address": None, "silence_logs": logging.CRITICAL, "preload": [deaf]}
-    return distributed.LocalCluster(n_workers=workers, threads_per_worker=1, **options)
+    return distributed.LocalCluster(n_workers=workers, threads_per_worker=1, security=security, **options)
 
 
 @functools.lru_cache(maxsize=2)

@@ -32,8 +32,12 @@ class Outcome:
     attempts: int = 1
 
 
+class Lost(RuntimeError):
+    """The engine cannot go on: what computes for it is out of reach."""
+
+
 class Engine(Protocol):
-    """Takes tasks while there is room and gives outcomes in any order."""
+    """Takes tasks while there is room and gives outcomes in any order. Every call may raise `Lost`."""
 
     def room(self) -> int:
         """How many more tasks it can use now."""

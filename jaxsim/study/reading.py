@@ -1,10 +1,11 @@
 """Reading a study: fractions with intervals by cell, one cell's lanes, and a lazy table of everything."""
 
 import functools
+import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -13,8 +14,11 @@ from jaxsim.analysis import BOUNDS, VERDICTS
 from jaxsim.problem import Problem
 from jaxsim.study import cells, manifest, stopping
 from jaxsim.study.conduct import damage
-from jaxsim.study.source import as_study
+from jaxsim.study.folder import problem_of
+from jaxsim.study.manifest import Record
+from jaxsim.study.source import recorded
 from jaxsim.study.spec import Study
+from jaxsim.study.views import by_lane, coordinates
 
 if TYPE_CHECKING:
     import pandas
@@ -37,10 +41,8 @@ class Reader:
     def __init__(self, path: str | os.PathLike):
         self.folder = Path(path)
         found = manifest.read(self.folder)
-        if "study" not in found.meta:
-            raise ValueError(f"study: the manifest in {os.fspath(path)!r} was cut off before it was begun")
-        self.study: Study = as_study(found.meta["study"])
-        self.records, self.sessions = found.shards, found.sessions
+        self.study: Study = recorded(found, self.folder)
+        self.records, self.sessions, self._otherwise = found.shards, found.sessions, found.damaged
 
     def __repr__(self):
         done = self.cells_done
@@ -53,7 +55,11 @@ class Reader:
 
     @functools.cached_property
     def counts(self) -> Int[np.ndarray, "cells 6"]:
-        """Lanes by cell and verdict, verdicts in the order of `jaxsim.analysis.VERDICTS`."""
+        """Lanes by cell and verdict, verdicts in the order of `jaxsim.analysis.VERDICTS`.
+
+        A shard whose file is damaged counts, because the manifest knows what it came to; one whose row in the manifest
+        is damaged does not.
+        """
         totals = np.zeros((self.count, len(VERDICTS)), np.int64)
         for record in self.records.values():
             if record.counts:
@@ -65,7 +71,7 @@ class Reader:
         """Which cells have all the lanes that the stopping rule asks for, (cells,)."""
         known: dict[int, dict[int, tuple[int, ...]]] = {}
         for record in self.records.values():
-            if record.state != "failed":
+            if record.counts:
                 known.setdefault(record.cell, {})[record.shard] = record.counts
         cells_done = [known.get(cell, {}) for cell in range(self.count)]
         wanted = stopping.targets(self.study, cells_done)
@@ -78,9 +84,13 @@ class Reader:
 
     @functools.cached_property
     def damaged(self) -> dict[str, str]:
-        """Files that are missing, have another size than recorded, or failed `verify`: name and reason."""
+        """What is not as it was written, and why.
+
+        Files that are missing, have another size than recorded, or failed `verify`; and rows of the manifest whose
+        checksum does not fit.
+        """
         found = ((r.file or "", damage(self.folder, r)) for r in self.records.values() if r.state != "failed")
-        return {name: why for name, why in found if why is not None}
+        return {name: why for name, why in found if why is not None} | self._otherwise
 
     @property
     def failed(self) -> dict[int, str]:
@@ -125,7 +135,7 @@ class Reader:
                 "lanes": (dims, lanes.reshape(sizes)),
                 "done": (dims, self.done.reshape(sizes)),
             },
-            _coordinates(choices) | {"verdict": list(VERDICTS)},
+            coordinates(choices) | {"verdict": list(VERDICTS)},
             {"interval": kind, "level": self.study.stop.level, "study": self.study.hash},
         )
 
@@ -142,7 +152,14 @@ class Reader:
     def files(self) -> dict[str, bytes]:
         """Contents of the study's problem files, by fingerprint."""
         kinds = [entry.fingerprint for entry in self.study.problem if entry.family == "file"]
-        return {name: (self.folder / f"problem-{name[:16]}.npz").read_bytes() for name in kinds}
+        found = {}
+        for name in kinds:
+            path = problem_of(self.folder, name)
+            try:
+                found[name] = path.read_bytes()
+            except OSError as error:
+                raise ValueError(f"study: {os.fspath(path)!r} cannot be read ({error.strerror})") from error
+        return found
 
     def cell(self, index: int) -> cells.Cell:
         """The cell with this number; ValueError where there is none."""
@@ -187,19 +204,57 @@ class Reader:
         """
         import pyarrow.dataset as ds
 
+        chosen, wrong = self._chosen(cell)
+        if wrong and damaged != "leave out":
+            self._refuse(wrong, len(chosen))
+        paths = [os.fspath(self.folder / str(r.file)) for r in chosen if r.file not in wrong]
+        return ds.dataset(paths, schema=self.schema, format="parquet")
+
+    def shards(self, cell: int | None = None, *, damaged: Damaged = "refuse") -> "Iterator[pyarrow.Table]":
+        """The rows of `table`, shard by shard, read and compared with their recorded hash.
+
+        Args:
+            cell: as for `table`.
+            damaged: as for `table`.
+
+        Raises:
+            ValueError: as `table`, and where the bytes of a file are not those that were recorded.
+        """
+        chosen, wrong = self._chosen(cell)
+        if wrong and damaged != "leave out":
+            self._refuse(wrong, len(chosen))
+        for record in chosen:
+            if record.file in wrong:
+                continue
+            content = (self.folder / str(record.file)).read_bytes()
+            if hashlib.sha256(content).hexdigest() == record.sha256:
+                yield self._rows(content)
+            elif damaged != "leave out":
+                self._refuse({str(record.file)}, len(chosen))
+
+    def _rows(self, content: bytes) -> "pyarrow.Table":
+        """A shard's rows with the columns that all shards of the study have together."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        found = pq.read_table(pa.BufferReader(content))
+        empty = {f.name: pa.nulls(len(found), f.type) for f in self.schema if f.name not in found.column_names}
+        return pa.table({f.name: empty.get(f.name) or found[f.name] for f in self.schema}, schema=self.schema)
+
+    def _chosen(self, cell: int | None) -> tuple[list[Record], set[str]]:
+        """Shards of one cell or all, and the files of those that are damaged."""
         if cell is not None:
             self.cell(cell)
         chosen = [r for r in self.records.values() if r.state != "failed" and cell in (None, r.cell)]
-        wrong = {r.file for r in chosen if r.file in self.damaged}
-        if wrong and damaged != "leave out":
-            names = ", ".join(sorted(map(str, wrong))[:3]) + (" …" if len(wrong) > 3 else "")
-            raise ValueError(
-                f"table: {len(wrong)} of {len(chosen)} shards are damaged: {names}. "
-                "Repair them with `jaxsim study run STUDY.toml --out DIR --repair`, or leave them out: --leave-out, "
-                "in Python damaged='leave out'."
-            )
-        paths = [os.fspath(self.folder / str(r.file)) for r in chosen if r.file not in wrong]
-        return ds.dataset(paths, schema=self.schema, format="parquet")
+        return chosen, {str(r.file) for r in chosen if r.file in self.damaged}
+
+    def _refuse(self, wrong: set[str], count: int) -> NoReturn:
+        names = ", ".join(sorted(wrong)[:3]) + (" …" if len(wrong) > 3 else "")
+        raise ValueError(
+            f"table: {len(wrong)} of {count} shards are damaged: {names}. "
+            "Repair them with `jaxsim study run STUDY.toml --out DIR --repair`, or leave them out: --leave-out, "
+            "in Python damaged='leave out'."
+        )
 
     @functools.cached_property
     def schema(self) -> Any:
@@ -227,48 +282,12 @@ class Reader:
         Returns:
             A Dataset with dimensions lane, verdict_name and, where more than the last step is recorded, step.
         """
-        import xarray as xr
+        import pyarrow as pa
 
-        table = self.table(cell, damaged=damaged).to_table()
-        here = cells.cell_at(self.study, cell)
-        variables: dict[str, Any] = {}
-        for name in table.column_names:
-            column = table[name].combine_chunks()
-            if name in ("cell", "lane"):
-                continue
-            if name == "selection":
-                width = len(column[0]) if len(column) else 0
-                variables[name] = (("lane", "sequence"), column.flatten().to_numpy().reshape(-1, width))
-            elif name.endswith("_recorded"):
-                values = column.flatten().to_numpy().reshape(-1, len(self.study.record))
-                variables[name] = (("lane", "step"), values)
-            elif name.startswith("verdict"):
-                variables[name] = ("lane", np.asarray(column.to_pylist(), dtype="U12"))
-            elif column.null_count < len(column) or not len(column):
-                variables[name] = ("lane", column.to_numpy(zero_copy_only=False))
-        flat = self._fractions_of(cell)
-        for name in ("count", "fraction", "low", "high"):
-            variables[f"cell_{name}"] = ("verdict_name", flat[name].values)
-        coordinates: dict[str, Any] = {"lane": table["lane"].to_numpy(), "verdict_name": list(VERDICTS)}
-        if len(self.study.record) > 1:
-            coordinates["step"] = self.study.record
-        return xr.Dataset(variables, coordinates, {"cell": cell, "label": here.label} | dict(flat.attrs))
+        table = pa.concat_tables([self.schema.empty_table(), *self.shards(cell, damaged=damaged)])
+        return by_lane(table, self.study, cell, self._fractions_of(cell))
 
     def _fractions_of(self, cell: int) -> "xarray.Dataset":
         rest, rule = divmod(cell, len(self.study.rules))
         problem, init = divmod(rest, len(self.study.inits))
         return self.fractions().isel(problem=problem, init=init, rule=rule)
-
-
-def _coordinates(choices: Mapping[str, Sequence[cells.Choice]]) -> dict[str, Any]:
-    """Labels of the choices, and their numbers as coordinates named dimension_number."""
-    found: dict[str, Any] = {}
-    for dim, chosen in choices.items():
-        found[dim] = [choice.label for choice in chosen]
-        found[f"{dim}_kind"] = (dim, [choice.kind for choice in chosen])
-        for name in sorted({k for choice in chosen for k, _ in choice.values}):
-            values = [dict(choice.values).get(name) for choice in chosen]
-            numbers = all(isinstance(v, int | float | None) for v in values)
-            column = [np.nan if v is None else float(v) for v in values] if numbers else list(map(str, values))
-            found[f"{dim}_{name}"] = (dim, column)
-    return found

@@ -128,6 +128,19 @@ def _pack(run: Run, cell: int, limits: str) -> Shard:
     return Shard(content, hashlib.sha256(content).hexdigest(), tuple(int(c) for c in counts))
 
 
+def counts_of(content: bytes) -> tuple[int, ...] | None:
+    """Lanes by verdict, in the order of VERDICTS, of the bytes of a shard's file; None where they are no such file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        verdicts = pq.read_table(pa.BufferReader(content), columns=["verdict"])["verdict"].to_pylist()
+    except (pa.ArrowException, OSError, KeyError):
+        return None
+    found = collections.Counter(verdicts)
+    return tuple(found[name] for name in VERDICTS)
+
+
 _VERDICT_COLUMNS = ("verdict", "verdict_by_direction")
 
 

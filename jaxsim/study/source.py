@@ -11,7 +11,9 @@ from typing import Any
 import pydantic
 
 from jaxsim import data
+from jaxsim.study import cells
 from jaxsim.study.cells import build_init, build_problem, build_rule
+from jaxsim.study.manifest import Contents, manifests
 from jaxsim.study.spec import TABLES, TAGS, Stop, Study
 
 SHOWN = 5  # errors in one message
@@ -219,6 +221,28 @@ def differences(old: Any, new: Any, key: str = "") -> list[str]:
 def as_study(content: Mapping[str, Any]) -> Study:
     """A study from the plain values of a manifest, without looking at files again."""
     return Study.model_validate(content)
+
+
+def recorded(known: Contents, folder: Path) -> Study:
+    """The study that the manifests of a folder tell.
+
+    Raises:
+        ValueError: where they tell none that can be, with the name of a manifest.
+    """
+    if "study" not in known.meta:
+        raise ValueError(f"study: {os.fspath(manifests(folder)[0])!r} was cut off before it was begun")
+    try:
+        study = as_study(known.meta["study"])
+        count = cells.count(study)
+    except (ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"study: {os.fspath(manifests(folder)[0])!r} tells no study that can be ({reason})") from error
+    for record in known.shards.values():
+        if record.cell >= count and record.state != "damaged":
+            raise ValueError(
+                f"study: {os.fspath(manifests(folder)[0])!r} has a shard of cell {record.cell}, of {count} cells"
+            )
+    return study
 
 
 def json_line(value: Any) -> str:
