@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from jaxsim.cli._usage import Commands
 from jaxsim.cli.basin import basin
 from jaxsim.cli.geometry import geometry
 from jaxsim.cli.head import head
@@ -20,6 +21,7 @@ EXIT_BAD_INPUT = 2
 
 app = typer.Typer(
     name="jaxsim",
+    cls=Commands,
     help="Implicit bias of self-attention over the whole initialisation space.",
     no_args_is_help=True,
     add_completion=False,
@@ -61,6 +63,10 @@ def main() -> None:
         app()
     except ValueError as error:
         Console(stderr=True).print(f"[bold red]error[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        sys.exit(EXIT_BAD_INPUT)
+    except MemoryError as error:
+        message = f"memory: expected sizes that fit into what this process may use; {error or 'there is no more'}"
+        Console(stderr=True).print(f"[bold red]error[/] {escape(message)}", highlight=False, soft_wrap=True)
         sys.exit(EXIT_BAD_INPUT)
     except OSError as error:
         message = f"could not write {error.filename or 'the results'}: {error.strerror or error}"

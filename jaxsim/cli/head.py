@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxsim import _machine
-from jaxsim._check import whole_number
+from jaxsim._check import seed_number, whole_number
 from jaxsim.cli import table
 from jaxsim.cli.run import _rules
 
@@ -67,6 +67,7 @@ def head(
     import jax
 
     began = time.perf_counter()
+    seed_number("seed", seed)
     jax.config.update("jax_num_cpu_devices", _machine.cores())
     if dtype not in ("float32", "float64"):
         raise ValueError(f"dtype: expected float32 or float64; got {dtype!r}")

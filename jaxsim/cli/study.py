@@ -48,7 +48,7 @@ def run(
     distributed: Annotated[str | None, typer.Option(help=DISTRIBUTED_HELP)] = None,
 ) -> None:
     """Run a study, or what is missing of it; Ctrl-C stops cleanly and the same command goes on."""
-    cores = whole_number("cores", _machine.cores() if cores is None else cores)
+    cores = whole_number("cores", _machine.cores() if cores is None else cores, at_most=_machine.MOST_CORES)
     process, processes = _devices(cores, cache, distributed)
     from jaxsim.study import conduct, folder, source
 
@@ -92,15 +92,27 @@ def _devices(cores: int, cache: Path | None, distributed: str | None) -> tuple[i
     if distributed == "auto":
         jax.distributed.initialize()
     else:
-        address, _, rest = distributed.partition(",")
-        try:
-            count, this = (int(number) for number in rest.split(","))
-        except ValueError:
-            raise ValueError(f"distributed: expected auto or HOST:PORT,PROCESSES,THIS; got {distributed!r}") from None
-        if not 0 <= this < count:
-            raise ValueError(f"distributed: expected THIS from 0 to {count - 1}; got {this}")
-        jax.distributed.initialize(address, count, this)
+        jax.distributed.initialize(*_member(distributed))
     return jax.process_index(), jax.process_count()
+
+
+def _member(text: str) -> tuple[str, int, int]:
+    """Address, number of processes and which of them, from HOST:PORT,PROCESSES,THIS."""
+    address, *numbers = text.split(",")
+    host, _, port = address.rpartition(":")
+    if not (host and port.isdecimal() and 0 < int(port[:6]) < 2**16 and len(numbers) == 2):
+        raise ValueError(
+            f"distributed: expected auto or HOST:PORT,PROCESSES,THIS with a port up to 65535; got {text!r}"
+        )
+    try:
+        count, this = (int(number) for number in numbers)
+    except ValueError:
+        raise ValueError(f"distributed: expected auto or HOST:PORT,PROCESSES,THIS; got {text!r}") from None
+    if not 0 < count < 2**31:
+        raise ValueError(f"distributed: expected PROCESSES from 1 to {2**31 - 1}; got {count}")
+    if not 0 <= this < count:
+        raise ValueError(f"distributed: expected THIS from 0 to {count - 1}; got {this}")
+    return address, count, this
 
 
 def _engine(workers: str, cores: int, timeout: float, retries: int) -> Any:
@@ -185,12 +197,14 @@ def verify(
     cores: Annotated[int | None, typer.Option(help="CPU cores to use (default: all).")] = None,
 ) -> None:
     """Check the hash of every shard, and compute a sample again."""
-    _devices(whole_number("cores", _machine.cores() if cores is None else cores), None, None)
+    cores = whole_number("cores", _machine.cores() if cores is None else cores, at_most=_machine.MOST_CORES)
+    whole_number("sample", sample, 0)
+    _devices(cores, None, None)
     from jaxsim.study import audit
     from jaxsim.study.folder import Held
 
     try:
-        found = audit.verify(folder, whole_number("sample", sample, 0))
+        found = audit.verify(folder, sample)
     except Held as error:
         say(f"[bold red]error[/] {escape(str(error))}")
         raise typer.Exit(HELD) from None
