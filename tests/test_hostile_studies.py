@@ -47,7 +47,7 @@ CASES = [
     ("radius = [0.1, 8]", "radius = 1e999", "line 13: init[0].radius[0]: expected a finite number"),
     ("radius = [0.1, 8]", f"radius = {'9' * 400}", "line 13: init[0].radius[0]: expected"),
     ("radius = [0.1, 8]", "radius = 'x'", "line 13: init[0].radius[0]: expected a number; got 'x'"),
-    ('law = "sphere"\nradius = [0.1, 8]', 'law = "random-plane"\nresolution = [100000, 2]', "init[0].resolution: "),
+    ('law = "sphere"\nradius = [0.1, 8]', 'law = "random-plane"\nresolution = [100000, 2]', "stop.lanes: expected 2000"),
     ('law = "sphere"\nradius = [0.1, 8]', 'law = "random-plane"\nresolution = [6, 9]', "stop.lanes: expected 54"),
     ('law = "sphere"\nradius = [0.1, 8]', 'law = "random-plane"\nresolution = [6]', "init[0].resolution"),
     ('law = "sphere"\nradius = [0.1, 8]',
@@ -147,8 +147,8 @@ def test_grids_too_large_to_list_are_refused_before_they_are_made(monkeypatch):
     monkeypatch.setattr("jaxsim._machine.memory", lambda: hostile.LITTLE)
     content = dict(
         steps=10, shard=20, problem=[{"family": "unit-sphere"}], init=[{"law": "zero"}], stop={"lanes": 20},
-        rule=[{"name": "adam", "eta": list(range(1, 2000)), "b1": [k / 3000 for k in range(2000)],
-               "b2": [k / 3000 for k in range(2000)]}],
+        rule=[{"name": "adam", "eta": list(range(1, 2000)), "beta1": [k / 3000 for k in range(2000)],
+               "beta2": [k / 3000 for k in range(2000)]}],
     )  # fmt: skip
     with pytest.raises(ValueError, match="^rule: .* memory"):
         jaxsim.study.build(**content)

@@ -75,11 +75,9 @@ def test_whole_matrices_too_large_are_refused(little, key):
 def test_lanes_that_are_kept_are_refused_and_a_survey_of_them_is_not(little, key):
     problem = jaxsim.data.unit_sphere(key, n=3, T=4, d=5)
     little(8)
-    with pytest.raises(ValueError, match="^lanes: 20,000 lanes .* memory.* survey"):
+    with pytest.raises(ValueError, match="^lanes: 20,000 lanes .* memory.*survey"):
         run(problem, lanes=20_000)
-    found = jaxsim.survey(
-        problem, NGD(0.1), Gaussian(0.1), key=key, lanes=4000, steps=50, record=[50], chunk_bytes=MIB
-    )
+    found = jaxsim.survey(problem, NGD(0.1), Gaussian(0.1), key=key, lanes=4000, steps=50, record=[50], chunk_bytes=MIB)
     assert found.lanes == 4000
     little(1)
     with pytest.raises(ValueError, match="^lanes: .* memory"):
@@ -87,10 +85,12 @@ def test_lanes_that_are_kept_are_refused_and_a_survey_of_them_is_not(little, key
 
 
 def test_one_block_of_lanes_too_large_is_refused(little, key):
-    problem = jaxsim.data.unit_sphere(key, n=300, T=10, d=3)
-    little(2)
-    with pytest.raises(ValueError, match="^problem: .* memory"):
-        jaxsim.survey(problem, NGD(0.1), Gaussian(0.1), key=key, lanes=16, steps=10**6)
+    problem = jaxsim.data.unit_sphere(key, n=3, T=4, d=5)
+    little(10)
+    with pytest.raises(ValueError, match="^record: 32 lanes .* memory"):
+        jaxsim.survey(
+            problem, NGD(0.1), Gaussian(0.1), key=key, lanes=200, steps=50_000, record=range(50_001), coordinates="dual"
+        )
 
 
 def test_heads_and_factors_are_refused(little, key):
@@ -104,9 +104,8 @@ def test_heads_and_factors_are_refused(little, key):
 
 def test_files_are_refused_by_their_headers(little, tmp_path):
     np.savez_compressed(tmp_path / "big.npz", tokens=np.zeros((100, 100, 100)), queries=0, labels=[1], decoder=[1.0])
-    np.save(tmp_path / "big.npy", np.zeros((300, 100, 100)))
     little(4)
-    with pytest.raises(ValueError, match=r"^data: .*big.npz.*tokens .*8.0 MB of memory"):
+    with pytest.raises(ValueError, match=r"^data: .*big.npz.*tokens: .*8.0 MB of memory"):
         jaxsim.data.load(tmp_path / "big.npz")
 
 
