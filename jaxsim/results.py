@@ -291,7 +291,8 @@ class Run:
         for name in [k for k in arrays if k.startswith(("report.", "more."))]:
             group, _, rest = name.partition(".")
             parts[group][rest] = arrays.pop(name)
-        settings, held = meta.get("settings"), meta.get("thresholds")
+        settings: Any = meta.get("settings")
+        held: Any = meta.get("thresholds")
         if isinstance(settings, dict):
             settings |= {name: arrays.pop(name) for name in STARTS if name in arrays}
         fields: dict[str, Any] = arrays | parts | {"problem": problem, "settings": settings}

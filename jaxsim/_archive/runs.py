@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, jaxtyped
+from jaxtyping import jaxtyped
+
+from jaxsim._archive.whole import has_axes
 
 KINDS = ("dual", "primal", "full")
 MORE = {  # of what training more than W adds; the rest are curves over the recorded steps or numbers of a lane
@@ -73,11 +75,11 @@ def _shapes(fields: Mapping[str, Any]) -> str | None:
     named += [("settings", name, fields["settings"][name], axes) for name, axes in starts.items()
               if name in fields["settings"]]  # fmt: skip
     with jaxtyped("context"):
-        isinstance(fields["norm"], Float[np.ndarray, "lanes R"])  # gives the axes their lengths
-        isinstance(problem.scores, Float[np.ndarray, "n T"])
-        isinstance(np.empty(problem.weights), Float[np.ndarray, "d e"])
+        has_axes(fields["norm"], "lanes R")  # which gives them their lengths
+        has_axes(problem.scores, "n T")
+        has_axes(np.broadcast_to(0.0, problem.weights), "d e")
         for group, name, value, axes in named:
-            if not isinstance(value, Float[np.ndarray, axes]):
+            if not has_axes(value, axes):
                 came = f"{value.dtype} of shape {value.shape}" if isinstance(value, np.ndarray) else repr(value)
                 return f"{group}.{name}: expected numbers of shape ({axes}); got {came[:60]}"
     return None

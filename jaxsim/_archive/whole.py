@@ -35,13 +35,19 @@ def check_fields(path: str | os.PathLike, cls: type, fields: Mapping[str, Any]) 
     with jaxtyping.jaxtyped("context"):
         problem = fields.get("problem")
         if isinstance(problem, Problem):
-            isinstance(problem.tokens, jaxtyping.Float[np.ndarray, "n T d"])  # gives the axes their lengths
+            has_axes(problem.tokens, "n T d")  # which gives them their lengths
         for name, value in fields.items() if not wrong else ():
             hint = hints[name]
             options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-            kinds = tuple(typing.get_origin(option) or option for option in options)
+            kinds: Any = tuple(typing.get_origin(option) or option for option in options)
             if not isinstance(value, (*kinds, int) if float in kinds else kinds):
                 came = f"{value.dtype} of shape {value.shape}" if isinstance(value, np.ndarray) else repr(value)
                 wrong.append(f"{name} is {came[:60]}")
     if wrong:
         raise ValueError(f"path: expected a whole {cls.__name__} at {os.fspath(path)!r}; {wrong[0]}")
+
+
+def has_axes(value: Any, axes: str) -> bool:
+    """Whether this is an array of real numbers with these axes, whose lengths hold for the rest of the context."""
+    kind: Any = jaxtyping.Float[np.ndarray, axes]
+    return isinstance(value, kind)

@@ -81,8 +81,8 @@ def prepared(folder: Path, settings: dict[str, Any], name: str, text: str, lane:
     try:
         rule = _rule(text, settings["max_step"])
         law = law or _law(start, settings["scale"], settings["lanes"])[0]
-        options = (settings[k] for k in ("train", "width", "nuclear", "batch", "seed"))
-        train = _train(*options, problem)
+        how = {"what": settings["train"]} | {k: settings[k] for k in ("width", "nuclear", "batch", "seed")}
+        train = _train(**how, problem=problem)
         check(problem, law, 1, settings["steps"], settings["loss"], train)
     except ValueError as error:
         raise ValueError(f"replay: {os.fspath(path)!r}: {error}") from error

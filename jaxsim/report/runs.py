@@ -67,8 +67,8 @@ def content(folder: Path) -> Content:
 def _table(path: Path, problems: list[str], rules: list[str]) -> "pandas.DataFrame":
     """A table about the problems and rules of the summary."""
     table = saved.read_table(path, COLUMNS[path.stem], "report")
-    for name, known in (("problem", problems), ("rule", rules)):
-        foreign = sorted(set(table[name]) - set(known))
+    for name, there in (("problem", problems), ("rule", rules)):
+        foreign = sorted(set(table[name]) - set(there))
         if foreign:
             raise ValueError(
                 f"report: cannot read {os.fspath(path)!r}: {name}: expected those of summary.json; got {foreign[0]!r}"

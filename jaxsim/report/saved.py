@@ -215,7 +215,7 @@ def read_table(
                 raise ValueError(f"{name}: missing")
             if not _is(kind, schema.field(name).type):
                 raise ValueError(f"{name}: expected {kind}; got {schema.field(name).type}")
-        table = pq.read_table(path, columns=list(columns), filters=filters, partitioning=None)
+        table = pq.read_table(path, columns=list(columns), filters=filters)
         for name, kind in columns.items():
             if kind != "number" and table[name].null_count:
                 raise ValueError(f"{name}: expected {kind}; got nothing in {table[name].null_count} rows")
