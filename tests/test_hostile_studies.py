@@ -4,9 +4,10 @@ import shlex
 
 import hostile
 import pytest
-from study_files import TOML
+from study_files import TOML, small
 
 import jaxsim.study
+from jaxsim.study import manifest
 
 DEEP = ".".join(["a"] * 3000)
 CASES = [
@@ -165,3 +166,40 @@ def test_deep_structures_in_python_are_refused():
     loop.append(loop)
     with pytest.raises(ValueError, match="^record: expected tables"):
         jaxsim.study.build(steps=10, record=loop)
+
+
+WHOLE = [
+    ("status", "--nothing", "--nothing"),
+    ("verify", "--sample -1", "sample: expected at least 0; got -1"),
+    ("verify", "--sample x", "--sample: "),
+    ("verify", "--cores 2000", "cores: expected at most 1024; got 2000"),
+    ("plot", "--against nothing", "against: "),
+    ("plot", "--to picture.docx", "to: expected a name that ends in "),
+    ("plot", "--to picture", "to: expected a name that ends in "),
+    ("map", "--cell -1", "cell: expected at least 0; got -1"),
+    ("map", "--cell 4", "cell: expected 0 to 3; got 4"),
+    ("map", f"--cell {'9' * 300}", "cell: expected 0 to 3"),
+    ("map", "--cell 0", "cell: "),
+    ("map", "--to picture.docx", "to: expected a name that ends in .png"),
+    ("export", "--to all.csv", "to: expected a name that ends in .parquet, .nc or .zarr; got 'all.csv'"),
+    ("export", "--to all", "to: expected a name that ends in .parquet"),
+    ("export", "--to file", "to: expected a new file; 'file' exists"),
+    ("export", "--to start.npy", "to: expected a new file; 'start.npy' exists"),
+    ("export", "", "--to: expected a value; got none"),
+]
+
+
+@pytest.fixture(scope="module")
+def begun(place):
+    """The folder of a study that was begun and has no shard yet."""
+    (place / "begun").mkdir()
+    study = small()
+    book = manifest.Manifest(manifest.manifest_of(place / "begun"))
+    book.put(study=study.model_dump(), hash=study.hash)
+    book.close()
+    return place
+
+
+@pytest.mark.parametrize(("command", "options", "words"), WHOLE)
+def test_commands_on_a_study_that_was_begun(command, options, words, begun, capsys):
+    hostile.refused(["study", command, "begun", *shlex.split(options)], words, begun, capsys)

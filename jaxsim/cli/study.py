@@ -23,6 +23,7 @@ DAMAGED_OR_FAILED, HELD = 1, 3
 OUT_HELP = "Folder; one that holds part of the study is continued (default: the file's name without its ending)."
 WORKERS_HELP = "here: this process, all devices; dask: a process per core; tcp://HOST:PORT: a running Dask scheduler."
 DISTRIBUTED_HELP = "One of several processes: HOST:PORT,PROCESSES,THIS for jax.distributed, or auto where it knows."
+PICTURES = (".png", ".svg", ".pdf", ".eps", ".jpg", ".tif", ".webp")
 ROWS = 24  # cells that status lists
 
 app = typer.Typer(
@@ -247,7 +248,7 @@ def plot(
     from jaxsim.study import open_study
 
     reader = open_study(folder)
-    target = folder / "figure.png" if to is None else to
+    target = _picture(folder / "figure.png" if to is None else to)
     figures.fractions(reader.fractions(), against, reader.study.stop.verdict).savefig(target, dpi=120)
     print(target)
 
@@ -262,15 +263,21 @@ def map(  # noqa: A001
     from jaxsim import plot as figures
     from jaxsim.study import basin_map, open_study
 
-    reader = open_study(folder)
+    reader, target = open_study(folder), _picture(folder / f"map-{cell}.png" if to is None else to)
     here, rules = reader.cell(whole_number("cell", cell, 0)), len(reader.study.rules)
     maps = []
     for index in range(cell - cell % rules, cell - cell % rules + rules):
         maps.append(basin_map(reader, index))
         maps[-1].save(folder / f"map-{index}.npz")
-    target = folder / f"map-{cell}.png" if to is None else to
     figures.maps(maps, here.problem.label).savefig(target, dpi=120)
     print(target)
+
+
+def _picture(path: Path) -> Path:
+    """A name whose ending says which kind of picture it is."""
+    if path.suffix.lower() not in PICTURES:
+        raise ValueError(f"to: expected a name that ends in {', '.join(PICTURES)}; got {str(path)!r}")
+    return path
 
 
 @app.command()
