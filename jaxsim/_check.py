@@ -8,13 +8,23 @@ from typing import Any
 import jax
 import numpy as np
 
+NOT_REAL = "cSUMm"  # kinds of NumPy's types: complex, bytes, text, dates, spans of time
+LARGEST_SEED = 2**32 - 1  # a larger one is cut off where JAX has 64 bits switched off: other draws for the same seed
+
 
 def finite_array(name: str, value: Any, shape: tuple[int | None, ...], expected: str) -> np.ndarray:
     """Copy `value` to float64 if it has the given shape (None: any length) and only finite entries."""
+    got = type(value).__name__
     try:
-        array = np.array(value, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name}: expected real numbers of shape {expected}; got {type(value).__name__}") from error
+        given = np.asarray(value)
+        got = f"{given.dtype} of shape {given.shape}"
+        # NumPy would drop imaginary parts, read text and count dates in seconds.
+        strange = given.dtype.kind in NOT_REAL or given.dtype.names is not None
+        array = None if strange else np.array(given, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        array = None
+    if array is None:
+        raise ValueError(f"{name}: expected real numbers of shape {expected}; got {got}")
     fits = array.ndim == len(shape) and all(b is None or a == b for a, b in zip(array.shape, shape, strict=True))
     if not fits:
         wanted = "" if None in shape else f" = {shape}"
@@ -36,11 +46,15 @@ def positive_number(name: str, value: Any) -> float:
 def finite_number(name: str, value: Any) -> float:
     """A finite real number."""
     try:
+        if isinstance(value, complex | np.complexfloating):
+            raise TypeError("NumPy would drop the imaginary part")
         number = float(value)
+    except OverflowError:  # a whole number beyond them all
+        number = math.inf
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{name}: expected a number; got {value!r}") from error
+        raise ValueError(f"{name}: expected a number; got {_brief(value)}") from error
     if not math.isfinite(number):
-        raise ValueError(f"{name}: expected a finite number; got {value}")
+        raise ValueError(f"{name}: expected a finite number; got {_brief(value)}")
     return number
 
 
@@ -49,15 +63,22 @@ def leaf(name: str, value: Any, check: Callable[[str, Any], float] = finite_numb
     return value if isinstance(value, jax.core.Tracer) else check(name, value)  # type: ignore[attr-defined]
 
 
-def whole_number(name: str, value: Any, at_least: int = 1) -> int:
-    """An integer no smaller than `at_least`."""
+def whole_number(name: str, value: Any, at_least: int = 1, at_most: int | None = None) -> int:
+    """An integer no smaller than `at_least` and no larger than `at_most`."""
     try:
         number = operator.index(value)
     except TypeError as error:
-        raise ValueError(f"{name}: expected a whole number; got {value!r}") from error
+        raise ValueError(f"{name}: expected a whole number; got {_brief(value)}") from error
     if number < at_least:
-        raise ValueError(f"{name}: expected at least {at_least}; got {number}")
+        raise ValueError(f"{name}: expected at least {at_least}; got {_brief(number)}")
+    if at_most is not None and number > at_most:
+        raise ValueError(f"{name}: expected at most {at_most}; got {_brief(number)}")
     return number
+
+
+def seed_number(name: str, value: Any) -> int:
+    """A seed whose JAX key is the same with 64 bits and without."""
+    return whole_number(name, value, at_least=0, at_most=LARGEST_SEED)
 
 
 def open_share(name: str, value: Any) -> float:
@@ -97,3 +118,12 @@ def ties_in_top_score(scores: np.ndarray, visible: np.ndarray | None) -> None:
             "so its optimal token is not defined. Leave the sequence out, hide one of the tokens with the "
             "mask, or use a decoder that tells them apart."
         )
+
+
+def _brief(value: Any) -> str:
+    """A value in a message: not more of it than a line has room for."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes out no whole number of more than 4,300 digits
+        text = f"a whole number of {value.bit_length()} bits"
+    return text if len(text) <= 60 else f"{text[:57]}..."

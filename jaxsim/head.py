@@ -10,12 +10,13 @@ import scipy.special
 from jaxtyping import Float, Int
 
 from jaxsim._check import one_of, open_share, positive_number, whole_number
+from jaxsim.driver import record_steps
 from jaxsim.init import Given
 from jaxsim.model import frame_of
 from jaxsim.problem import Problem
 from jaxsim.results import Run
 from jaxsim.rules import Rule
-from jaxsim.simulation import simulate
+from jaxsim.simulation import check_kept, simulate
 from jaxsim.simulation.train import Joint
 
 if TYPE_CHECKING:
@@ -173,6 +174,9 @@ def heads(
     _check(sets, rules)
     order = None if batch is None else jax.random.fold_in(key, 2**32 - 1)
     found: list[list[Run]] = []
+    for problem, _ in sets.values():
+        recorded, (d, e) = record_steps(steps, record), problem.weights
+        check_kept(problem, lanes, len(recorded), runs=len(sets) * len(rules), more=d * e)
     for name, (problem, test) in sets.items():
         starts = Given(_starts(problem, key, lanes, scale))
         train = Evaluated(decoder=np.zeros(problem.shape[2]), batch=batch, key=order, test=test)

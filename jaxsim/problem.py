@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+import math
 from typing import Any
 
 import jax
@@ -11,6 +12,8 @@ from jaxtyping import Bool, Float, Int
 
 from jaxsim._check import finite_array, ties_in_top_score
 from jaxsim._exact import dot_of_differences
+
+LARGEST, SMALLEST = 1e150, 1e-150  # of scores, and of token times query: their squares stay numbers in float64
 
 
 @jax.tree_util.register_pytree_node_class
@@ -81,6 +84,8 @@ class Problem:
             if value is not None:
                 value.flags.writeable = False
             put(self, name, value)
+        _refuse_sizes("tokens" if k is None else "keys", self.keys, z)
+        _refuse_scores(x, u)
         _refuse_duplicates("tokens", x, visible)
         if k is not None:
             _refuse_duplicates("keys", k, visible)
@@ -191,13 +196,44 @@ def _queries(queries: Any, x: np.ndarray, visible: np.ndarray | None) -> np.ndar
     return x[np.arange(n), index].copy()
 
 
-def _refuse_duplicates(name: str, x: np.ndarray, visible: np.ndarray | None) -> None:
-    same = (x[:, :, None, :] == x[:, None, :, :]).all(-1) & ~np.eye(x.shape[1], dtype=bool)
-    if visible is not None:
-        same &= visible[:, :, None] & visible[:, None, :]
-    if same.any():
-        i, t, other = (int(v) for v in np.argwhere(same)[0])
+def _refuse_sizes(name: str, x: np.ndarray, z: np.ndarray) -> None:
+    """Refuse tokens (or keys) and queries whose products have no square; what is all zero is left alone."""
+    size, by = np.abs(x).max(), np.abs(z).max(initial=0.0)
+    both = math.log10(size) + math.log10(by) if size > 0 and by > 0 else 0.0
+    if not math.log10(SMALLEST) < both < math.log10(LARGEST):
+        name, by = (name, size) if abs(np.log10(size)) >= abs(np.log10(by)) else ("queries", by)
         raise ValueError(
-            f"{name}: expected distinct {name} within a sequence; {name} {t} and {other} of sequence {i} are equal. "
-            "Hide one of them with the mask, or append positions to the tokens."
+            f"{name}: expected {name} times {'tokens' if name == 'queries' else 'queries'} from {SMALLEST:g} to "
+            f"{LARGEST:g}, so that their squares are numbers in float64; got 1e{both:.0f}, with {name} up to {by:.3g}"
         )
+
+
+def _refuse_scores(x: np.ndarray, u: np.ndarray) -> None:
+    """Refuse scores whose squares overflow."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        largest = np.abs(x @ u).max()
+    if not (largest < LARGEST and np.abs(u).max() < LARGEST):
+        shown = max(largest, np.abs(u).max()) if np.isfinite(largest) else "more than float64 holds"
+        raise ValueError(
+            f"decoder: expected entries and scores uᵀx below {LARGEST:g}, so that their squares are numbers in "
+            f"float64; got {shown}"
+        )
+
+
+def _refuse_duplicates(name: str, x: np.ndarray, visible: np.ndarray | None) -> None:
+    """Refuse two equal tokens in a sequence, in memory that grows like the tokens and not like their pairs."""
+    # Equal rows have equal sums of their bits times odd words; adding 0 makes -0 and 0 the same.
+    words = np.random.default_rng(0).integers(2**64, size=x.shape[2], dtype=np.uint64) | np.uint64(1)
+    hashes = ((x + 0.0).view(np.uint64) * words).sum(-1, dtype=np.uint64)
+    if visible is not None:
+        hashes = np.where(visible, hashes, np.arange(x.shape[1], dtype=np.uint64))
+    order = np.sort(hashes, axis=1)
+    for i in np.flatnonzero((order[:, 1:] == order[:, :-1]).any(1)).tolist():
+        first: dict[bytes, int] = {}
+        for t in range(x.shape[1]) if visible is None else np.flatnonzero(visible[i]).tolist():
+            other = first.setdefault((x[i, t] + 0.0).tobytes(), t)
+            if other != t:
+                raise ValueError(
+                    f"{name}: expected distinct {name} within a sequence; {name} {other} and {t} of sequence {i} are "
+                    "equal. Hide one of them with the mask, or append positions to the tokens."
+                )

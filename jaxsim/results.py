@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from jaxsim import _archive, rules
+from jaxsim._archive.runs import check_run
 from jaxsim.analysis import Proportion, Rate, Thresholds, by_direction, by_selection, fit_rate, fractions
 from jaxsim.analysis.limits import same
 from jaxsim.analysis.rates import Law
@@ -22,13 +23,8 @@ if TYPE_CHECKING:
     import pandas
 
 STARTS = ("given", "given_weights")  # settings that are arrays: the part of given starts outside the span
-CURVES = (
-    "direction_error",
-    "log10_attention_gap",
-    "log10_grad_norm",
-    "log10_gap",
-    "norm",
-)  # one number per lane and recorded step
+# One number per lane and recorded step.
+CURVES = ("direction_error", "log10_attention_gap", "log10_grad_norm", "log10_gap", "norm")
 # Of `Run.more`, what is one number per lane and recorded step.
 MORE_CURVES = (
     "log10_loss", "decoder_norm", "decoder_direction_error", "decoder_margin_gap", "effective_rank",
@@ -300,14 +296,22 @@ class Run:
         """
         problem, arrays, meta = _archive.read(path, "run")
         parts: dict[str, Any] = {"report": {}, "more": {}}
-        for name in [k for k in arrays if "." in k]:
+        for name in [k for k in arrays if k.startswith(("report.", "more."))]:
             group, _, rest = name.partition(".")
             parts[group][rest] = arrays.pop(name)
-        settings = meta["settings"]
-        settings |= {name: arrays.pop(name) for name in STARTS if name in arrays}
-        arrays.setdefault("converged", np.zeros(len(arrays["final_logits"]), bool))  # before there was the flag
+        settings: Any = meta.get("settings")
+        held: Any = meta.get("thresholds")
+        if isinstance(settings, dict):
+            settings |= {name: arrays.pop(name) for name in STARTS if name in arrays}
+        if "norm" in arrays:  # a run from before there was the flag
+            arrays.setdefault("converged", np.zeros(len(arrays["norm"]), bool))
         fields: dict[str, Any] = arrays | parts | {"problem": problem, "settings": settings}
-        return cls(**fields, thresholds=Thresholds(**meta["thresholds"]))
+        _archive.check_fields(path, cls, fields)
+        check_run(path, fields)
+        try:
+            return cls(**fields, thresholds=Thresholds(**held))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"path: expected a whole run at {os.fspath(path)!r}; thresholds: {error}") from error
 
 
 def short_rule(text: str) -> str:

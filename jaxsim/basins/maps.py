@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from jaxsim._check import whole_number
 from jaxsim.analysis import VERDICTS, Limits, Thresholds
 from jaxsim.analysis.verdict import codes
-from jaxsim.basins.pixels import RESOLUTION, WINDOW, Pixels
+from jaxsim.basins.pixels import RESOLUTION, WINDOW, Pixels, check_grid
 from jaxsim.basins.plane import Plane
 from jaxsim.basins.saved import Saved
 from jaxsim.model import Loss
@@ -131,10 +131,7 @@ def basin_map(
     began = time.perf_counter()
     pixels = Pixels(plane, window, resolution)
     pixels.check(1, problem.weights)
-    _fits(*pixels.resolution, whole_number("memory", memory))
-    levels, most = whole_number("refine", refine, at_least=0), max(pixels.resolution)
-    if 2 ** min(levels, 64) >= most:
-        raise ValueError(f"refine: expected a first spacing 2^refine below {most} pixels; got {levels}")
+    levels = check_map(window, resolution, refine, memory)
     shape = (len(pixels.b), len(pixels.a))
     found = _Canvas(shape)
     limits: Limits | None = None
@@ -167,6 +164,16 @@ def basin_map(
         np.array([mm.norm for mm in solutions]),
         np.array([mm.locally_optimal for mm in solutions]),
     )  # fmt: skip
+
+
+def check_map(window: Any, resolution: Any, refine: Any, memory: Any) -> int:
+    """The number of levels; ValueError where `basin_map` would refuse one of these arguments."""
+    _, (nx, ny) = check_grid(window, resolution)
+    _fits(nx, ny, whole_number("memory", memory))
+    levels, most = whole_number("refine", refine, at_least=0), max(nx, ny)
+    if 2 ** min(levels, 64) >= most:
+        raise ValueError(f"refine: expected a first spacing 2^refine below {most} pixels; got {levels}")
+    return levels
 
 
 def _fits(nx: int, ny: int, memory: int) -> None:

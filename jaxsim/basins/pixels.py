@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,6 +15,7 @@ from jaxsim.init import Span
 from jaxsim.problem import Problem
 
 MOST = 1000  # pixels on a side
+LARGEST = 1e150  # of a coordinate: its square stays a number
 WINDOW = (-10.0, 10.0, -10.0, 10.0)
 RESOLUTION = (256, 256)
 
@@ -46,17 +48,9 @@ class Pixels:
     def __post_init__(self):
         if not isinstance(self.plane, Plane):
             raise ValueError(f"plane: expected a jaxsim.basins.Plane; got {self.plane!r}")
-        edges = finite_array("window", self.window, (4,), "(a first, a last, b first, b last)")
-        if not (edges[0] < edges[1] and edges[2] < edges[3]):
-            raise ValueError(f"window: expected a first < a last and b first < b last; got {tuple(edges.tolist())}")
-        sides = self.resolution
-        if not isinstance(sides, tuple | list) or len(sides) != 2:
-            raise ValueError(f"resolution: expected pixels along a and along b, such as (256, 256); got {sides!r}")
-        nx, ny = (whole_number("resolution", side, at_least=2) for side in sides)
-        if max(nx, ny) > MOST:
-            raise ValueError(f"resolution: expected at most {MOST} × {MOST} pixels; got {nx} × {ny}")
-        object.__setattr__(self, "window", tuple(edges.tolist()))
-        object.__setattr__(self, "resolution", (nx, ny))
+        window, resolution = check_grid(self.window, self.resolution)
+        object.__setattr__(self, "window", window)
+        object.__setattr__(self, "resolution", resolution)
 
     def __repr__(self):
         nx, ny = self.resolution
@@ -94,6 +88,26 @@ class Pixels:
         """See `jaxsim.init.Fixed`."""
         nx, ny = self.resolution
         return self.span(np.arange(nx * ny)).beyond(frame)
+
+
+def check_grid(window: Any, resolution: Any) -> tuple[tuple[float, float, float, float], tuple[int, int]]:
+    """Window and resolution as plain numbers.
+
+    Raises:
+        ValueError: where the window has no size or the resolution is out of range.
+    """
+    edges = finite_array("window", window, (4,), "(a first, a last, b first, b last)")
+    if not (edges[0] < edges[1] and edges[2] < edges[3]):
+        raise ValueError(f"window: expected a first < a last and b first < b last; got {tuple(edges.tolist())}")
+    if np.abs(edges).max() > LARGEST:
+        raise ValueError(f"window: expected numbers up to {LARGEST:g}; got {tuple(edges.tolist())}")
+    if not isinstance(resolution, tuple | list) or len(resolution) != 2:
+        raise ValueError(f"resolution: expected pixels along a and along b, such as (256, 256); got {resolution!r}")
+    nx, ny = (whole_number("resolution", side, at_least=2) for side in resolution)
+    if max(nx, ny) > MOST:
+        raise ValueError(f"resolution: expected at most {MOST} × {MOST} pixels; got {nx} × {ny}")
+    a, b, c, d = edges.tolist()
+    return (a, b, c, d), (nx, ny)
 
 
 def random_pixels(

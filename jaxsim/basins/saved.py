@@ -39,7 +39,5 @@ class Saved:
         parts = {name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()}
         if problem is not None:
             parts["problem"] = problem
-        try:
-            return cls(**parts, **arrays)
-        except TypeError as error:
-            raise ValueError(f"path: expected a whole {cls.kind} at {os.fspath(path)!r}; {error}") from error
+        _archive.check_fields(path, cls, parts | arrays)
+        return cls(**parts, **arrays)

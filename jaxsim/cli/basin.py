@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from jaxsim import _machine
-from jaxsim._check import finite_number, whole_number
+from jaxsim._check import finite_number, seed_number, whole_number
 from jaxsim._text import printable
 from jaxsim.cli.console import Console
 from jaxsim.cli.run import DATA_HELP, _problems, _rule
@@ -54,12 +54,15 @@ def basin(
     import jax
 
     began = time.perf_counter()
+    seed_number("seed", seed)
     if dtype not in ("float32", "float64"):
         raise ValueError(f"dtype: expected float32 or float64; got {dtype!r}")
     jax.config.update("jax_num_cpu_devices", _machine.cores())
     jax.config.update("jax_enable_x64", dtype == "float64")
     from jaxsim import basins, plot, storage
+    from jaxsim.basins.maps import check_map
     from jaxsim.cli import table
+    from jaxsim.driver import LARGEST_STEP
 
     given = {"n": n, "T": tokens, "d": dim, "signal": signal, "noise": noise, "classes": classes}
     given["positions"] = positions or ("none" if data == "digits" else None)
@@ -67,11 +70,11 @@ def basin(
     if others:
         raise ValueError(f"positions: expected none or one-hot, one problem for one map; got {positions!r}")
     rules = [_rule(text, max_step) for text in (rule, versus) if text is not None]
-    seen = _window(window, zoom)
-    whole_number("memory", memory)
+    seen, pixels = _window(window, zoom), whole_number("resolution", resolution, at_least=2)
+    check_map(seen, (pixels, pixels), refine, whole_number("memory", memory) * 2**20)
+    whole_number("steps", steps, at_most=LARGEST_STEP)
     space = _plane(plane, problem, rules[0], seed)
     settings = options | {"command": shlex.join(["jaxsim", *sys.argv[1:]])}
-    pixels = whole_number("resolution", resolution, at_least=2)
     maps: list[Any] = []
     with storage.claim(out, "basin") as folder:
         with table.progress(len(rules) * pixels**2) as advance:
@@ -124,9 +127,8 @@ def _numbers(name: str, text: str, count: int, expected: str) -> tuple[float, ..
 
 def _plane(text: str, problem: Any, rule: Any, seed: int) -> Any:
     import jax
-    import numpy as np
 
-    from jaxsim import basins
+    from jaxsim import _archive, basins
 
     if text == "random":
         return basins.random_plane(problem, jax.random.fold_in(jax.random.key(seed), 2**32 - 2))
@@ -138,8 +140,8 @@ def _plane(text: str, problem: Any, rule: Any, seed: int) -> Any:
     matrices = []
     for file in files:
         try:
-            matrices.append(np.load(file, allow_pickle=False))
-        except (OSError, EOFError, ValueError) as error:
+            matrices.append(_archive.read_array(file))
+        except ValueError as error:
             raise ValueError(f"plane: expected a readable .npy file of numbers at {file!r}; {error}") from error
         if matrices[-1].shape != problem.weights:
             raise ValueError(f"plane: expected matrices {problem.weights}; {file!r} holds {matrices[-1].shape}")

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from jaxsim.cli import console
+from jaxsim.cli._usage import Commands
 from jaxsim.cli.basin import basin
 from jaxsim.cli.geometry import geometry
 from jaxsim.cli.head import head
@@ -20,6 +21,7 @@ EXIT_BAD_INPUT = 2
 
 app = typer.Typer(
     name="jaxsim",
+    cls=Commands,
     help="Implicit bias of self-attention over the whole initialisation space.",
     no_args_is_help=True,
     add_completion=False,
@@ -59,6 +61,10 @@ def main() -> None:
         app()
     except ValueError as error:
         console.error(error)
+        sys.exit(EXIT_BAD_INPUT)
+    except MemoryError as error:
+        memory = "memory: expected sizes that fit into what this process may use"
+        console.error(f"{memory}; {error or 'there is no more'}")
         sys.exit(EXIT_BAD_INPUT)
     except OSError as error:
         console.error(f"could not write {error.filename or 'the results'}: {error.strerror or error}")

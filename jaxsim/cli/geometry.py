@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from jaxsim import _machine
-from jaxsim._check import whole_number
+from jaxsim._check import seed_number, whole_number
 from jaxsim.cli.console import Console
 from jaxsim.cli.run import DATA, _problems
 
@@ -27,6 +27,7 @@ def geometry(
     """Print rule × geometry: where each rule's W ends, against the max-margin solution of every norm."""
     import jax
 
+    seed_number("seed", seed)
     jax.config.update("jax_num_cpu_devices", _machine.cores())
     jax.config.update("jax_enable_x64", True)
     from jaxsim import rules

@@ -14,7 +14,7 @@ import typer
 from rich.table import Table
 
 from jaxsim import _machine
-from jaxsim._check import whole_number
+from jaxsim._check import seed_number, whole_number
 from jaxsim._text import marked, printable
 from jaxsim.cli import table
 from jaxsim.cli.console import Console
@@ -68,6 +68,7 @@ def head(
     import jax
 
     began = time.perf_counter()
+    seed_number("seed", seed)
     jax.config.update("jax_num_cpu_devices", _machine.cores())
     if dtype not in ("float32", "float64"):
         raise ValueError(f"dtype: expected float32 or float64; got {dtype!r}")

@@ -1,6 +1,5 @@
 """`jaxsim replay`: one lane of a saved run, again and alone, at full recording."""
 
-import json
 import os
 import shlex
 import sys
@@ -38,22 +37,29 @@ def replay(
     """
     import jax
 
-    settings = _json(folder / "settings.json")
+    from jaxsim import storage
+    from jaxsim.report import saved as files
+
+    path = folder / "settings.json"
+    settings = files.read_json(path, "replay")
     if "given" not in settings:
-        raise ValueError(f"replay: expected a folder that `jaxsim run` wrote; {os.fspath(folder)!r} does not say how")
-    name = _one_of("problem", problem, list(_json(folder / "summary.json")))
-    text = _one_of("rule", rule, settings["given"]["rule"])
+        raise ValueError(f"replay: expected a folder that `jaxsim run` wrote; {os.fspath(path)!r} does not say how")
+    files.hold(files.Asked, settings, path, "replay")
+    problems = list(files.read_json(folder / "summary.json", "replay"))
+    if not problems:
+        raise ValueError(f"replay: {os.fspath(folder / 'summary.json')!r}: expected at least one problem; got none")
+    name, text = _one_of("problem", problem, problems), _one_of("rule", rule, settings["given"]["rule"])
     count = settings["lanes"]
     if not 0 <= lane < count:
         raise ValueError(f"lane: expected 0 to {count - 1}; got {lane}")
+    files.hold(files.How, settings, path, "replay")
     jax.config.update("jax_num_cpu_devices", 1)
     jax.config.update("jax_enable_x64", settings["dtype"] == "float64")
 
-    from jaxsim import storage
-
+    work = prepared(folder, settings, name, text, lane)
+    saved = _saved(folder, name, repr(work["rule"]), lane)
     with storage.claim(out, "replay") as target:
-        run = again(folder, settings, name, text, lane)
-        saved = _saved(folder, name, run.settings["rule"], lane)
+        run = again(work, settings, lane)
         found = {
             "folder": os.fspath(folder), "problem": name, "rule": run.settings["rule"], "lane": lane,
             "saved": saved, "replayed": {"verdict": str(run.verdict[0]), "norm": float(run.norm[0, -1])},
@@ -65,28 +71,51 @@ def replay(
         raise typer.Exit(1)
 
 
-def again(folder: Path, settings: dict[str, Any], name: str, text: str, lane: int) -> "Run":
+def prepared(folder: Path, settings: dict[str, Any], name: str, text: str, lane: int) -> dict[str, Any]:
+    """Problem, rule, law and training of the folder, as `simulate` takes them; its error names the file."""
+    from jaxsim import data, storage
+    from jaxsim.simulation import check
+
+    problem = data.load(storage.problem_file(folder, name))
+    start, path = settings["given"]["init"], folder / "settings.json"
+    law = _given(folder / storage.STARTS, lane, problem) if start.lower().endswith(".npy") else None
+    try:
+        rule = _rule(text, settings["max_step"])
+        law = law or _law(start, settings["scale"], settings["lanes"])[0]
+        how = {"what": settings["train"]} | {k: settings[k] for k in ("width", "nuclear", "batch", "seed")}
+        train = _train(**how, problem=problem)
+        check(problem, law, 1, settings["steps"], settings["loss"], train)
+    except ValueError as error:
+        raise ValueError(f"replay: {os.fspath(path)!r}: {error}") from error
+    return {"problem": problem, "rule": rule, "init": law, "train": train}
+
+
+def _given(path: Path, lane: int, problem: Any) -> Any:
+    """The start of a lane from the file of all."""
+    from jaxsim import _archive
+    from jaxsim.init import Given
+
+    try:
+        matrices = _archive.read_array(path)
+        if matrices.ndim == 3 and lane >= len(matrices):
+            raise ValueError(f"expected a matrix of lane {lane}; got {len(matrices)}")
+        law = Given(matrices[lane] if matrices.ndim == 3 else matrices)
+        law.check(1, problem.weights)
+    except ValueError as error:
+        raise ValueError(f"replay: cannot read {os.fspath(path)!r}: {error}") from error
+    return law
+
+
+def again(work: dict[str, Any], settings: dict[str, Any], lane: int) -> "Run":
     """The lane alone, with logits and coefficients at every step that fits."""
     import jax
 
-    from jaxsim import data, storage
-    from jaxsim.init import Given
     from jaxsim.simulation import simulate
 
-    problem = data.load(storage.problem_file(folder, name))
-    start, first = settings["given"]["init"], lane
-    if start.lower().endswith(".npy"):
-        matrices = np.load(folder / storage.STARTS, allow_pickle=False)
-        law = Given(matrices[lane] if matrices.ndim == 3 else matrices)
-    else:
-        law, _ = _law(start, settings["scale"], settings["lanes"])
-    train = _train(
-        settings["train"], settings["width"], settings["nuclear"], settings["batch"], settings["seed"], problem
-    )
+    steps = settings["steps"]
     return simulate(
-        problem, _rule(text, settings["max_step"]), law, key=jax.random.key(settings["seed"]), lanes=1, first=first,
-        steps=settings["steps"], train=train, loss=settings["loss"], dtype=settings["dtype"],
-        record=records(settings["steps"], problem.visible.size), keep=("logits", "coeffs"),
+        **work, key=jax.random.key(settings["seed"]), lanes=1, first=lane, steps=steps, loss=settings["loss"],
+        dtype=settings["dtype"], record=records(steps, work["problem"].visible.size), keep=("logits", "coeffs"),
     )  # fmt: skip
 
 
@@ -97,15 +126,6 @@ def records(steps: int, numbers: int) -> list[int]:
         return list(range(steps + 1))
     later = np.rint(np.geomspace(most // 2, steps, most // 2)).astype(int)
     return [*range(most // 2), *np.unique(later).tolist()]
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"replay: cannot read {os.fspath(path)!r}: {error.strerror}") from error
-    except ValueError as error:
-        raise ValueError(f"replay: {os.fspath(path)!r} is not JSON ({error})") from error
 
 
 def _one_of(what: str, asked: str | None, names: list[str]) -> str:
@@ -119,16 +139,21 @@ def _one_of(what: str, asked: str | None, names: list[str]) -> str:
 
 def _saved(folder: Path, problem: str, rule: str, lane: int) -> dict[str, Any]:
     """The lane's row in the table of lanes."""
-    import pandas as pd
+    from jaxsim.analysis import VERDICTS
+    from jaxsim.report.saved import read_table
 
+    path = folder / "lanes.parquet"
+    columns = {"problem": "text", "rule": "text", "lane": "whole", "verdict": "text", "norm": "number"}
     wanted = [("problem", "==", problem), ("rule", "==", rule), ("lane", "==", lane)]
-    try:
-        rows = pd.read_parquet(folder / "lanes.parquet", filters=wanted)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"replay: cannot read {os.fspath(folder / 'lanes.parquet')!r}: {error}") from error
+    rows = read_table(path, columns, "replay", wanted)
     if len(rows) != 1:
         raise ValueError(
             f"replay: expected one row of lane {lane}, {problem}, {rule} in lanes.parquet; got {len(rows)}"
+        )
+    if rows["verdict"].iloc[0] not in VERDICTS:
+        raise ValueError(
+            f"replay: {os.fspath(path)!r}: verdict: expected one of {', '.join(VERDICTS)}; got "
+            f"{rows['verdict'].iloc[0]!r}"
         )
     return {"verdict": str(rows["verdict"].iloc[0]), "norm": float(rows["norm"].iloc[0])}
 

@@ -30,7 +30,8 @@ def reproduce(
     import jax
 
     began = time.perf_counter()
-    jax.config.update("jax_num_cpu_devices", whole_number("cores", cores if cores is not None else _machine.cores()))
+    cores = whole_number("cores", _machine.cores() if cores is None else cores, at_most=_machine.MOST_CORES)
+    jax.config.update("jax_num_cpu_devices", cores)
     jax.config.update("jax_enable_x64", True)
     from jaxsim import reproduce as room
     from jaxsim import storage

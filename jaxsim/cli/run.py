@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from jaxsim import _machine
-from jaxsim._check import whole_number
+from jaxsim._check import seed_number, whole_number
 from jaxsim._text import printable
 
 DATA = "digits, signal-noise, unit-sphere, orthonormal, or a FILE.npz with tokens, queries, labels and decoder"
@@ -72,7 +72,9 @@ def run(
     import jax
 
     began = time.perf_counter()
-    jax.config.update("jax_num_cpu_devices", whole_number("cores", cores if cores is not None else _machine.cores()))
+    seed_number("seed", seed)
+    cores = whole_number("cores", _machine.cores() if cores is None else cores, at_most=_machine.MOST_CORES)
+    jax.config.update("jax_num_cpu_devices", cores)
     if dtype not in ("float32", "float64"):
         raise ValueError(f"dtype: expected float32 or float64; got {dtype!r}")
     jax.config.update("jax_enable_x64", dtype == "float64")
@@ -82,7 +84,8 @@ def run(
 
     from jaxsim import storage
     from jaxsim.cli import table
-    from jaxsim.simulation import check, simulate
+    from jaxsim.driver import record_steps
+    from jaxsim.simulation import check, check_kept, simulate
 
     given = {
         "n": n,
@@ -101,6 +104,7 @@ def run(
     for name, problem in problems.items():
         trained[name] = _train(train, width, nuclear, batch, seed, problem)
         check(problem, law, count, steps, loss, trained[name])
+        check_kept(problem, count, len(record_steps(steps)), runs=len(problems) * len(rules))
     whole_number("memory", memory)
     settings = {**options, "lanes": count, "rule": [repr(r) for r in rules], "init": repr(law)}
     settings["command"] = shlex.join(["jaxsim", *sys.argv[1:]])
@@ -231,8 +235,7 @@ def _rule(text: str, max_step: float) -> Any:
 
 def _law(init: str, scale: float | None, lanes: int | None) -> tuple[Any, int]:
     """The law of W_0 and the number of lanes; one lane where all would be the same."""
-    import numpy as np
-
+    from jaxsim import _archive
     from jaxsim import init as laws
 
     if scale is not None and init not in ("gaussian", "sphere"):
@@ -245,15 +248,14 @@ def _law(init: str, scale: float | None, lanes: int | None) -> tuple[Any, int]:
     if not init.lower().endswith(".npy"):
         raise ValueError(f"init: expected gaussian, sphere, zero or a FILE.npy; got {init!r}")
     try:
-        W0 = np.load(init, allow_pickle=False)
-    except (OSError, EOFError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a .npy file of numbers"
-        raise ValueError(f"init: expected a readable .npy file at {init!r}; {reason}") from error
+        W0 = _archive.read_array(init)
+    except ValueError as error:
+        raise ValueError(f"init: expected a readable .npy file at {init!r}; {error}") from error
     if W0.ndim != 3:
         return laws.Given(W0), _single(init, lanes)
     if lanes not in (None, len(W0)):
         raise ValueError(f"lanes: {init!r} holds {len(W0)} matrices; expected --lanes {len(W0)} or none; got {lanes}")
-    return laws.Given(W0), len(W0)
+    return laws.Given(W0), whole_number("lanes", len(W0))
 
 
 def _single(init: str, lanes: int | None) -> int:

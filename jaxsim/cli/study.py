@@ -26,6 +26,7 @@ WORKERS_HELP = (
     "tls://HOST:PORT, with the certificates of Dask's configuration: a running Dask scheduler."
 )
 DISTRIBUTED_HELP = "One of several processes: HOST:PORT,PROCESSES,THIS as for jax.distributed, or auto where it knows."
+PICTURES = (".png", ".svg", ".pdf", ".eps", ".jpg", ".tif", ".webp")
 ROWS = 24  # cells that status lists
 
 app = typer.Typer(
@@ -52,7 +53,7 @@ def run(
     distributed: Annotated[str | None, typer.Option(help=DISTRIBUTED_HELP)] = None,
 ) -> None:
     """Run a study, or what is missing of it; Ctrl-C stops cleanly and the same command goes on."""
-    cores = whole_number("cores", _machine.cores() if cores is None else cores)
+    cores = whole_number("cores", _machine.cores() if cores is None else cores, at_most=_machine.MOST_CORES)
     process, processes = _devices(cores, cache, distributed)
     from jaxsim.study import conduct, engines, folder, source
 
@@ -130,6 +131,25 @@ def _found_by_jax() -> tuple[int, int]:
         raise ValueError(f"distributed: JAX does not find its processes; {' '.join(str(error).split())}") from error
     global_state.process_id, global_state.num_processes = 0, 1  # or devices would be set up as those of a group
     return found
+
+
+def _member(text: str) -> tuple[str, int, int]:
+    """Address, number of processes and which of them, from HOST:PORT,PROCESSES,THIS."""
+    address, *numbers = text.split(",")
+    host, _, port = address.rpartition(":")
+    if not (host and port.isdecimal() and 0 < int(port[:6]) < 2**16 and len(numbers) == 2):
+        raise ValueError(
+            f"distributed: expected auto or HOST:PORT,PROCESSES,THIS with a port up to 65535; got {text!r}"
+        )
+    try:
+        count, this = (int(number) for number in numbers)
+    except ValueError:
+        raise ValueError(f"distributed: expected auto or HOST:PORT,PROCESSES,THIS; got {text!r}") from None
+    if not 0 < count < 2**31:
+        raise ValueError(f"distributed: expected PROCESSES from 1 to {2**31 - 1}; got {count}")
+    if not 0 <= this < count:
+        raise ValueError(f"distributed: expected THIS from 0 to {count - 1}; got {this}")
+    return address, count, this
 
 
 def _engine(workers: str, cores: int, timeout: float, retries: int) -> Any:
@@ -218,12 +238,14 @@ def verify(
     cores: Annotated[int | None, typer.Option(help="CPU cores to use (default: all).")] = None,
 ) -> None:
     """Check the hash of every shard, and compute a sample again."""
-    _devices(whole_number("cores", _machine.cores() if cores is None else cores), None, None)
+    cores = whole_number("cores", _machine.cores() if cores is None else cores, at_most=_machine.MOST_CORES)
+    whole_number("sample", sample, 0)
+    _devices(cores, None, None)
     from jaxsim.study import audit
     from jaxsim.study.folder import Held
 
     try:
-        found = audit.verify(folder, whole_number("sample", sample, 0))
+        found = audit.verify(folder, sample)
     except Held as error:
         say(f"[bold red]error[/] {marked(error)}")
         raise typer.Exit(HELD) from None
@@ -267,7 +289,7 @@ def plot(
     from jaxsim.study import open_study
 
     reader = open_study(folder)
-    target = folder / "figure.png" if to is None else to
+    target = _picture(folder / "figure.png" if to is None else to)
     storage.write_figure(target, figures.fractions(reader.fractions(), against, reader.study.stop.verdict))
     line(target)
 
@@ -283,7 +305,7 @@ def map(  # noqa: A001
     from jaxsim import plot as figures
     from jaxsim.study import basin_map, open_study
 
-    reader = open_study(folder)
+    reader, target = open_study(folder), _picture(folder / f"map-{cell}.png" if to is None else to)
     here, rules = reader.cell(whole_number("cell", cell, 0)), len(reader.study.rules)
     first = cell - cell % rules
     maps = {index: basin_map(reader, index) for index in range(first, first + rules)}
@@ -293,6 +315,13 @@ def map(  # noqa: A001
             found.save(folder / f"map-{index}.npz")
         storage.write_figure(target, figures.maps(list(maps.values()), here.problem.label))
     line(target)
+
+
+def _picture(path: Path) -> Path:
+    """A name whose ending says which kind of picture it is."""
+    if path.suffix.lower() not in PICTURES:
+        raise ValueError(f"to: expected a name that ends in {', '.join(PICTURES)}; got {str(path)!r}")
+    return path
 
 
 @app.command()

@@ -1,11 +1,11 @@
 """Problems as .npz files. A file is data: nothing in it is ever executed."""
 
 import os
-import zipfile
+from typing import Any
 
 import numpy as np
 
-from jaxsim import _files
+from jaxsim import _archive, _files
 from jaxsim.data.digits import ridge_decoder
 from jaxsim.problem import Problem
 
@@ -24,7 +24,7 @@ def load(path: str | os.PathLike) -> Problem:
     """
     arrays = _arrays(path, (*REQUIRED, "mask", "keys"))
     _require(path, arrays, REQUIRED)
-    return Problem(**arrays)
+    return _problem(path, **arrays)
 
 
 def load_split(path: str | os.PathLike) -> tuple[Problem, Problem | None]:
@@ -48,9 +48,10 @@ def load_split(path: str | os.PathLike) -> tuple[Problem, Problem | None]:
     tests = {name[5:]: arrays.pop(name) for name in list(arrays) if name.startswith("test_")}
     if decoder is None:
         # Any decoder will do for the check of the arrays, on which the regression may then rely.
-        known = Problem(**arrays, decoder=np.random.default_rng(0).standard_normal(np.shape(arrays["tokens"])[-1:]))
+        any_ = np.random.default_rng(0).standard_normal(np.shape(arrays["tokens"])[-1:])
+        known = _problem(path, **arrays, decoder=any_)
         decoder = ridge_decoder(known.tokens, known.labels, mask=known.visible)
-    train = Problem(**arrays, decoder=decoder)
+    train = _problem(path, **arrays, decoder=decoder)
     if not tests:
         return train, None
     _require(path, {f"test_{name}": value for name, value in tests.items()}, tuple(f"test_{n}" for n in names[:3]))
@@ -66,13 +67,17 @@ def load_split(path: str | os.PathLike) -> tuple[Problem, Problem | None]:
 def _arrays(path: str | os.PathLike, wanted: tuple[str, ...]) -> dict[str, np.ndarray]:
     """Those of the wanted arrays that the file has."""
     try:
-        content = np.load(path, allow_pickle=False)
-        if not isinstance(content, np.lib.npyio.NpzFile):
-            raise ValueError("it holds a single array")
-        with content as archive:
-            return {name: archive[name] for name in wanted if name in archive.files}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        return _archive.read_arrays(path, wanted)
+    except ValueError as error:
         raise ValueError(f"data: expected a readable .npz file at {os.fspath(path)!r}; {error}") from error
+
+
+def _problem(path: str | os.PathLike, **arrays: Any) -> Problem:
+    """The problem of arrays from a file, which its error names."""
+    try:
+        return Problem(**arrays)
+    except ValueError as error:
+        raise ValueError(f"data: {os.fspath(path)!r}: {error}") from error
 
 
 def _require(path: str | os.PathLike, arrays: dict[str, np.ndarray], needed: tuple[str, ...]) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxsim import _machine
 from jaxsim._check import finite_array, positive_number, random_key, whole_number
 from jaxsim.problem import Problem
 
@@ -22,6 +23,9 @@ def _sizes(n: int, T: int, d: int) -> None:
     whole_number("n", n)
     whole_number("T", T, at_least=2)
     whole_number("d", d)
+    largest = max(("n", n), ("T", T), ("d", d), key=lambda size: size[1])[0]
+    # Drawn and scaled, and then copied by the problem.
+    _machine.need(largest, 2 * 8 * n * T * d, f"n·T·d = {n:,} × {T:,} × {d:,} numbers, twice,")
 
 
 def unit_sphere(key: jax.Array, n: int = 6, T: int = 8, d: int = 10, self_attention: bool = False) -> Problem:

@@ -2,6 +2,6 @@
 
 from jaxsim.driver.advance import Model
 from jaxsim.driver.lanes import Plan, compilations, plan, run_chunks
-from jaxsim.driver.schedule import record_steps
+from jaxsim.driver.schedule import LARGEST_STEP, record_steps
 
-__all__ = ["Model", "Plan", "compilations", "plan", "record_steps", "run_chunks"]
+__all__ = ["LARGEST_STEP", "Model", "Plan", "compilations", "plan", "record_steps", "run_chunks"]

@@ -8,6 +8,7 @@ from jaxtyping import Int
 from jaxsim._check import whole_number
 
 PER_DECADE = 10
+LARGEST_STEP = 2**31 - 1  # devices count in 32 bits
 
 
 def record_steps(steps: int, record: Sequence[int] | None = None) -> Int[np.ndarray, " R"]:
@@ -25,7 +26,7 @@ def record_steps(steps: int, record: Sequence[int] | None = None) -> Int[np.ndar
         >>> record_steps(10, [0, 5]).tolist()
         [0, 5, 10]
     """
-    whole_number("steps", steps)
+    whole_number("steps", steps, at_most=LARGEST_STEP)
     if record is None:
         count = max(2, round(PER_DECADE * np.log10(max(steps, 2))) + 1)
         chosen = np.concatenate([[0], np.rint(np.geomspace(1, steps, count)).astype(int)])

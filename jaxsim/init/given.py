@@ -41,10 +41,7 @@ class Given:
     W0: Any
 
     def __post_init__(self):
-        W = np.asarray(self.W0)
-        if W.ndim not in (2, 3):
-            raise ValueError(f"W0: expected shape (d, e) or (lanes, d, e); got {W.shape}")
-        object.__setattr__(self, "W0", finite_array("W0", W, (None,) * W.ndim, "(d, e) or (lanes, d, e)"))
+        object.__setattr__(self, "W0", _matrices("W0", self.W0, "(d, e) or (lanes, d, e)"))
 
     def __repr__(self):
         return f"Given{self.W0.shape}"
@@ -180,11 +177,7 @@ class Factors:
 
     def __post_init__(self):
         for name in ("K0", "Q0"):
-            value = np.asarray(getattr(self, name))
-            if value.ndim not in (2, 3):
-                raise ValueError(f"{name}: expected two or three axes, ([lanes,] d, m); got shape {value.shape}")
-            shape: tuple[int | None, ...] = (None,) * value.ndim
-            object.__setattr__(self, name, finite_array(name, value, shape, "([lanes,] d, m)"))
+            object.__setattr__(self, name, _matrices(name, getattr(self, name), "([lanes,] d, m)"))
 
     def __repr__(self):
         return f"Factors(K0={self.K0.shape}, Q0={self.Q0.shape})"
@@ -199,6 +192,17 @@ class Factors:
         if len(value) != total:
             raise ValueError(f"{name}: expected one matrix per lane, {total}; got {len(value)}")
         return value[lanes]
+
+
+def _matrices(name: str, value: Any, expected: str) -> np.ndarray:
+    """One matrix, or one per lane."""
+    try:
+        axes = np.ndim(value)
+    except ValueError:  # rows of unequal length
+        axes = 2
+    if axes not in (2, 3):
+        raise ValueError(f"{name}: expected two or three axes, {expected}; got {axes}")
+    return finite_array(name, value, (None,) * axes, expected)
 
 
 def _outside(W: Float[np.ndarray, "k d e"], frame: Frame) -> Float[np.ndarray, "k d e"]:

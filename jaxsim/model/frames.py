@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from jaxsim import _machine
 from jaxsim._basis import orthonormal_basis, units
 from jaxsim.model.rows import in_core, rows_of
 from jaxsim.model.spaces import Dual, DualEntry, Factored, Primal, PrimalEntry, Space, host
@@ -27,6 +28,7 @@ from jaxsim.problem import Problem
 
 ROWS = 1152  # of one product: a whole number of every register tile, for one thread or several
 SAFE = 100  # ‖∇L‖² from the Gram matrix has at least this many times the size of its rounding
+DUAL_MATRICES = 6  # that a dual frame holds at once
 PRIMAL_OVERHEAD = 2.0  # small batched products cost about twice the flops of one large one
 
 
@@ -276,7 +278,19 @@ def frame_of(problem: Problem, kind: Literal["dual", "primal", "full"] | None = 
         r_x, r_z = min(d, n * T), min(e, n)
         primal = PRIMAL_OVERHEAD * 2 * n * r_x * (r_z + T)
         kind = "dual" if (n * T) ** 2 <= primal else "primal"
+    _check_memory(problem, kind)
     return {"dual": DualFrame, "primal": PrimalFrame, "full": FullFrame}[kind](problem, dtype)
+
+
+def _check_memory(problem: Problem, kind: str) -> None:
+    """Refuse a frame whose matrices cannot fit, before they are made."""
+    n, T, _ = problem.shape
+    d, e = problem.weights
+    if kind == "dual":
+        advice = f'; {DUAL_MATRICES} matrices of (n·T)² numbers. Coordinates "primal" need none'
+        _machine.need("problem", DUAL_MATRICES * 8 * (n * T) ** 2, f"(n·T)² = {n * T:,}² numbers", advice)
+    elif kind == "full":
+        _machine.need("problem", 8 * (d * d + e * e), f"whole matrices of {d:,} × {e:,} numbers")
 
 
 def inside(

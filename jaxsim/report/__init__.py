@@ -34,7 +34,7 @@ def write(folder: str | os.PathLike, to: str | os.PathLike | None = None) -> Pat
     place = Path(folder)
     if manifests(place):
         from jaxsim.report.studies import content
-    elif all((place / name).exists() for name in RUN_FILES):
+    elif all(os.path.exists(place / name) for name in RUN_FILES):
         from jaxsim.report.runs import content
     else:
         raise ValueError(

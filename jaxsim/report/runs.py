@@ -1,6 +1,5 @@
 """The report of a folder that `jaxsim run` wrote, from its tables alone."""
 
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ import numpy as np
 from jaxsim.analysis import VERDICTS
 from jaxsim.analysis.intervals import KINDS
 from jaxsim.analysis.rates import NO_INTERVAL
+from jaxsim.report import saved
 from jaxsim.report.content import Cells, Content, Table, interval, known, number, percent
 from jaxsim.results import short_rule
 
@@ -25,6 +25,16 @@ QUANTITIES = {  # name in curves.parquet to title and whether it is drawn as a p
 }
 SELECTIONS = 8  # rows per problem and rule
 MOST_CURVES = 400
+COLUMNS = {  # that are read of each table, and what they hold
+    "curves": {
+        "problem": "text", "rule": "text", "step": "whole", "quantity": "text", "lanes": "whole",
+        "q05": "number", "q50": "number", "q95": "number",
+    },
+    "selections": {
+        "problem": "text", "rule": "text", "selection": "tokens", "lanes": "whole", "limit_norm": "number",
+        "limit_status": "text", "locally_optimal": "truth",
+    },
+}  # fmt: skip
 
 
 def content(folder: Path) -> Content:
@@ -33,10 +43,12 @@ def content(folder: Path) -> Content:
     Raises:
         ValueError: where a file is missing or cannot be read.
     """
-    settings, environment, summary = (_json(folder / f"{name}.json") for name in ("settings", "environment", "summary"))
-    curves, selections = (_table(folder / f"{name}.parquet") for name in ("curves", "selections"))
+    settings, environment = (saved.read_json(folder / f"{name}.json", "report") for name in ("settings", "environment"))
+    saved.hold(saved.Settings, settings, folder / "settings.json", "report")
+    summary = saved.read_summary(folder / "summary.json", "report")
     problems = list(summary)
     rules = [run["rule"] for run in summary[problems[0]]]
+    curves, selections = (_table(folder / f"{name}.parquet", problems, rules) for name in ("curves", "selections"))
     cells = _cells(problems, rules, summary, settings)
     everything = [(name, run) for name in problems for run in summary[name]]
     steps = everything[0][1]["steps"]
@@ -54,22 +66,16 @@ def content(folder: Path) -> Content:
     )
 
 
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"report: cannot read {os.fspath(path)!r}: {error.strerror}") from error
-    except ValueError as error:
-        raise ValueError(f"report: {os.fspath(path)!r} is not JSON ({error})") from error
-
-
-def _table(path: Path) -> "pandas.DataFrame":
-    import pandas as pd
-
-    try:
-        return pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"report: cannot read {os.fspath(path)!r}: {error}") from error
+def _table(path: Path, problems: list[str], rules: list[str]) -> "pandas.DataFrame":
+    """A table about the problems and rules of the summary."""
+    table = saved.read_table(path, COLUMNS[path.stem], "report")
+    for name, there in (("problem", problems), ("rule", rules)):
+        foreign = sorted(set(table[name]) - set(there))
+        if foreign:
+            raise ValueError(
+                f"report: cannot read {os.fspath(path)!r}: {name}: expected those of summary.json; got {foreign[0]!r}"
+            )
+    return table
 
 
 def _cells(problems: list[str], rules: list[str], summary: dict[str, Any], settings: dict[str, Any]) -> Cells:

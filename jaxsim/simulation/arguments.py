@@ -6,13 +6,17 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxsim import _machine, driver
 from jaxsim._check import random_key, whole_number
 from jaxsim.init import Factors, Fixed, Law
 from jaxsim.model import Loss, named
 from jaxsim.problem import Problem
+from jaxsim.results import CURVES
 from jaxsim.simulation.train import WEIGHTS, Train
 
 LARGEST_SCORE = {"float32": 80.0, "float64": 700.0}  # e^-s stays a normal number
+LARGEST_SLOPE = {"float32": 1e15, "float64": 1e150}  # of a loss without exponentials: its square stays a number
+LARGEST_PRODUCT = {"float32": 1e15, "float64": 1e150}  # of a token and a query: its square stays a number
 LARGEST_LANE = 2**32  # lane indices are 32-bit words of fold_in
 
 
@@ -26,7 +30,7 @@ def check(
     first: int = 0,
 ) -> tuple[int, int]:
     """Lanes and steps as integers, or the ValueError that `simulate` would raise for these arguments."""
-    lanes, steps = whole_number("lanes", lanes), whole_number("steps", steps)
+    lanes, steps = whole_number("lanes", lanes), whole_number("steps", steps, at_most=driver.LARGEST_STEP)
     end = whole_number("first", first, at_least=0) + lanes
     if end > LARGEST_LANE:
         raise ValueError(f"lanes: expected first + lanes at most 2^32; got {end}")
@@ -55,11 +59,43 @@ def check_range(problem: Problem, loss: Loss, real: np.dtype) -> None:
     scores = problem.scores[problem.visible]
     largest = {"logistic": scores.max(), "exponential": np.abs(scores).max()}.get(loss.name, 0.0)
     bound = LARGEST_SCORE[real.name]
+    if loss.name == "linear":
+        largest, bound = np.abs(scores).max(), LARGEST_SLOPE[real.name]
     if largest > bound:
         raise ValueError(
             f"decoder: token scores reach {largest:.4g}, where the {loss.name} loss leaves the range of {real}; "
             f"expected at most {bound:g}. Scale the decoder down" + ("." if real == np.float64 else ", or use float64.")
         )
+    size, by = np.abs(problem.keys[problem.visible]).max(), np.abs(problem.queries).max()
+    bound = LARGEST_PRODUCT[real.name]
+    if size * by > 0 and not 1 / bound < size * by < bound:
+        name = "tokens" if abs(np.log(size)) >= abs(np.log(by)) else "queries"
+        raise ValueError(
+            f"{name}: products of tokens and queries reach {size * by:.4g}, whose square leaves the range of {real}; "
+            f"expected from {1 / bound:g} to {bound:g}. Scale the {name}, or use float64."
+        )
+
+
+def check_kept(
+    problem: Problem, lanes: int, records: int, kept: Iterable[str] = (), runs: int = 1, more: int = 0
+) -> None:
+    """Refuse lanes whose results cannot be held in memory together, before any of them is run.
+
+    Args:
+        problem: the data.
+        lanes: lanes of a run.
+        records: recorded steps R.
+        kept: what is kept at every recorded step besides the curves.
+        runs: runs that are held together.
+        more: further numbers of a lane.
+    """
+    n, T, _ = problem.shape
+    numbers = len(CURVES) * records + n * T * (1 + records * len(tuple(kept))) + more
+    together = f" of {runs} runs" if runs > 1 else ""
+    _machine.need(
+        "lanes", 8 * lanes * runs * numbers, f"{lanes:,} lanes{together} with {numbers:,} numbers each",
+        "; jaxsim.survey runs any number of lanes, and keeps counts",
+    )  # fmt: skip
 
 
 def run_dtype(dtype: Any) -> np.dtype:

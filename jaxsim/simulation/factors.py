@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from jaxsim import driver
+from jaxsim import _machine, driver
 from jaxsim._check import whole_number
 from jaxsim.init import Factors, Gaussian, draw_factors
 from jaxsim.margin import max_margin
@@ -48,6 +48,9 @@ class KeyQuery:
         """Starts are laws or arrays of K and Q."""
         if not isinstance(init, Gaussian | Factors):
             raise ValueError(f"init: expected jaxsim.init.Gaussian or jaxsim.init.Factors for K and Q; got {init!r}")
+        n, T, _ = problem.shape
+        numbers = (sum(problem.weights) + n * T) * self.width
+        _machine.need("width", 8 * numbers, f"K, Q and their tokens, {numbers:,} numbers for each lane,")
 
     def model(self, problem, frame, loss, dtype):
         """Two blocks, K and Q."""

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from jaxsim import driver
+from jaxsim import _machine, driver
 from jaxsim._check import whole_number
 from jaxsim.analysis import Limits, Thresholds
 from jaxsim.init import Fixed, Law
@@ -15,7 +15,7 @@ from jaxsim.model import Loss, frame_of, named
 from jaxsim.problem import Problem
 from jaxsim.results import Run
 from jaxsim.rules import Rule
-from jaxsim.simulation.arguments import check, check_range, check_types, kept_records, run_dtype
+from jaxsim.simulation.arguments import check, check_kept, check_range, check_types, kept_records, run_dtype
 from jaxsim.simulation.chunks import Work
 from jaxsim.simulation.train import WEIGHTS, Train
 
@@ -94,6 +94,7 @@ def simulate(
         coordinates=coordinates, keep=keep, thresholds=thresholds, limits=limits, chunk_bytes=chunk_bytes,
         chunk_lanes=chunk_lanes, train=train, first=first,
     )  # fmt: skip
+    check_kept(problem, work.lanes, len(work.recorded), work.kept)
     parts = list(work.parts(progress))
     columns = {name: np.concatenate([part.pop(name) for part in parts]) for name in list(parts[0])}
     settings = work.settings() | {"seconds": time.perf_counter() - began}
@@ -130,6 +131,11 @@ def prepare(
         whole_number("chunk_lanes", chunk_lanes)
     kept, frame = kept_records(keep), frame_of(problem, _coordinates(rule, train, coordinates), real)
     how = driver.plan(lanes, train.numbers(problem, frame), len(recorded), real.itemsize, chunk_bytes, chunk_lanes)
+    numbers = how.width * (len(recorded) * frame.size + train.numbers(problem, frame))
+    _machine.need(
+        "problem" if record is None else "record", real.itemsize * numbers,
+        f"{how.width:,} lanes at once with {frame.size:,} numbers at each of {len(recorded):,} recorded steps",
+    )  # fmt: skip
     if limits not in ("all", "saturated", "none"):
         raise ValueError(f"limits: expected 'all', 'saturated' or 'none'; got {limits!r}")
     held = Thresholds() if thresholds is None else thresholds

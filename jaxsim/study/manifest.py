@@ -136,7 +136,7 @@ class Contents:
 
 def manifests(folder: Path) -> list[Path]:
     """The manifests in a folder, in order of process."""
-    return sorted(folder.glob("manifest-*.sqlite"))
+    return sorted(folder.glob("manifest-*.sqlite")) if os.path.isdir(folder) else []  # a name may be too long
 
 
 def manifest_of(folder: Path, process: int = 0) -> Path:

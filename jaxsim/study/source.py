@@ -10,13 +10,15 @@ from typing import Any
 
 import pydantic
 
-from jaxsim import data
+from jaxsim import _machine, data
+from jaxsim.results import CURVES
 from jaxsim.study import cells
 from jaxsim.study.cells import build_init, build_problem, build_rule
 from jaxsim.study.manifest import Contents, manifests
 from jaxsim.study.spec import TABLES, TAGS, Stop, Study
 
 SHOWN = 5  # errors in one message
+DEEPEST = 8  # tables in tables: a study has a list of tables of lists of lists
 
 
 def load(path: str | os.PathLike) -> Study:
@@ -39,7 +41,7 @@ def load(path: str | os.PathLike) -> Study:
         raise ValueError(f"study: expected a readable TOML file at {os.fspath(path)!r}; {reason}") from error
     try:
         content = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # of Python's own, where a number has thousands of digits
         raise ValueError(f"study: {os.fspath(path)!r} is not TOML: {error}") from error
     return _parse(content, Path(path).parent, text)
 
@@ -65,6 +67,7 @@ def build(**content: Any) -> Study:
 
 
 def _parse(content: Mapping[str, Any], folder: Path, text: str | None) -> Study:
+    _refuse_depth(content, text)
     try:
         study = Study.model_validate(content)
     except pydantic.ValidationError as error:
@@ -75,6 +78,18 @@ def _parse(content: Mapping[str, Any], folder: Path, text: str | None) -> Study:
     study = _with_files(study, folder, text)
     _try_each(study, text)
     return study
+
+
+def _refuse_depth(content: Mapping[str, Any], text: str | None) -> None:
+    """Refuse tables in tables further down than what follows can descend."""
+    for key, value in content.items():
+        level = [value]
+        for _ in range(DEEPEST):
+            nested = [v for v in level if isinstance(v, dict | list | tuple)]
+            level = [inner for v in nested for inner in (v.values() if isinstance(v, dict) else v)]
+        if level:
+            where = _where(text, (key,))
+            raise ValueError(f"{where}{key}: expected tables and lists at most {DEEPEST} deep; got deeper ones")
 
 
 def _with_files(study: Study, folder: Path, text: str | None) -> Study:
@@ -102,6 +117,11 @@ def _try_each(study: Study, text: str | None) -> None:
         if choice.kind != "file" and sizes not in seen:
             seen.add(sizes)
             problems.append(_tried("problem", k, text, build_problem, choice, {}))
+    steps = max(1, len(study.record))
+    for problem in problems:
+        numbers = len(CURVES) * steps + problem.visible.size
+        where, what = _where(text, ("shard",)), f"{study.shard:,} lanes with {numbers:,} numbers each"
+        _machine.need(f"{where}shard", 8 * study.shard * numbers, what)
     for choice, k in zip(study.rules, _places(study, "rule"), strict=True):
         _tried("rule", k, text, build_rule, choice)
     for choice, k in zip(study.inits, _places(study, "init"), strict=True):

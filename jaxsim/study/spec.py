@@ -9,6 +9,7 @@ import hashlib
 import inspect
 import itertools
 import json
+import math
 import typing
 from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any, Literal
@@ -16,7 +17,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import BeforeValidator, Field
 
-from jaxsim import data
+from jaxsim import _machine, data
 from jaxsim import init as laws
 from jaxsim.analysis import VERDICTS
 from jaxsim.basins.pixels import limits_pixels, random_pixels
@@ -34,6 +35,7 @@ PLANES: dict[str, Callable[..., Any]] = {"limits-plane": limits_pixels, "random-
 SHARD = 500  # lanes
 MOST_LANES = 100_000
 LARGEST = 2**32
+CHOICE_BYTES, CELL_BYTES, SHARD_BYTES = 500, 200, 100  # held for each at the least
 
 Seed = Annotated[int, Field(ge=0, lt=LARGEST)]
 
@@ -172,6 +174,19 @@ class Study(Entry):
         return sorted(set(record) | {info.data["steps"]}) if record and "steps" in info.data else record
 
     @pydantic.model_validator(mode="after")
+    def _fits(self):
+        """Held against memory before any list of choices, cells or shards is made."""
+        cells = 1
+        for kind, tables in (("problem", self.problem), ("init", self.init), ("rule", self.rule)):
+            choices = sum(_points(entry, TAGS[kind]) for entry in tables)
+            _machine.need(kind, CHOICE_BYTES * choices, f"{choices:,} of them")
+            cells *= choices
+        _machine.need("stop.lanes", CELL_BYTES * cells, f"{cells:,} cells")
+        shards = cells * self.first_shards
+        _machine.need("stop.lanes", SHARD_BYTES * shards, f"{shards:,} shards of {self.shard} lanes in a list")
+        return self
+
+    @pydantic.model_validator(mode="after")
     def _whole_shards(self):
         for name in ("lanes", "max_lanes"):
             value = getattr(self.stop, name)
@@ -234,6 +249,12 @@ class Study(Entry):
         if self.stop.lanes is not None:
             return self.first_shards
         return max(1, (self.stop.max_lanes or MOST_LANES) // self.shard)
+
+
+def _points(entry: Entry, tag: str) -> int:
+    """How many points the grid of a table has."""
+    values = entry.model_dump(exclude={tag, "path"}).values()
+    return math.prod(len(v) for v in values if isinstance(v, list))
 
 
 def _expand(entry: Entry, tag: str) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -8,7 +8,11 @@ from typing import Any
 import numpy as np
 
 from jaxsim import _files
+from jaxsim._archive.arrays import read_array, read_arrays, told
+from jaxsim._archive.whole import check_fields
 from jaxsim.problem import Problem
+
+__all__ = ["FORMAT", "check_fields", "read", "read_array", "read_arrays", "told", "write"]
 
 FORMAT = 1
 
@@ -36,14 +40,15 @@ def read(path: str | os.PathLike, kind: str) -> tuple[Problem | None, dict[str, 
         ValueError: where the file cannot be read, holds another kind of result, or comes from a newer format.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+        arrays = read_arrays(path)
         meta = json.loads(str(arrays.pop("meta")))
+        if not isinstance(meta, dict) or not isinstance(meta.get("format"), int):
+            raise ValueError("what it says of itself has no format")
         found, newest = meta.pop("kind", "run"), meta.pop("format")
         fields = {name[8:]: arrays.pop(name) for name in list(arrays) if name.startswith("problem.")}
         problem = Problem(**fields) if newest <= FORMAT and fields else None
     except Exception as error:
-        raise ValueError(f"path: expected a saved {kind} at {os.fspath(path)!r}; {error}") from error
+        raise ValueError(f"path: expected a saved {kind} at {os.fspath(path)!r}; {told(error)}") from error
     if newest > FORMAT:
         raise ValueError(f"path: {os.fspath(path)!r} has format {newest}; this version reads up to {FORMAT}")
     if found != kind:
