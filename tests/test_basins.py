@@ -309,6 +309,7 @@ def test_edge_states_refuse_rules_with_memory(found_edges):
         basins.edge_states(dataclasses.replace(found_edges, settings=settings), rule)
 
 
+@pytest.mark.promise
 def test_decisive_perturbations_decide_and_are_no_longer_than_a_line_search(problem, run, tmp_path):
     start = run.start[:12]
     how = dict(key=jax.random.key(3), reach=20.0, steps=500, directions=8)

@@ -26,6 +26,7 @@ print(digest.hexdigest())
 """
 
 
+@pytest.mark.promise
 @pytest.mark.parametrize("ways", ["some", pytest.param("all", marks=pytest.mark.slow)])
 def test_results_do_not_depend_on_the_number_of_devices(ways):
     hashes = set()

@@ -30,6 +30,7 @@ def test_draws_bit_for_bit_and_trajectories_to_rounding(problem, key, dtype):
         np.testing.assert_allclose(part[name], whole[name], rtol=2e-4 if dtype == "float32" else 1e-11, err_msg=name)
 
 
+@pytest.mark.promise
 @pytest.mark.parametrize("rule", [rules.NGD(0.1), rules.Polyak()])
 def test_bit_for_bit_where_blocks_are_as_wide(problem, key, rule):
     law = init.Gaussian(1.0)
@@ -39,6 +40,7 @@ def test_bit_for_bit_where_blocks_are_as_wide(problem, key, rule):
         assert value.tobytes() == whole[name].tobytes(), name
 
 
+@pytest.mark.promise
 def test_given_starts_and_lifted_matrices_are_those_of_the_same_lanes(problem, key):
     rng = np.random.default_rng(0)
     space = jaxsim.basins.random_plane(problem, key)

@@ -76,6 +76,7 @@ def test_the_limit_is_nuclear_and_not_frobenius():
     assert nuclear > 0.98 and nuclear > frobenius + 0.05
 
 
+@pytest.mark.promise
 def test_lanes_do_not_depend_on_chunks():
     problem = jaxsim.data.unit_sphere(jax.random.key(0), n=3, T=4, d=5)
     options = dict(key=KEY, lanes=40, steps=30, train=train.KeyQuery(2, nuclear=False))

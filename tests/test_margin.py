@@ -214,6 +214,7 @@ def test_a_thousand_distinct_selections_in_two_seconds():
     assert seconds < 2, seconds
 
 
+@pytest.mark.promise
 def test_a_selection_does_not_depend_on_its_company():
     problem = jaxsim.data.unit_sphere(jax.random.key(3), n=5, T=6, d=4)
     solver = MarginSolver(problem)

@@ -121,6 +121,7 @@ def rugged():
 CHUNKED = dict(key=jax.random.key(5), lanes=100, steps=300)
 
 
+@pytest.mark.promise
 @pytest.mark.parametrize("chunk", [1, 7, 64])
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_results_do_not_depend_on_the_chunk(rugged, chunk, dtype):
@@ -141,6 +142,7 @@ def test_chunks_are_bounded_and_reported(problem, key):
     assert len(seen) >= 3 and seen[-1] == (500, 500)
 
 
+@pytest.mark.promise
 def test_more_lanes_extend_the_same_draws(problem, key):
     few = jaxsim.simulate(problem, NGD(0.1), jaxsim.init.Gaussian(1.0), key=key, lanes=20, steps=50)
     many = jaxsim.simulate(problem, NGD(0.1), jaxsim.init.Gaussian(1.0), key=key, lanes=300, steps=50)
@@ -149,6 +151,7 @@ def test_more_lanes_extend_the_same_draws(problem, key):
     np.testing.assert_allclose(few.final_logits, many.final_logits[:20], rtol=1e-12)
 
 
+@pytest.mark.promise
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_a_nonfinite_lane_leaves_the_others_bit_for_bit(problem, key, dtype):
     starts = given(40, 5, 1.0).W0.copy()

@@ -96,6 +96,7 @@ def test_shards_are_the_lanes_of_one_long_run():
         np.testing.assert_array_equal(table[name], getattr(run, name)[:, -1].astype(np.float32))
 
 
+@pytest.mark.promise
 @pytest.mark.parametrize("limits", ["all", "saturated"])
 def test_a_shard_does_not_depend_on_what_was_made_before(limits):
     """Lanes that are still open must not profit from max-margin problems that other shards have solved."""

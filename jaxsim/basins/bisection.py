@@ -78,7 +78,7 @@ def nearest_crossing(
         length = np.linalg.norm(best, axis=1)[:, None]
         probes = _unit_vectors(rngs, PROBES * len(span), span)
         sign = np.where(crosses(best + PROBE_RADIUS * length * probes), 1.0, -1.0)
-        normal = MEMORY * normal + np.einsum("mk,mks->ks", sign, probes) / len(probes)
+        normal = MEMORY * normal + (sign[:, :, None] * probes).sum(0) / len(probes)
         flat = normal / np.linalg.norm(normal, axis=1, keepdims=True)
         foot = np.sum(best * flat, 1, keepdims=True) * flat
         toward = best + np.array(SLIDES)[:, None, None] * (foot - best)
@@ -95,5 +95,6 @@ def nearest_crossing(
 
 def _unit_vectors(rngs: Sequence[np.random.Generator], count: int, span: np.ndarray) -> np.ndarray:
     """Random directions, (count, k, size), each centre from its own generator."""
-    unit = np.stack([rng.standard_normal((count, len(span))) for rng in rngs], axis=1) @ span
+    # One centre at a time: a product of matrices rounds differently for another number of rows.
+    unit = np.stack([rng.standard_normal((count, len(span))) @ span for rng in rngs], axis=1)
     return unit / np.linalg.norm(unit, axis=2, keepdims=True)

@@ -141,7 +141,7 @@ def angles(run: Run) -> Float[np.ndarray, " lanes"]:
         return np.full(run.lanes, np.nan)
     unit = run.frame.combine(mm.coeffs[None])[0] / mm.norm
     with np.errstate(invalid="ignore"):
-        cosine = run.start @ unit / np.sqrt((run.start**2).sum(1) + run.outside)
+        cosine = (run.start * unit).sum(1) / np.sqrt((run.start**2).sum(1) + run.outside)
     return np.degrees(np.arccos(np.clip(cosine, -1, 1)))
 
 
