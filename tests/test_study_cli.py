@@ -122,6 +122,10 @@ def test_the_readme_reads_the_study(example):
         (["status", "nowhere"], "holds no manifest"),
         (["run", "s.toml", "--workers", "many"], "workers: expected here, dask or the address of a scheduler"),
         (["run", "s.toml", "--distributed", "here"], "distributed: expected auto or HOST:PORT,PROCESSES,THIS"),
+        (["run", "s.toml", "--distributed", "noport,1,0"], "distributed: expected auto or HOST:PORT,PROCESSES,THIS"),
+        (["run", "s.toml", "--distributed", "host:0,2,0"], "distributed: expected auto or HOST:PORT,PROCESSES,THIS"),
+        (["run", "s.toml", "--distributed", "host:99,2,2"], "distributed: expected THIS from 0 to 1; got 2"),
+        (["run", "s.toml", "--workers", "tcp://nowhere"], "workers: no Dask scheduler answers at tcp://nowhere"),
         (["export", "nowhere", "--to", "x.parquet"], "holds no manifest"),
     ],
 )

@@ -89,10 +89,13 @@ def test_a_scheduler_that_is_not_there_is_told():
         Spread(small(), {}, address="tcp://127.0.0.1:9", patience=1.0)
 
 
-def test_a_scheduler_that_ends_at_work_is_told_as_what_it_is(tmp_path):
+@pytest.mark.parametrize("protocol", ["tcp://", "inproc://"])
+def test_a_scheduler_that_ends_at_work_is_told_as_what_it_is(tmp_path, protocol):
     import distributed
 
-    with distributed.LocalCluster(n_workers=1, processes=False, dashboard_address=None, silence_logs=50) as cluster:
+    with distributed.LocalCluster(
+        n_workers=1, processes=False, protocol=protocol, dashboard_address=None, silence_logs=50
+    ) as cluster:
         address = cluster.scheduler_address
 
         def strike(state):

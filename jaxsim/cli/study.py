@@ -74,7 +74,7 @@ def run(
         _give_up(shown, said, "What is complete is safe. Make room or mend the folder, and the same command goes on.")
     except folder.Gone as error:
         said = f"{place}: {error}"
-        _give_up(shown, said, "Move it back and the same command goes on; what is lost is made again with --repair.")
+        _give_up(shown, said, "Move it back and the same command goes on; without it the same command begins anew.")
     except engines.Lost as error:
         _give_up(shown, str(error), "What is complete is safe, and with workers the same command goes on.")
     finally:
@@ -110,7 +110,9 @@ def _devices(cores: int, cache: Path | None, distributed: str | None) -> tuple[i
     address, _, rest = distributed.partition(",")
     try:
         count, this = (int(number) for number in rest.split(","))
-        int(address.rpartition(":")[2])
+        host, _, port = address.rpartition(":")
+        if not host or not 0 < int(port) < 2**16:
+            raise ValueError
     except ValueError:
         raise ValueError(f"distributed: expected auto or HOST:PORT,PROCESSES,THIS; got {distributed!r}") from None
     if not 0 <= this < count:

@@ -109,9 +109,8 @@ class Spread:
             return otherwise
         try:
             return question()
-        except Exception:
-            if self._running():
-                raise
+        except (OSError, KeyError):  # it has just gone; Dask notices a moment later
+            self._running()
             return otherwise
 
     def submit(self, task: Task) -> None:
@@ -160,11 +159,15 @@ class Spread:
         self._sent.pop(key, None)
         if task is None:
             return []
-        if future.status == "finished":
-            content, sha256, counts, seconds = future.result()
-            self._started.pop(key, None)
-            return [Outcome(task, Shard(content, sha256, counts), None, seconds, self._attempts[task])]
-        error = future.exception() if future.status == "error" else None
+        error = None
+        try:
+            if future.status == "finished":
+                content, sha256, counts, seconds = future.result()
+                self._started.pop(key, None)
+                return [Outcome(task, Shard(content, sha256, counts), None, seconds, self._attempts[task])]
+            error = future.exception() if future.status == "error" else None
+        except Exception:  # the scheduler has gone between the end of the task and its result
+            self._running()
         lost = error is None or type(error).__name__ in LOST
         if lost and self._attempts[task] <= self._retries:
             self.submit(task)
@@ -215,7 +218,8 @@ def _check_address(address: str, security: Any) -> None:
     import distributed
     from distributed.comm import get_address_host_port
 
-    get_address_host_port(address, strict=True)
+    if not address.startswith("inproc://"):  # of this process; it has no port
+        get_address_host_port(address, strict=True)
     loaded = security or dask.config.get("distributed.client.security-loader", None)
     if address.startswith("tls://") and not loaded:
         if distributed.Security().get_connection_args("client")["ssl_context"] is None:
