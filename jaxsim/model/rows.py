@@ -7,12 +7,15 @@ brought to length 1, beside the means themselves. A basis of the raw rows would 
 """
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from jaxsim._basis import orthonormal_basis
 from jaxsim.problem import Problem
+
+ROWS = 1152  # of one product: a whole number of every register tile, for one thread or several
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,3 +71,36 @@ def in_core(rows: Float[np.ndarray, "... r_x"], queries: Float[np.ndarray, "... 
     """The core of x zᵀ, flattened queries first: (…, r_z · r_x)."""
     core = queries[..., :, None] * rows[..., None, :]
     return core.reshape(*core.shape[:-2], -1)
+
+
+def inside(
+    W: Float[np.ndarray, "lanes d e"], left: Float[np.ndarray, "d r_x"], right: Float[np.ndarray, "e r_z"]
+) -> Float[np.ndarray, "lanes p"]:
+    """The core U_xᵀ W U_z, flattened queries first; one lane at a time, so that none depends on the others."""
+    core = np.matmul(np.matmul(left.T, W), right)
+    return core.swapaxes(1, 2).reshape(len(W), -1)
+
+
+def sums(coeffs: Float[np.ndarray, "k n T"]) -> Float[np.ndarray, "k n"]:
+    """Σ_t c_it, which is zero where rounding is all that is left of it: a large mean must not magnify that."""
+    whole = coeffs.sum(2)
+    rounding = 4 * coeffs.shape[2] * np.finfo(float).eps * np.abs(coeffs).sum(2)
+    return np.where(np.abs(whole) <= rounding, 0.0, whole)
+
+
+def rows_times(x: Float[np.ndarray, "... p"], matrix: Float[np.ndarray, "p q"]) -> Float[np.ndarray, "... q"]:
+    """Multiply by slices of one fixed shape, so that a row comes out the same whatever stands beside it."""
+    rows = x.reshape(-1, x.shape[-1])
+    product = np.empty((len(rows), matrix.shape[1]))
+    for k in range(0, len(rows), ROWS):
+        part = rows[k : k + ROWS]
+        full = part if len(part) == ROWS else np.concatenate([part, np.zeros((ROWS - len(part), rows.shape[1]))])
+        product[k : k + ROWS] = (full @ matrix)[: len(part)]
+    return product.reshape(*x.shape[:-1], -1)
+
+
+def beyond(W: np.ndarray, xi: np.ndarray, frame: Any) -> np.ndarray:
+    """‖W‖² - |ξ|², by projection and not by subtraction, so that it cannot be negative."""
+    if frame.rank == frame.ambient:
+        return np.zeros(len(W))
+    return np.array([np.sum((w - frame.lift(x)) ** 2) for w, x in zip(W, xi, strict=True)])
