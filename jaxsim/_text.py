@@ -1,6 +1,5 @@
 """Text of users is text: what names of theirs must become before a terminal, a figure or a page shows them."""
 
-import html
 import unicodedata
 
 # What a console without the character shows; others become their base character or their number.
@@ -72,4 +71,6 @@ def drawn(text: object) -> str:
 
 def paged(text: object) -> str:
     """The text for HTML."""
+    import html
+
     return html.escape(printable(text))

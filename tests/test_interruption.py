@@ -107,15 +107,17 @@ def test_inside_a_computation(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["hook"]
 
 
-def test_while_results_are_written(fresh, tmp_path):
+@pytest.mark.parametrize(
+    "module", ["matplotlib.backends.backend_agg", pytest.param("pyarrow.parquet", marks=pytest.mark.slow)]
+)
+def test_while_results_are_written(fresh, tmp_path, module):
     place = fresh()
     before = tree(place)
-    for module in ("pyarrow.parquet", "matplotlib.backends.backend_agg"):
-        arguments = [a for a in WRITING["run"] if a != "--full"]
-        ended(struck(arguments, place, tmp_path, module, signal.SIGINT), signal.SIGINT)
-        assert tree(place) == before
+    ended(struck(WRITING["run"], place, tmp_path, module, signal.SIGINT), signal.SIGINT)
+    assert tree(place) == before
 
 
+@pytest.mark.slow
 def test_an_interruption_that_is_ignored_stays_ignored(fresh, tmp_path):
     """As in the background of a shell script."""
     place = fresh()

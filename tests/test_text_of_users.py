@@ -113,6 +113,9 @@ def test_a_study_may_have_any_name(place):
         (["replay", STUDY, "--lane", "0"], "[/x] bad [red]"),
         (["reproduce", STUDY], "[/x] bad [red]"),
         (["basin", "--plane", STUDY], "[/x] bad [red]"),
+        (["run", "--[/x]\x1b[2J"], "--[/x]"),
+        (["study", "[red]\x1b[2J"], "[red]"),
+        (["run", "--out", f"split[/x]{ESCAPES}", "--init", f"[/x]{ESCAPES}.npy"], "[/x]"),
         (["basin", "--plane", "\udcff[/x].npy,other.npy"], "[/x]"),
     ],
 )
