@@ -100,11 +100,16 @@ def test_runs_of_a_summary_that_lack_anything(folder, capsys):
 SETTINGS = ["lanes", "dtype", "scale", "train", "width", "nuclear", "batch", "seed", "max_step", "steps", "loss"]
 
 
-@pytest.mark.parametrize("value", [{"x": 1}, ["x"], "strange", -1, 10**30], ids=repr)
-@pytest.mark.parametrize("field", SETTINGS)
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        (field, value)
+        for field in SETTINGS
+        for value in ({"x": 1}, ["x"], "strange", -1, 10**30)
+        if not (field in ("scale", "max_step") and value == 10**30)  # that can be
+    ],
+)
 def test_a_replay_refuses_settings_that_cannot_be(field, value, folder, capsys):
-    if field in ("scale", "max_step") and value == 10**30:
-        pytest.skip("that can be")
     spoilt(folder, "settings.json", lambda content: content | {field: value})
     hostile.refused(["replay", "run", "--lane", "3"], "run/settings.json': ", folder.parent, capsys)
 
