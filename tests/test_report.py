@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import re
-import sqlite3
 import sys
 import time
 import tomllib
@@ -21,6 +20,7 @@ from jaxsim.report.content import DIGITS, percent
 from jaxsim.report.studies import study_file
 from jaxsim.results import short_rule
 from jaxsim.study import manifest
+from jaxsim.study.rows import file_of
 
 SETTINGS = {"lanes": 60, "steps": 200, "init": "Gaussian(scale=1.0)", "command": "jaxsim run --lanes 60", "seed": 0}
 RULES = [jaxsim.rules.GD(1.0), jaxsim.rules.NGD(0.5), jaxsim.rules.NGD(0.1)]
@@ -73,16 +73,14 @@ def large_folder(tmp_path_factory):
     counts = draws.multinomial(100, draws.dirichlet(np.ones(6), 10_000))
     book = manifest.Manifest(manifest.manifest_of(folder))
     book.put(study=study.model_dump(), hash=study.hash)
-    book.begin({"python": "3"})
-    book.close(1)
-    (folder / "shards").mkdir()
-    rows = []
-    for cell, numbers in enumerate(counts.tolist()):
-        (folder / f"shards/{cell}").touch()
-        rows.append((cell, 0, "done", f"shards/{cell}", 0, "", json.dumps(numbers), 1, 0.0, 1, None))
-    with sqlite3.connect(manifest.manifest_of(folder)) as base:
-        base.executemany(f"INSERT INTO shards VALUES ({', '.join('?' * 11)})", rows)
-    base.close()
+    session = book.begin({"python": "3"})
+    with book._all_or_nothing():
+        for cell, numbers in enumerate(counts.tolist()):
+            name = file_of(cell, 0)
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).touch()
+            book.record(manifest.Record(cell, 0, "done", name, 0, "", tuple(numbers), session=session))
+    book.close(session)
     return folder
 
 
