@@ -54,7 +54,8 @@ def finite_number(name: str, value: Any) -> float:
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name}: expected a number; got {_brief(value)}") from error
     if not math.isfinite(number):
-        raise ValueError(f"{name}: expected a finite number; got {_brief(value)}")
+        shown = number if isinstance(value, float | np.floating) else _brief(value)
+        raise ValueError(f"{name}: expected a finite number; got {shown}")
     return number
 
 
