@@ -40,7 +40,7 @@ def test_the_table_of_a_run_says_it(tmp_path, capsys):
 def test_reports_and_studies_say_it(tmp_path):
     from typer.testing import CliRunner
 
-    from jaxsim.cli import study as cli  # the group of commands
+    from jaxsim.cli.study import app as cli
 
     spec = studies.Study.model_validate(
         {

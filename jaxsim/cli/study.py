@@ -107,17 +107,7 @@ def _devices(cores: int, cache: Path | None, distributed: str | None) -> tuple[i
         return 0, 1
     if distributed == "auto":
         return _found_by_jax()
-    address, _, rest = distributed.partition(",")
-    try:
-        count, this = (int(number) for number in rest.split(","))
-        host, _, port = address.rpartition(":")
-        if not host or not 0 < int(port) < 2**16:
-            raise ValueError
-    except ValueError:
-        raise ValueError(f"distributed: expected auto or HOST:PORT,PROCESSES,THIS; got {distributed!r}") from None
-    if not 0 <= this < count:
-        raise ValueError(f"distributed: expected THIS from 0 to {count - 1}; got {this}")
-    return this, count
+    return _member(distributed)
 
 
 def _found_by_jax() -> tuple[int, int]:
@@ -135,8 +125,8 @@ def _found_by_jax() -> tuple[int, int]:
     return found
 
 
-def _member(text: str) -> tuple[str, int, int]:
-    """Address, number of processes and which of them, from HOST:PORT,PROCESSES,THIS."""
+def _member(text: str) -> tuple[int, int]:
+    """Which process this is, and of how many, from HOST:PORT,PROCESSES,THIS."""
     address, *numbers = text.split(",")
     host, _, port = address.rpartition(":")
     if not (host and port.isdecimal() and 0 < int(port[:6]) < 2**16 and len(numbers) == 2):
@@ -151,7 +141,7 @@ def _member(text: str) -> tuple[str, int, int]:
         raise ValueError(f"distributed: expected PROCESSES from 1 to {2**31 - 1}; got {count}")
     if not 0 <= this < count:
         raise ValueError(f"distributed: expected THIS from 0 to {count - 1}; got {this}")
-    return address, count, this
+    return this, count
 
 
 def _engine(workers: str, cores: int, timeout: float, retries: int) -> Any:

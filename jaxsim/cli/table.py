@@ -111,7 +111,8 @@ def closing(folder: Path, seconds: float) -> None:
         "the last decade of steps, in lanes that ended global or local (GD: slope against 1/log t). selections: "
         "distinct ends. capped: mean of shortened steps."
     )
-    console.print(marked(textwrap.fill(text, WIDTH)), style="dim", highlight=False, soft_wrap=True)
+    for row in textwrap.wrap(text, WIDTH):
+        console.print(marked(row), style="dim", highlight=False, soft_wrap=True)
     where(folder, seconds)
 
 
