@@ -20,6 +20,13 @@ collect_ignore = ["make_reference.py", "make_models.py"]  # scripts; they need m
 DATA = pathlib.Path(__file__).parent / "data"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_programs_at_once():
+    """Compiled programs are let go after every module: a process may hold about 480 before its memory maps run out."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(scope="session")
 def problem():
     """Three sequences of four tokens in five dimensions: small enough for every oracle."""

@@ -146,7 +146,7 @@ STARTS = {  # files of --init, and what the message has to say
     "complex": (npy(np.ones((5, 5)) * 1j), "W0: expected real numbers"),
     "words": (npy(np.full((5, 5), "x")), "W0: expected real numbers"),
     "nan": (npy(np.full((5, 5), np.nan)), "W0: expected finite numbers"),
-    "four-axes": (npy(np.ones((2, 2, 5, 5))), "W0: expected two or three axes, (d, e) or (lanes, d, e); got 4"),
+    "four-axes": (npy(np.ones((2, 2, 5, 5))), "W0: expected shape (d, e) or (lanes, d, e); got shape (2, 2, 5, 5)"),
     "other-size": (npy(np.ones((4, 4))), "W0: expected matrices (5, 5)"),
     "no-lanes": (npy(np.ones((0, 5, 5))), "lanes: expected at least 1"),
 }

@@ -201,7 +201,8 @@ def _matrices(name: str, value: Any, expected: str) -> np.ndarray:
     except ValueError:  # rows of unequal length
         axes = 2
     if axes not in (2, 3):
-        raise ValueError(f"{name}: expected two or three axes, {expected}; got {axes}")
+        wanted = f"shape {expected}" if name == "W0" else f"two or three axes, {expected}"
+        raise ValueError(f"{name}: expected {wanted}; got shape {np.shape(value)}")
     return finite_array(name, value, (None,) * axes, expected)
 
 

@@ -152,7 +152,8 @@ def read_json(path: Path, who: str) -> dict[str, Any]:
             level = [inner for v in nested for inner in (v.values() if isinstance(v, dict) else v)]
         if level:
             raise RecursionError
-        json.dumps(content, ensure_ascii=False).encode()  # halves of characters are no text
+        # Halves of characters are no text, but for those that stand for the bytes of a file's name.
+        json.dumps(content, ensure_ascii=False).encode("utf-8", "surrogateescape")
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{who}: {os.fspath(path)!r} is not JSON ({told(error)})") from error
     if not isinstance(content, dict):
