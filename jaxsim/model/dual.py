@@ -1,6 +1,7 @@
 """Dual coordinates: W = W_0 + Φᵀc, by logits and coefficients or, where rows depend on each other, on a basis."""
 
 import copy
+import functools
 import math
 from typing import Any
 
@@ -58,7 +59,11 @@ class DualFrame:
         self.ambient = math.prod(problem.weights)
         rounding = SAFE * len(centred) * np.finfo(dtype).eps
         self.factored = _least_cosine(centred, rows.seen) <= rounding if factored is None else factored
-        self._axes = turn @ orthonormal_basis(centred)  # of the centred span, in ξ
+
+    @functools.cached_property
+    def _axes(self) -> Float[np.ndarray, "size p"]:
+        """A basis of the centred span, in ξ; made only where it is needed."""
+        return self.span.T @ orthonormal_basis((self.span @ self._centred).T)
 
     @property
     def axes(self) -> Float[np.ndarray, "size p"]:
