@@ -183,7 +183,6 @@ def test_near_ties_of_the_top_score_keep_their_digits(gap, rule):
         x[i, 1] = x[i, 1] + (x[i, 0] @ u - y * gap - x[i, 1] @ u) * u / (u @ u)
     problem = jaxsim.Problem(x, 0, [1, -1], u)
     # The top token and its rival hold all the weight, so their difference in score is the whole gradient.
-    W0 = jaxsim.max_margin(problem).W * 1.0
     direction = np.einsum(
         "id,ie->de", problem.keys[:, 0] + problem.keys[:, 1] - 2 * problem.keys[:, 2], problem.queries
     )
