@@ -17,7 +17,7 @@ from jaxsim.problem import Problem
 from jaxsim.results import Run
 from jaxsim.rules import Rule
 from jaxsim.simulation import check_kept, simulate
-from jaxsim.simulation.train import Joint
+from jaxsim.train import Joint
 
 if TYPE_CHECKING:
     import pandas

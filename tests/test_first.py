@@ -8,7 +8,7 @@ import pytest
 
 import jaxsim
 from jaxsim import init, rules
-from jaxsim.simulation.one import prepare
+from jaxsim.simulation.one_problem import prepare
 
 OPTIONS = dict(steps=60, record=[0, 5])
 

@@ -35,7 +35,7 @@ WORKING = {  # commands that would take hours, and a module that they ask for wh
     "replay": (["replay", "made", "--lane", "3"], "jaxsim.plot"),
     "reproduce": (["reproduce", "local-convergence"], "jaxsim.reproduce.local_convergence"),
     "report": (["report", "made"], "bokeh.plotting"),
-    "study run": (["study", "run", "long.toml"], "jaxsim.study.conduct"),
+    "study run": (["study", "run", "long.toml"], "jaxsim.study.running"),
     "study status": (SAYING["status"], "jaxsim.study.reading"),
     "study verify": (SAYING["verify"], "jaxsim.study.reading"),
     "study export": (WRITING["export"], "jaxsim.study.reading"),

@@ -8,7 +8,7 @@ import scipy.stats
 import jaxsim
 from jaxsim import basins
 from jaxsim.analysis import fit_rate, wilson_bounds
-from jaxsim.basins.compare import paired_bounds
+from jaxsim.basins.comparison import paired_bounds
 
 STEPS = np.array([0, 10, 20, 40, 70, 100])
 ROUNDING = 1e-12

@@ -9,7 +9,7 @@ import pytest
 
 import jaxsim
 from jaxsim.model import LOSSES, attention, frame_of, named
-from jaxsim.model.attention import token_scores
+from jaxsim.model.fixed_decoder import token_scores
 from jaxsim.model.softmax import Scores, log_attention_gap, scaled_map
 
 

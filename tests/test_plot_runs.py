@@ -74,7 +74,7 @@ def test_no_slope_of_the_loss_is_predicted_where_runs_end_elsewhere(runs):
     ax = plot.loss_gap(runs[1], axes())
     local = dataclasses.replace(runs[1], problem=runs[1].problem, selections=(runs[1].selections + 1) % 5)
     assert (local.verdict != "global").all()
-    from jaxsim.plot.trajectories import guide
+    from jaxsim.plot.curves import guide
 
     guide(local, "loss digits", ax)
     assert not ax.texts

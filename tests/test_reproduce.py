@@ -14,8 +14,8 @@ from conftest import DATA
 
 import jaxsim
 from jaxsim import reproduce
-from jaxsim.reproduce import draws, local_convergence, original, page, relu_runs
-from jaxsim.reproduce.report import Result, Row
+from jaxsim.reproduce import draws, local_convergence, original, pages, relu_runs
+from jaxsim.reproduce.result import Result, Row
 
 
 @pytest.fixture(scope="module")
@@ -247,7 +247,7 @@ class Reader(html.parser.HTMLParser):
 
 
 def test_the_page_is_whole_and_escaped():
-    text = page.page([small()], [1.5], quick=True)
+    text = pages.page([small()], [1.5], quick=True)
     reader = Reader()
     reader.feed(text)
     assert "http" not in text.replace("data:image", "") and "<script" not in text
@@ -267,7 +267,7 @@ def test_rows_say_whether_they_agree():
 
 
 def test_saved_results(tmp_path):
-    page.save(small(), tmp_path)
+    pages.save(small(), tmp_path)
     content = json.loads((tmp_path / "rows.json").read_text(encoding="utf-8"))
     assert content["rows"][0]["agrees"] is False and content["rows"][2]["recomputed"] is None
     with np.load(tmp_path / "data.npz") as archive:

@@ -16,7 +16,7 @@ import jaxsim
 from jaxsim import plot
 from jaxsim import study as studies
 from jaxsim.analysis import VERDICTS
-from jaxsim.study import audit, cells, conduct, engines, stopping
+from jaxsim.study import audit, cells, engines, running, stopping
 from jaxsim.study.engines import Outcome, Task
 from jaxsim.study.shards import Shard, Workshop
 
@@ -384,4 +384,4 @@ def test_the_list_of_laws_reaches_every_rule_of_the_registry():
     assert set(studies.spec.RULE_TABLES) == set(jaxsim.rules.RULES) | set(jaxsim.rules.MATRIX_RULES)
     study = small(rule=[{"name": "mirror", "eta": 0.1, "p": [1.5, 3.0]}, {"name": "spectral", "eta": 0.1}, NGD])
     assert [r.label for r in study.rules] == ["mirror p=1.5", "mirror p=3", "spectral", "ngd eta=0.1", "ngd eta=0.2"]
-    assert conduct.file_of(Task(300, 2)) == "shards/0001/000300-000002.parquet"
+    assert running.file_of(Task(300, 2)) == "shards/0001/000300-000002.parquet"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from study_files import TOML, small
 
 from jaxsim import study as studies
-from jaxsim.study.source import line_of
+from jaxsim.study.toml import line_of
 
 CASES = [
     ("steps = 60", "steps = 0", "line 3: steps: expected at least 1; got 0"),

@@ -13,7 +13,7 @@ import pytest
 from study_files import SPHERE, TOML, Fake, contents, small
 
 from jaxsim import study as studies
-from jaxsim.study import conduct, engines
+from jaxsim.study import engines, running
 from jaxsim.study.dask import Spread
 from jaxsim.study.engines import Task
 
@@ -138,7 +138,7 @@ def test_an_address_that_cannot_be_used_is_one_line(address):
 def test_a_scheduler_without_workers_is_told_and_waited_for(whole, tmp_path, monkeypatch):
     import distributed
 
-    monkeypatch.setattr(conduct, "PATIENCE", 0.3)
+    monkeypatch.setattr(running, "PATIENCE", 0.3)
     said = []
     with distributed.LocalCluster(n_workers=0, threads_per_worker=1, dashboard_address=None) as cluster:
 

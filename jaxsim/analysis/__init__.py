@@ -1,7 +1,6 @@
 """From recorded numbers to verdicts, fractions with intervals, and rates."""
 
-from jaxsim.analysis.attractors import Prediction, attractors, predict
-from jaxsim.analysis.conditions import Conditions, conditions
+from jaxsim.analysis.assumptions import Conditions, conditions
 from jaxsim.analysis.intervals import (
     BOUNDS,
     Proportion,
@@ -13,8 +12,9 @@ from jaxsim.analysis.intervals import (
     wilson_bounds,
 )
 from jaxsim.analysis.limits import Limits, follow
+from jaxsim.analysis.prediction import Prediction, attractors, predict
+from jaxsim.analysis.quantiles import Sketch
 from jaxsim.analysis.rates import Rate, fit_rate
-from jaxsim.analysis.sketch import Sketch
 from jaxsim.analysis.verdict import VERDICTS, Thresholds, by_direction, by_selection
 
 __all__ = [

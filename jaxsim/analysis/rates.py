@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 
 from jaxsim.analysis.intervals import median_bounds
 
-Law = Literal["power", "inverse-log"]
+RateLaw = Literal["power", "inverse-log"]
 FEWEST = 6  # lanes of which a median has a 95% interval
 NO_INTERVAL = f"under {FEWEST} lanes"  # in place of one
 
@@ -29,7 +29,7 @@ class Rate:
         lanes: how many lanes entered.
     """
 
-    law: Law
+    law: RateLaw
     slope: float
     low: float
     high: float
@@ -41,7 +41,7 @@ class Rate:
 def fit_rate(
     steps: Int[np.ndarray, " R"],
     error: Float[np.ndarray, "lanes R"],
-    law: Law = "power",
+    law: RateLaw = "power",
     window: tuple[int, int] | None = None,
 ) -> Rate:
     """Fit a law to each lane's direction error and summarise over lanes.

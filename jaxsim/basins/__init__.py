@@ -1,5 +1,7 @@
 """The geometry of initialisation space: where a rule finds the global solution, and how sharp that border is."""
 
+from jaxsim.basins.along_parameter import Continuation, between, continuation, flip_labels
+from jaxsim.basins.border_tracking import Edges, EdgeStates, edge_states, edges
 from jaxsim.basins.borders import (
     BasinEntropy,
     UncertaintyExponent,
@@ -7,7 +9,7 @@ from jaxsim.basins.borders import (
     intermingledness,
     uncertainty_exponent,
 )
-from jaxsim.basins.compare import (
+from jaxsim.basins.comparison import (
     Comparison,
     Difference,
     compare,
@@ -15,15 +17,13 @@ from jaxsim.basins.compare import (
     paired_difference,
     unpaired_difference,
 )  # fmt: skip
-from jaxsim.basins.continuation import Continuation, between, continuation, flip_labels
-from jaxsim.basins.edges import Edges, EdgeStates, edge_states, edges
-from jaxsim.basins.jumps import Jumps, jumps
+from jaxsim.basins.departures import Jumps, jumps
 from jaxsim.basins.maps import BasinMap, basin_map
 from jaxsim.basins.pixels import Pixels
-from jaxsim.basins.plane import Plane, limits_plane, plane, random_plane
-from jaxsim.basins.reweight import Reweighted, reweight
+from jaxsim.basins.planes import Plane, limits_plane, plane, random_plane
+from jaxsim.basins.reweighting import Reweighted, reweight
 from jaxsim.basins.robustness import Perturbations, smallest_perturbation
-from jaxsim.basins.shells import Shells, angles, by_angle, shells
+from jaxsim.basins.spheres import Shells, angles, by_angle, shells
 
 __all__ = [
     "BasinEntropy", "BasinMap", "Comparison", "Continuation", "Difference", "EdgeStates", "Edges", "Jumps",

@@ -13,13 +13,13 @@ from jaxsim._check import whole_number
 from jaxsim.analysis import VERDICTS, Limits, Thresholds
 from jaxsim.analysis.verdict import codes
 from jaxsim.basins.pixels import RESOLUTION, WINDOW, Pixels, check_grid
-from jaxsim.basins.plane import Plane
-from jaxsim.basins.saved import Saved
+from jaxsim.basins.planes import Plane
 from jaxsim.model import Loss
 from jaxsim.problem import Problem
 from jaxsim.results import STARTS
+from jaxsim.results.saved import Saved
 from jaxsim.rules import Rule
-from jaxsim.simulation.one import CHUNK_BYTES, assemble, prepare
+from jaxsim.simulation.one_problem import CHUNK_BYTES, assemble, prepare
 
 PIXEL_BYTES = 160  # weights, labels and their copies while a map is computed
 MEMORY = 2**30

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from jaxsim._check import finite_array, whole_number
-from jaxsim.basins.plane import Plane, limits_plane, random_plane
+from jaxsim.basins.planes import Plane, limits_plane, random_plane
 from jaxsim.init import Span
 from jaxsim.problem import Problem
 

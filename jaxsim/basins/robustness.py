@@ -9,10 +9,10 @@ from jaxtyping import Bool, Float, Int
 
 from jaxsim._check import finite_array, open_share, positive_number, random_key, whole_number
 from jaxsim.basins.bisection import nearest_crossing
-from jaxsim.basins.fates import Fates
-from jaxsim.basins.saved import Saved
+from jaxsim.basins.endpoints import Fates
 from jaxsim.model import Loss
 from jaxsim.problem import Problem
+from jaxsim.results.saved import Saved
 from jaxsim.rules import Rule
 
 BATCH_LANES = 2**15

@@ -35,7 +35,7 @@ def reproduce(
     jax.config.update("jax_enable_x64", True)
     from jaxsim import reproduce as room
     from jaxsim import storage
-    from jaxsim.reproduce import page
+    from jaxsim.reproduce import pages
 
     if name == "list":
         for key, text in room.EXPERIMENTS.items():
@@ -51,11 +51,11 @@ def reproduce(
             start = time.perf_counter()
             results.append(room.reproduce(key, quick))
             seconds.append(time.perf_counter() - start)
-            page.save(results[-1], folder / key if name == "all" else folder)
+            pages.save(results[-1], folder / key if name == "all" else folder)
             advance(1, None)
         settings = {"command": shlex.join(["jaxsim", *sys.argv[1:]]), "quick": quick}
         storage.write_json(folder, settings=settings, environment=storage.environment())
-        _files.write_durably(folder / "index.html", page.page(results, seconds, quick).encode())
+        _files.write_durably(folder / "index.html", pages.page(results, seconds, quick).encode())
     console = Console()
     for result, took in zip(results, seconds, strict=True):
         _show(console, result, took)
@@ -63,8 +63,8 @@ def reproduce(
 
 
 def _show(console: Console, result, seconds: float) -> None:
-    from jaxsim.reproduce.page import mark
-    from jaxsim.reproduce.report import number
+    from jaxsim.reproduce.pages import mark
+    from jaxsim.reproduce.result import number
 
     console.print(f"[bold]{marked(result.title)}[/] ({result.name}, {seconds:.1f} s)", highlight=False)
     for text in (result.source, result.settings):

@@ -55,14 +55,14 @@ def run(
     """Run a study, or what is missing of it; Ctrl-C stops cleanly and the same command goes on."""
     cores = whole_number("cores", _machine.cores() if cores is None else cores, at_most=_machine.MOST_CORES)
     process, processes = _devices(cores, cache, distributed)
-    from jaxsim.study import conduct, engines, folder, source
+    from jaxsim.study import engines, folder, running, toml
 
-    spec = source.load(study)
+    spec = toml.load(study)
     place = Path(study.stem) if out is None else out
     shown = Live(spec)
     try:
         with interruption.parting(shown.farewell):
-            found = conduct.run(
+            found = running.run(
                 spec, place, engine=_engine(workers, cores, timeout, retries), repair=repair, process=process,
                 processes=processes, report=shown.line, progress=shown.progress,
             )  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from jaxsim import _archive, _files
-from jaxsim.data.digits import ridge_decoder
+from jaxsim.data.images import ridge_decoder
 from jaxsim.problem import Problem
 
 REQUIRED = ("tokens", "queries", "labels", "decoder")

@@ -11,8 +11,8 @@ from jaxsim import normed
 from jaxsim.normed import NormedMargin
 from jaxsim.problem import Problem
 
-from .classifier import classifier, hard_margin
 from .conic import solve_with_cvxpy
+from .decoder import classifier, hard_margin
 from .solution import GAP_TOLERANCE, SUPPORT_TOLERANCE, MaxMargin
 from .solver import MarginSolver, checked_selection
 

@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float
 
 from jaxsim._basis import orthonormal_basis
 from jaxsim._tree import pytree, static
-from jaxsim.model.attention import shown
+from jaxsim.model.fixed_decoder import shown
 from jaxsim.model.fold import largest
 from jaxsim.model.frames import Frame
 from jaxsim.model.gradient import Block, Gradient

@@ -14,7 +14,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from jaxsim._tree import pytree, static
-from jaxsim.model.attention import Attention, shown, token_scores
+from jaxsim.model.fixed_decoder import Attention, shown, token_scores
 from jaxsim.model.fold import total
 from jaxsim.model.frames import PrimalFrame
 from jaxsim.model.gradient import Block, Gradient

@@ -20,7 +20,7 @@ Blocks = tuple[Params, ...]
 
 
 @pytree
-class Linear:
+class LinearModel:
     """The model of one data set: rows y_i x_i in a basis of their span."""
 
     rows: Float[Array, "n r"]

@@ -8,7 +8,7 @@ import jax
 from jaxtyping import Array, Bool, Int
 
 from jaxsim._tree import pytree, static
-from jaxsim.model.attention import Attention, Blocks
+from jaxsim.model.fixed_decoder import Attention, Blocks
 from jaxsim.model.gradient import Gradient
 from jaxsim.model.joint import Joint
 

@@ -2,9 +2,10 @@
 return them; those of several panels return the Figure.
 """
 
+from jaxsim.plot.accuracy import heads
 from jaxsim.plot.basins import basin_map, comparison, continuation, disagreement, maps, robustness, shells, time_map
-from jaxsim.plot.heads import heads
-from jaxsim.plot.lanes import attention, attention_map, gaps, lane
+from jaxsim.plot.curves import loss_gap, norm, trajectories
+from jaxsim.plot.one_lane import attention, attention_map, gaps, lane
 from jaxsim.plot.runs import (
     RULE_COLOURS,
     VERDICT_COLOURS,
@@ -15,9 +16,8 @@ from jaxsim.plot.runs import (
     token_plane,
     verdict_bars,
 )  # fmt: skip
-from jaxsim.plot.selections import geometry, selections
+from jaxsim.plot.selection_bars import geometry, selections
 from jaxsim.plot.studies import fractions
-from jaxsim.plot.trajectories import loss_gap, norm, trajectories
 
 __all__ = [
     "RULE_COLOURS", "VERDICT_COLOURS", "attention", "attention_gap", "attention_map", "basin_map", "colour",

@@ -28,7 +28,7 @@ def write(folder: str | os.PathLike, to: str | os.PathLike | None = None) -> Pat
         PosixPath('jaxsim-run-001/report.html')
     """
     from jaxsim._files import write_durably
-    from jaxsim.report.page import page
+    from jaxsim.report.html import page
     from jaxsim.study.manifest import manifests
 
     place = Path(folder)

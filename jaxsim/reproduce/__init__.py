@@ -7,7 +7,7 @@ import importlib
 
 import jax
 
-from jaxsim.reproduce.report import Result, Row
+from jaxsim.reproduce.result import Result, Row
 
 EXPERIMENTS = {
     "local-convergence": "100 random problems under NGD, W and (K, Q) (arXiv 2308.16898)",

@@ -8,11 +8,11 @@ import numpy as np
 
 from jaxsim import init, rules
 from jaxsim.analysis import fit_rate
-from jaxsim.analysis.rates import NO_INTERVAL, Law
+from jaxsim.analysis.rates import NO_INTERVAL, RateLaw
 from jaxsim.data import signal_noise, unit_sphere
 from jaxsim.plot import colour
 from jaxsim.plot.runs import BAND
-from jaxsim.reproduce.report import Result, Row
+from jaxsim.reproduce.result import Result, Row
 from jaxsim.rules import Rule
 from jaxsim.simulation import regress, simulate
 from jaxsim.train import Joint
@@ -99,7 +99,7 @@ def _of_run(setting: str, run: Any) -> Curves:
 
 
 def _rows(one: Curves) -> list[Row]:
-    law: Law = "inverse-log" if one.rule == "gd" else "power"
+    law: RateLaw = "inverse-log" if one.rule == "gd" else "power"
     kind = "slope against 1/log t" if law == "inverse-log" else "exponent of t"
     rows = []
     ends = [None] if one.verdict is None else [e for e in ("global", "local") if np.any(one.verdict == e)]
@@ -117,7 +117,7 @@ def _rows(one: Curves) -> list[Row]:
     return rows
 
 
-def _rate(one: Curves, name: str, error: np.ndarray, law: Law) -> Row:
+def _rate(one: Curves, name: str, error: np.ndarray, law: RateLaw) -> Row:
     rate = fit_rate(one.steps, error, law)
     interval = (
         NO_INTERVAL + ": no interval" if np.isnan(rate.low) else f"95% interval [{rate.low:.4f}, {rate.high:.4f}]"

@@ -15,7 +15,7 @@ from jaxsim.margin import max_margin
 from jaxsim.problem import Problem
 from jaxsim.reproduce import draws
 from jaxsim.reproduce.paths import nuclear
-from jaxsim.reproduce.report import Result, Row
+from jaxsim.reproduce.result import Result, Row
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -12,7 +12,7 @@ from jaxsim.plot import token_plane
 from jaxsim.problem import Problem
 from jaxsim.reproduce import draws, original
 from jaxsim.reproduce.paths import TracedKeyQuery, cosine, weights_along
-from jaxsim.reproduce.report import Result, Row
+from jaxsim.reproduce.result import Result, Row
 from jaxsim.results import Run
 from jaxsim.simulation import simulate
 

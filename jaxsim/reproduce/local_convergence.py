@@ -1,20 +1,20 @@
 """Local convergence: 100 random problems under NGD, W- and (K, Q)-parametrised (arXiv 2308.16898)."""
 
-import dataclasses
 from importlib import resources
 from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from jaxsim import init, rules
 from jaxsim.margin import MaxMargin, max_margin
 from jaxsim.problem import Problem
 from jaxsim.reproduce import draws, original
+from jaxsim.reproduce.local_curves import Curves, Measured
 from jaxsim.reproduce.local_report import figure, rows
 from jaxsim.reproduce.paths import TracedKeyQuery, cosine, nuclear, weights_along
-from jaxsim.reproduce.report import Result
+from jaxsim.reproduce.result import Result
 from jaxsim.simulation import simulate, simulate_many
 
 SOURCE = (
@@ -29,52 +29,6 @@ SETTINGS = (
 N, T, D, ETA, STEPS, DEEP = 6, 8, 10, 0.1, 2000, 100_000
 KNOWN = 50  # runs whose W_0 is known
 SHOWN = np.arange(0, 1001, 20)  # steps of the published figure
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Curves:
-    """Runs of one kind up to step 2,000, runs first.
-
-    Attributes:
-        selection: argmax of the final logits, (runs, n).
-        softmax: the largest attention weight, mean over sequences, (runs, R).
-        frobenius, nuclear: correlation of W with either att-SVM of `selection`, (runs, R).
-    """
-
-    selection: Int[np.ndarray, "runs n"]
-    softmax: Float[np.ndarray, "runs R"]
-    frobenius: Float[np.ndarray, "runs R"]
-    nuclear: Float[np.ndarray, "runs R"]
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Study:
-    """All that the rows and the figure are made of.
-
-    Attributes:
-        saved: of the published run: starts, selection, at, correlation, for runs 0 to 49.
-        problems: the data.
-        steps: recorded steps up to 2,000; `deep_steps`: beyond.
-        weights, key_query: with right gradients; `weights_original`, `key_query_original`: as published.
-        against_published: correlation with the att-SVM of the published selection, right gradients, (50, R).
-        step_length: of the original's last step over η, (runs,).
-        deep_selection, deep_verdict: at the last deep step, right gradients, of runs 0 to 49.
-        deep_correlation: with the att-SVM of `deep_selection`, at all steps up to the last, (50, R + more).
-    """
-
-    saved: dict[str, np.ndarray]
-    problems: list[Problem]
-    steps: Int[np.ndarray, " R"]
-    deep_steps: Int[np.ndarray, " more"]
-    weights: Curves
-    weights_original: Curves
-    key_query: Curves
-    key_query_original: Curves
-    against_published: Float[np.ndarray, "runs R"]
-    step_length: Float[np.ndarray, " runs"]
-    deep_selection: Int[np.ndarray, "runs n"]
-    deep_verdict: np.ndarray
-    deep_correlation: Float[np.ndarray, "runs all"]
 
 
 def published() -> dict[str, np.ndarray]:
@@ -108,7 +62,7 @@ def run(quick: bool = False) -> Result:
     )
 
 
-def measure(count: int, deep: int) -> Study:
+def measure(count: int, deep: int) -> Measured:
     """Run everything on the first `count` published problems."""
     saved = published()
     data = [draws.unit_problem(seed, N, T, D) for seed in range(count)]
@@ -137,7 +91,7 @@ def measure(count: int, deep: int) -> Study:
     )
     last = _logits(problems[:KNOWN], deep_W[:, -1:])[:, -1].argmax(-1)
     claimed = saved["selection"][:count]
-    return Study(
+    return Measured(
         saved, problems, early, late, *curves,
         against_published=cosine(W[:KNOWN], _directions(problems[:KNOWN], claimed)),
         step_length=share["W"][-1],

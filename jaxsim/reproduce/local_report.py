@@ -5,12 +5,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxsim.plot import colour
-from jaxsim.reproduce.report import Row
+from jaxsim.reproduce.local_curves import Measured
+from jaxsim.reproduce.result import Row
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from jaxsim.reproduce.local_convergence import Study
 
 AFTER = {10: 0.2639, 100: 0.7388, 500: 0.96884, 1000: 0.98897, 1999: 0.99595}  # update index: mean over 100 runs
 READ = 0.01  # how well a curve of the published figure can be read
@@ -20,12 +19,12 @@ TRAP = (
 )
 
 
-def rows(study: "Study") -> tuple[Row, ...]:
+def rows(study: Measured) -> tuple[Row, ...]:
     """Published and recomputed numbers."""
     return (*_same_data(study), *_verdicts(study), *_all_runs(study), *_eps(study), *_figures(study))
 
 
-def _same_data(study: "Study") -> list[Row]:
+def _same_data(study: Measured) -> list[Row]:
     """Means over the runs with known starts, against the correlations that the original stored."""
     stored = study.saved["correlation"][: len(study.problems)]
     stayed = (study.weights.selection[: len(stored)] == study.saved["selection"][: len(stored)]).all(1)
@@ -61,12 +60,12 @@ def _same_data(study: "Study") -> list[Row]:
     ]
 
 
-def _equal(study: "Study") -> bool:
+def _equal(study: Measured) -> bool:
     stored = study.saved["selection"][: len(study.problems)]
     return bool((study.weights_original.selection[: len(stored)] == stored).all())
 
 
-def _verdicts(study: "Study") -> list[Row]:
+def _verdicts(study: Measured) -> list[Row]:
     """Which published end states do not last."""
     stored = study.saved["selection"][: len(study.problems)]
     best = np.stack([p.optimal for p in study.problems])
@@ -87,7 +86,7 @@ def _verdicts(study: "Study") -> list[Row]:
     ]
 
 
-def _all_runs(study: "Study") -> list[Row]:
+def _all_runs(study: Measured) -> list[Row]:
     """Means over all runs; half of the starts are other draws, so that two standard errors are allowed."""
     count = len(study.problems)
     chance = "Half of the starts are other draws: two standard errors are allowed."
@@ -106,7 +105,7 @@ def _all_runs(study: "Study") -> list[Row]:
     return [*found, Row("share of runs that selected all the best", whole[0], 0.69, whole[1], error, chance)]
 
 
-def _eps(study: "Study") -> list[Row]:
+def _eps(study: Measured) -> list[Row]:
     shortened = float(np.mean(study.step_length < 0.99))
     return [
         Row("share of runs whose last step is shortened by eps", 0.0, 1.0, shortened, 0.005,
@@ -116,7 +115,7 @@ def _eps(study: "Study") -> list[Row]:
     ]  # fmt: skip
 
 
-def _figures(study: "Study") -> list[Row]:
+def _figures(study: Measured) -> list[Row]:
     at = {step: np.flatnonzero(study.steps == step)[0] for step in (100, 200, 1000)}
     w, pair, theirs = study.weights, study.key_query, study.weights_original
     spread = 2 * w.nuclear[:, at[1000]].std() / np.sqrt(len(study.problems))
@@ -136,7 +135,7 @@ def _figures(study: "Study") -> list[Row]:
     ]  # fmt: skip
 
 
-def figure(study: "Study") -> "Figure":
+def figure(study: Measured) -> "Figure":
     """Softmax probability, correlations up to step 1,000, and the distance to the limit at any depth."""
     from matplotlib.figure import Figure
 

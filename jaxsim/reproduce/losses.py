@@ -11,7 +11,7 @@ from jaxsim.margin import max_margin
 from jaxsim.plot import token_plane
 from jaxsim.reproduce import original
 from jaxsim.reproduce.paths import cosine, weights_along
-from jaxsim.reproduce.report import Result, Row
+from jaxsim.reproduce.result import Result, Row
 from jaxsim.simulation import simulate
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxsim.analysis import wilson
 from jaxsim.reproduce.relu_runs import PREDICTORS, REASONS, RECORD, TESTED, Judged, draw, judge, right, rounded
-from jaxsim.reproduce.report import Result, Row
+from jaxsim.reproduce.result import Result, Row
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

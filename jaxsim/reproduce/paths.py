@@ -16,8 +16,8 @@ from jaxsim.margin import max_margin
 from jaxsim.normed import NormedMargin
 from jaxsim.problem import Problem
 from jaxsim.results import Run
-from jaxsim.simulation.factors import whole_factors
 from jaxsim.train import Joint, KeyQuery
+from jaxsim.train.key_query import whole_factors
 
 
 @dataclasses.dataclass(frozen=True)

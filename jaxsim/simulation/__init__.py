@@ -1,11 +1,11 @@
 """Running it: from problems, rules and initialisation laws to verdicts on every lane."""
 
-from jaxsim.simulation.arguments import check, check_kept
-from jaxsim.simulation.geometry import Geometry, geometry
-from jaxsim.simulation.linear import LinearRun, regress
-from jaxsim.simulation.many import simulate_many
-from jaxsim.simulation.one import simulate
-from jaxsim.simulation.survey import Survey, survey
+from jaxsim.simulation.counting import Survey, survey
+from jaxsim.simulation.many_problems import simulate_many
+from jaxsim.simulation.one_problem import simulate
+from jaxsim.simulation.options import check, check_kept
+from jaxsim.simulation.regression import LinearRun, regress
+from jaxsim.simulation.rule_by_norm import Geometry, geometry
 
 __all__ = [
     "Geometry", "LinearRun", "Survey", "check", "check_kept", "geometry", "regress", "simulate", "simulate_many",

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jaxsim.study.basins import basin_map, shells
-    from jaxsim.study.conduct import run
     from jaxsim.study.reading import Reader
-    from jaxsim.study.source import build, load
+    from jaxsim.study.running import run
     from jaxsim.study.spec import Study
+    from jaxsim.study.toml import build, load
 
 __all__ = ["Study", "basin_map", "build", "load", "open_study", "run", "shells"]
 
 _HOMES = {
-    "Study": "spec", "basin_map": "basins", "build": "source", "load": "source", "run": "conduct", "shells": "basins",
+    "Study": "spec", "basin_map": "basins", "build": "toml", "load": "toml", "run": "running", "shells": "basins",
 }  # fmt: skip
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from jaxsim._files import whole, whole_at
 from jaxsim.study import folder, manifest
-from jaxsim.study.conduct import damage
 from jaxsim.study.reading import Reader
+from jaxsim.study.running import damage
 from jaxsim.study.shards import Workshop, counts_of
 
 ROWS = 2**16  # of a row group of an exported table

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from jaxsim.data import files as stored
-from jaxsim.study import cells, folder, manifest, source
+from jaxsim.study import cells, folder, manifest, toml
 from jaxsim.study.spec import Study
 
 
@@ -21,9 +21,9 @@ def known(place: Path, study: Study) -> manifest.Contents:
     found = manifest.read(place)
     if "study" not in found.meta:
         return found
-    depends, there = study.what_shards_depend_on(), source.recorded(found, place).what_shards_depend_on()
+    depends, there = study.what_shards_depend_on(), toml.recorded(found, place).what_shards_depend_on()
     if there != depends:
-        changes = "\n  ".join(source.differences(there, depends))
+        changes = "\n  ".join(toml.differences(there, depends))
         raise ValueError(
             f"out: {os.fspath(place)!r} holds another study, with other shards:\n  {changes}\n"
             "Give this one a folder of its own. Only name and [stop] may change."
@@ -62,7 +62,7 @@ def begin(place: Path, study: Study, files: Mapping[str, bytes], process: int, p
     if processes == 1:
         folder.remove_parts(place)
     book.put(study=study.model_dump(), hash=study.hash)
-    line = source.json_line
+    line = toml.json_line
     book.put_cells(
         (cell.index, line(cell.problem.plain()), line(cell.init.plain()), line(cell.rule.plain()))
         for cell in cells.cells(study)

@@ -13,11 +13,11 @@ from jaxtyping import Bool, Int
 from jaxsim.analysis import BOUNDS, VERDICTS
 from jaxsim.problem import Problem
 from jaxsim.study import cells, manifest, stopping
-from jaxsim.study.conduct import damage
 from jaxsim.study.folder import problem_of
 from jaxsim.study.manifest import Record
-from jaxsim.study.source import recorded
+from jaxsim.study.running import damage
 from jaxsim.study.spec import Study
+from jaxsim.study.toml import recorded
 from jaxsim.study.views import by_lane, coordinates
 
 if TYPE_CHECKING:

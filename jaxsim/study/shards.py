@@ -14,8 +14,8 @@ import threadpoolctl
 
 from jaxsim.analysis import VERDICTS, Thresholds
 from jaxsim.results import CURVES, Run
-from jaxsim.simulation.chunks import Work
-from jaxsim.simulation.one import assemble, prepare
+from jaxsim.simulation.one_problem import assemble, prepare
+from jaxsim.simulation.work import Work
 from jaxsim.study.cells import Cell, build_init, build_problem, build_rule, cell_at, key_of
 from jaxsim.study.spec import Study
 

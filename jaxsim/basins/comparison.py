@@ -11,8 +11,8 @@ from jaxsim._check import one_of, whole_number
 from jaxsim.analysis import VERDICTS, exact_bounds
 from jaxsim.analysis.verdict import codes
 from jaxsim.basins.maps import BasinMap
-from jaxsim.basins.saved import Saved
 from jaxsim.results import STARTS, Run
+from jaxsim.results.saved import Saved
 
 
 @dataclasses.dataclass(frozen=True)

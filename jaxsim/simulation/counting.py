@@ -16,8 +16,8 @@ from jaxsim.model import Loss
 from jaxsim.problem import Problem
 from jaxsim.results import Run
 from jaxsim.rules import Rule
-from jaxsim.simulation.one import CHUNK_BYTES, assemble, prepare
-from jaxsim.simulation.train import WEIGHTS, Train
+from jaxsim.simulation.one_problem import CHUNK_BYTES, assemble, prepare
+from jaxsim.train import WEIGHTS, Train
 
 if TYPE_CHECKING:
     import pandas

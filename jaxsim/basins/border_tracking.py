@@ -9,10 +9,10 @@ from jaxtyping import Bool, Float, Int
 
 from jaxsim._check import finite_array, positive_number, whole_number
 from jaxsim.basins.bisection import bisect
-from jaxsim.basins.fates import Fate, Fates
-from jaxsim.basins.saved import Saved
+from jaxsim.basins.endpoints import Fate, Fates
 from jaxsim.model import Loss
 from jaxsim.problem import Problem
+from jaxsim.results.saved import Saved
 from jaxsim.rules import Rule
 
 COMPETES = 0.05  # of the largest gradient entry, from which a token counts as competing (convention of this project)

@@ -11,12 +11,12 @@ from jaxtyping import Bool, Float, Int
 from jaxsim._check import finite_number, one_of, random_key, whole_number
 from jaxsim.analysis import VERDICTS, Proportion, wilson
 from jaxsim.analysis.verdict import codes
-from jaxsim.basins.compare import Difference, paired_difference
-from jaxsim.basins.saved import Saved
+from jaxsim.basins.comparison import Difference, paired_difference
 from jaxsim.init import Law
 from jaxsim.margin import MarginSolver
 from jaxsim.model import Loss
 from jaxsim.problem import Problem
+from jaxsim.results.saved import Saved
 from jaxsim.rules import Rule
 from jaxsim.simulation import simulate
 

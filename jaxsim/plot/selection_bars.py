@@ -9,7 +9,7 @@ from jaxsim.analysis import VERDICTS
 from jaxsim.plot.basins import _tokens
 from jaxsim.plot.runs import VERDICT_COLOURS, _axes
 from jaxsim.results import Run, short_rule
-from jaxsim.simulation.geometry import Geometry
+from jaxsim.simulation.rule_by_norm import Geometry
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,7 +12,7 @@ from jaxsim import _archive
 from jaxsim._archive.runs import check_run
 from jaxsim.analysis import Proportion, Rate, Thresholds, by_direction, by_selection, fit_rate, fractions
 from jaxsim.analysis.limits import same
-from jaxsim.analysis.rates import Law
+from jaxsim.analysis.rates import RateLaw
 from jaxsim.model.frames import Frame, frame_of, least_norm_coefficients
 from jaxsim.problem import Problem
 from jaxsim.rules.label import short_rule
@@ -171,7 +171,7 @@ class Run:
         """The proportion of lanes with each verdict, with Wilson intervals; denominators are all lanes."""
         return fractions(self.verdict, level)
 
-    def rate(self, law: Law = "power", window: tuple[int, int] | None = None) -> Rate:
+    def rate(self, law: RateLaw = "power", window: tuple[int, int] | None = None) -> Rate:
         """The rate of the direction error over lanes that ended global or local; see `fit_rate`."""
         decided = np.isin(self.verdict, ("global", "local"))
         return fit_rate(self.steps, self.direction_error[decided], law, window)
@@ -220,7 +220,7 @@ class Run:
     @functools.cached_property
     def _summary(self) -> dict[str, Any]:
         verdicts = {name: dataclasses.asdict(p) for name, p in self.fractions().items()}
-        law: Law = "inverse-log" if self.settings["rule_name"] == "gd" else "power"
+        law: RateLaw = "inverse-log" if self.settings["rule_name"] == "gd" else "power"
         error = {name: self.direction_error[self.verdict == name, -1] for name in ("global", "local")}
         bad = np.flatnonzero(~self.finite)
         return {

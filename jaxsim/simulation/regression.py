@@ -15,16 +15,16 @@ from jaxsim._basis import orthonormal_basis
 from jaxsim._check import finite_array, random_key, whole_number
 from jaxsim.analysis import Rate, fit_rate
 from jaxsim.analysis.limits import follow
-from jaxsim.analysis.rates import Law as RateLaw
+from jaxsim.analysis.rates import RateLaw
 from jaxsim.init import Gaussian, Law, Sphere, Zero, draw
 from jaxsim.margin import hard_margin
 from jaxsim.model import Loss, named
-from jaxsim.model.linear import Linear
+from jaxsim.model.linear import LinearModel
 from jaxsim.model.spaces import PrimalEntry, as_device
 from jaxsim.rules import Rule
-from jaxsim.simulation.arguments import run_dtype
-from jaxsim.simulation.chunks import ROUNDING
-from jaxsim.simulation.train import LOG10
+from jaxsim.simulation.options import run_dtype
+from jaxsim.simulation.work import ROUNDING
+from jaxsim.train.base import LOG10
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -125,7 +125,7 @@ def regress(
     recorded = driver.record_steps(steps, record)
     rows = y[:, None] * x
     basis = orthonormal_basis(rows)
-    model = jax.tree.map(jnp.asarray, Linear((rows @ basis).astype(real), named(loss)))  # type: ignore[arg-type]
+    model = jax.tree.map(jnp.asarray, LinearModel((rows @ basis).astype(real), named(loss)))  # type: ignore[arg-type]
     size, rest = basis.shape[1], x.shape[1] - basis.shape[1]
     how = driver.plan(lanes, max(size, len(x)), len(recorded), real.itemsize, chunk_bytes, None)
     taken = []

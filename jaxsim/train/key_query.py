@@ -15,7 +15,7 @@ from jaxsim.init import Factors, Gaussian, draw_factors
 from jaxsim.margin import max_margin
 from jaxsim.model.frames import PrimalFrame
 from jaxsim.model.key_query import key_query
-from jaxsim.simulation.train import each_once
+from jaxsim.train.base import each_once
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxsim import _files
 from jaxsim._text import paged
-from jaxsim.reproduce.report import Result, Row, number
+from jaxsim.reproduce.result import Result, Row, number
 
 STYLE = (
     "body{font:16px/1.45 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;color:#1a1a1a}"

@@ -6,10 +6,10 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from jaxsim.basins.saved import Saved
-from jaxsim.basins.shells import angles
+from jaxsim.basins.spheres import angles
 from jaxsim.margin import MarginSolver
 from jaxsim.results import Run
+from jaxsim.results.saved import Saved
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -15,9 +15,9 @@ from jaxsim.model import Loss, frame_of, named
 from jaxsim.problem import Problem
 from jaxsim.results import Run
 from jaxsim.rules import Rule
-from jaxsim.simulation.arguments import check, check_kept, check_range, check_types, kept_records, run_dtype
-from jaxsim.simulation.chunks import Work
-from jaxsim.simulation.train import WEIGHTS, Train
+from jaxsim.simulation.options import check, check_kept, check_range, check_types, kept_records, run_dtype
+from jaxsim.simulation.work import Work
+from jaxsim.train import WEIGHTS, Train
 
 CHUNK_BYTES = 2**28
 

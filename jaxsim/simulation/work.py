@@ -18,8 +18,8 @@ from jaxsim.model.frames import least_norm_coefficients
 from jaxsim.model.spaces import as_device
 from jaxsim.problem import Problem
 from jaxsim.rules import Rule
-from jaxsim.simulation.factors import FactorStarts, KeyQuery
-from jaxsim.simulation.train import LOG10, Train, View
+from jaxsim.train.base import LOG10, Train, View
+from jaxsim.train.key_query import FactorStarts, KeyQuery
 
 ROUNDING = 16  # times the rounding of a sum over tokens: a gradient below that is none
 

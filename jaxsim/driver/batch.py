@@ -18,8 +18,8 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
-from jaxsim.driver.advance import Model, trajectory
 from jaxsim.driver.compile import Compiled
+from jaxsim.driver.step import Model, trajectory
 from jaxsim.rules.base import Rule
 
 CACHE_BYTES = 2**16  # per array of a block; a dozen such arrays fit the second-level cache of a core

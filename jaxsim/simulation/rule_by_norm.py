@@ -13,7 +13,7 @@ from jaxsim.margin import max_margin
 from jaxsim.normed import NORMS, NormedMargin, check_norm, norm_of
 from jaxsim.problem import Problem
 from jaxsim.rules import Rule
-from jaxsim.simulation.one import simulate
+from jaxsim.simulation.one_problem import simulate
 
 DEFAULT = tuple((name, None) for name in NORMS if name != "lp")
 

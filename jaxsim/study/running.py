@@ -10,8 +10,8 @@ from typing import Any
 from jaxsim.storage import environment
 from jaxsim.study import cells, folder, manifest, opening, rows
 from jaxsim.study.engines import Engine, Here, Outcome, Task
+from jaxsim.study.pending import Todo, share
 from jaxsim.study.spec import Study
-from jaxsim.study.todo import Todo, share
 
 POLL = 0.1  # seconds between looks at the engine
 PATIENCE = 5.0  # seconds of trouble before it is told

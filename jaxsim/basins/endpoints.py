@@ -16,7 +16,7 @@ from jaxsim.model.spaces import as_device
 from jaxsim.problem import Problem
 from jaxsim.rules import GD, NGD, Polyak, Rule
 from jaxsim.rules.base import Scheduled
-from jaxsim.simulation.one import CHUNK_BYTES, prepare
+from jaxsim.simulation.one_problem import CHUNK_BYTES, prepare
 
 LEAST = 64  # lanes of a call; fewer are padded, so that sizes that change do not recompile
 

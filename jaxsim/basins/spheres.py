@@ -10,12 +10,12 @@ from jaxtyping import Float, Int
 
 from jaxsim._check import one_of, positive_number, whole_number
 from jaxsim.analysis import VERDICTS, Proportion, wilson
-from jaxsim.basins.saved import Saved
 from jaxsim.init import Sphere
 from jaxsim.margin import max_margin
 from jaxsim.model import Loss
 from jaxsim.problem import Problem
 from jaxsim.results import Run
+from jaxsim.results.saved import Saved
 from jaxsim.rules import Rule
 from jaxsim.simulation import survey
 

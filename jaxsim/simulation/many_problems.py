@@ -18,9 +18,9 @@ from jaxsim.model.spaces import DualEntry, as_device
 from jaxsim.problem import Problem
 from jaxsim.results import Run
 from jaxsim.rules import Rule
-from jaxsim.simulation.chunks import Work, analyse
-from jaxsim.simulation.one import CHUNK_BYTES, assemble, prepare
-from jaxsim.simulation.train import WEIGHTS, Train, Weights
+from jaxsim.simulation.one_problem import CHUNK_BYTES, assemble, prepare
+from jaxsim.simulation.work import Work, analyse
+from jaxsim.train import WEIGHTS, Train, Weights
 
 BLOCK = 256  # lanes that share a block, of several problems
 ALIGNED = 64  # a width that is no multiple of this leaves vectors part empty

@@ -7,8 +7,8 @@ import scipy.special
 from jaxtyping import Float
 
 from jaxsim._text import drawn
+from jaxsim.plot.curves import guide, loss_gap, norm
 from jaxsim.plot.runs import VERDICT_COLOURS, _axes, attention_gap, direction_error
-from jaxsim.plot.trajectories import guide, loss_gap, norm
 from jaxsim.results import Run
 
 if TYPE_CHECKING:

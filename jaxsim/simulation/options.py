@@ -12,7 +12,7 @@ from jaxsim.init import Factors, Fixed, Law
 from jaxsim.model import Loss, named
 from jaxsim.problem import Problem
 from jaxsim.results import CURVES
-from jaxsim.simulation.train import WEIGHTS, Train
+from jaxsim.train import WEIGHTS, Train
 
 LARGEST_SCORE = {"float32": 80.0, "float64": 700.0}  # e^-s stays a normal number
 LARGEST_SLOPE = {"float32": 1e15, "float64": 1e150}  # of a loss without exponentials: its square stays a number
