@@ -1,6 +1,6 @@
 """The public names of the package, which `jaxsim` takes from here when the first of them is asked for."""
 
-from jaxsim import basins, data, init, report, rules, storage, study, train
+from jaxsim import basins, data, init, plot, report, rules, storage, study, train
 from jaxsim.analysis import Thresholds, attractors, conditions, predict
 from jaxsim.driver import compilations
 from jaxsim.head import Heads, heads
@@ -33,6 +33,7 @@ __all__ = [
     "losses",
     "max_margin",
     "open_study",
+    "plot",
     "predict",
     "regress",
     "report",

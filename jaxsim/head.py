@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import jax
 import numpy as np
@@ -14,7 +14,7 @@ from jaxsim.driver import record_steps
 from jaxsim.init import Given
 from jaxsim.model import frame_of
 from jaxsim.problem import Problem
-from jaxsim.results import Run
+from jaxsim.results import Run, Saved
 from jaxsim.rules import Rule
 from jaxsim.simulation import check_kept, simulate
 from jaxsim.train import Joint
@@ -27,8 +27,8 @@ FEWEST = 20  # pairs of which means are shown with intervals
 ACCURACIES = ("train_accuracy", "test_accuracy")
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Heads:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Heads(Saved):
     """What `heads` returns: P pairs (data sets), K rules, R recorded steps.
 
     Attributes:
@@ -46,6 +46,8 @@ class Heads:
         seconds: time of each pair and rule, (P, K).
     """
 
+    kind: ClassVar[str] = "heads"
+
     pairs: list[str]
     rules: list[str]
     labels: list[str]
@@ -54,6 +56,20 @@ class Heads:
     saturated: np.ndarray
     settings: dict[str, Any]
     seconds: Float[np.ndarray, "P K"]
+
+    def _said(self):
+        P, K, lanes = self.saturated.shape
+        made = f"{lanes} lanes of each, {self.steps[-1]:,} steps, scale {self.settings['scale']:g}"
+        return f"Heads of {P} data sets and {K} rules", made, ", ".join(f"{a}: {b}" for a, b in self._rows())
+
+    def _rows(self):
+        """The mean accuracy of each rule at the end."""
+        name = ACCURACIES[ACCURACIES[1] in self.curves]
+        final = _mean(self.curves[name][..., -1].swapaxes(0, 1).reshape(len(self.rules), -1), 1)
+        return [
+            (label, f"{name.replace('_', ' ')} {100 * value:.1f}%")
+            for label, value in zip(self.labels, final, strict=True)
+        ]
 
     def interval(self, curve: str, level: float = 0.95) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Mean and t interval of a curve, (K, R) each: over pairs of means over lanes; of one pair, over lanes.
@@ -206,19 +222,21 @@ class Evaluated(Joint):
 
     test: Problem | None = None
 
+    curves: ClassVar[Mapping[str, str]] = {**Joint.curves, **dict.fromkeys((*ACCURACIES, "attention"), "")}
+
     def columns(self, view):
         """Those of `Joint`, the share of sequences with y f(x) > 0, and the mean of the largest attention weights."""
         columns = super().columns(view)
         u = self.decoders(view)
-        xi, _ = self.locate(view.frame, view.columns["start"], view.outside, view.records["position"])
+        xi, _ = self.locate(view.frame, view.known, view.records.position)
         for name, problem in zip(ACCURACIES, (view.problem, self.test), strict=True):
             if problem is None:
                 continue
             # Lane by lane: the attention of all lanes at all steps may not fit into memory.
             each = [predict(problem, view.frame.bases, *parts) for parts in zip(xi, u, strict=True)]
-            columns[f"more.{name}"] = np.array([(margin > 0).mean(1) for margin, _ in each])
+            columns[name] = np.array([(margin > 0).mean(1) for margin, _ in each])
             if problem is view.problem:
-                columns["more.attention"] = np.array([largest.mean(1) for _, largest in each])
+                columns["attention"] = np.array([largest.mean(1) for _, largest in each])
         return columns
 
 

@@ -8,7 +8,8 @@ import pytest
 
 import jaxsim
 from jaxsim import init, rules
-from jaxsim.simulation.one_problem import prepare
+from jaxsim.simulation import Options
+from jaxsim.simulation.work import prepare
 
 OPTIONS = dict(steps=60, record=[0, 5])
 
@@ -70,16 +71,17 @@ def test_factors_and_surveys_take_a_first_lane_too(problem, key):
 
 
 def test_work_done_again_elsewhere_is_the_work_of_that_place(problem, key):
-    common = dict(lanes=16, record=None, loss="logistic", dtype=None, thresholds=None, limits="all", steps=40)
+    common = dict(lanes=16, options=Options(40))
     first = prepare(problem, rules.NGD(0.1), init.Gaussian(1.0), key=key, **common)
     list(first.parts())
     other = jax.random.fold_in(key, 1)
     again = first.again(rules.NGD(0.2), init.Gaussian(2.0), other, 32)
     fresh = prepare(problem, rules.NGD(0.2), init.Gaussian(2.0), key=other, first=32, **common)
-    mine, theirs = next(again.parts()), next(fresh.parts())
+    mine, theirs = (jax.tree.map(np.asarray, vars(next(work.parts()))) for work in (again, fresh))
     for name in set(mine) - {"selection_number"}:
-        assert mine[name].tobytes() == theirs[name].tobytes(), name
-    assert dataclasses.asdict(again.thresholds) == dataclasses.asdict(fresh.thresholds)
+        a, b = (jax.tree.leaves(part[name]) for part in (mine, theirs))
+        assert [x.tobytes() for x in a] == [x.tobytes() for x in b], name
+    assert dataclasses.asdict(again.options.thresholds) == dataclasses.asdict(fresh.options.thresholds)
 
 
 @pytest.mark.parametrize(

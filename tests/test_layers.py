@@ -57,12 +57,10 @@ def test_every_room_has_a_level():
 
 
 def test_imports_point_one_way():
-    # Results may be plotted by their own method, which imports on demand.
-    allowed = {("results", "plot")}
     wrong = [
         (str(path.relative_to(ROOT)), name)
         for path, room, name in module_imports()
-        if name != room and LEVEL[name] >= LEVEL[room] and (room, name) not in allowed
+        if name != room and LEVEL[name] >= LEVEL[room]
     ]
     assert not wrong
 

@@ -35,7 +35,7 @@ def test_gradient_and_gap_match_the_definition(problem, loss, coordinates, scale
     np.testing.assert_allclose(frame.lift(moved[0]) - frame.lift(frame.project(W[None])[0][0]), expected, atol=1e-12)
     assert np.exp(gradient.log_gap[0]) == pytest.approx(value - oracle.infimum(problem, loss), rel=1e-9)
     seen = model.observe(params)
-    assert np.exp(seen["log_attention_gap"][0]) == pytest.approx((1 - phi.max(1)).max(), rel=1e-10)
+    assert np.exp(seen.log_attention_gap[0]) == pytest.approx((1 - phi.max(1)).max(), rel=1e-10)
 
 
 def scores_of(problem, dtype=np.float64):

@@ -11,19 +11,20 @@ from jaxtyping import jaxtyped
 from jaxsim._archive.whole import has_axes
 
 KINDS = ("dual", "primal", "full")
-MORE = {  # of what training more than W adds; the rest are curves over the recorded steps or numbers of a lane
-    "decoder": "lanes v", "final_scores": "lanes n T", "K": "lanes d m", "Q": "lanes e m",
-    "decoder_limit_norm": "lanes", "nuclear_limit_norm": "lanes",
-}  # fmt: skip
 
 
-def check_run(path: str | os.PathLike, fields: Mapping[str, Any]) -> None:
+def check_run(path: str | os.PathLike, fields: Mapping[str, Any], finals: Mapping[str, str]) -> None:
     """Hold settings, numbers of selections and what a run keeps by name against each other.
+
+    Args:
+        path: the file, for the message.
+        fields: the fields of a run.
+        finals: axes of what trained things add beside curves, by name.
 
     Raises:
         ValueError: where they do not fit; the message names the file.
     """
-    wrong = _settings(fields) or _numbers(fields) or _shapes(fields)
+    wrong = _settings(fields) or _numbers(fields) or _shapes(fields, finals)
     if wrong is not None:
         raise ValueError(f"path: expected a whole run at {os.fspath(path)!r}; {wrong}")
 
@@ -32,6 +33,8 @@ def _settings(fields: Mapping[str, Any]) -> str | None:
     """What is wrong with the settings that are read again."""
     settings, position = fields["settings"], fields["position"]
     n, T, _ = fields["problem"].shape
+    if not isinstance(settings.get("curves"), dict):
+        return f"settings.curves: expected names and headings; got {settings.get('curves')!r}"
     for name in ("rule", "rule_name"):
         if not isinstance(settings.get(name), str):
             return f"settings.{name}: expected text; got {settings.get(name)!r}"
@@ -66,12 +69,13 @@ def _numbers(fields: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _shapes(fields: Mapping[str, Any]) -> str | None:
+def _shapes(fields: Mapping[str, Any], finals: Mapping[str, str]) -> str | None:
     """What is wrong with arrays that are kept by name."""
     problem = fields["problem"]
     starts = {"given": "k d e", "given_weights": "all k"}
     named = [("report", name, value, "lanes") for name, value in fields["report"].items()]
-    named += [("more", name, value, MORE.get(name, "lanes R")) for name, value in fields["more"].items()]
+    known = dict(finals) | dict.fromkeys(fields["settings"]["curves"], "lanes R")
+    named += [("more", name, value, known.get(name, "lanes ...")) for name, value in fields["more"].items()]
     named += [("settings", name, fields["settings"][name], axes) for name, axes in starts.items()
               if name in fields["settings"]]  # fmt: skip
     with jaxtyped("context"):

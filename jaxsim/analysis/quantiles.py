@@ -1,7 +1,7 @@
 """Quantiles of numbers too many to keep: counts in bins of stated width, added chunk by chunk."""
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 WIDTH = 0.01  # of a bin, in units of asinh: 1% of the value, half of it the largest error
 UNIT = 1e-3  # below this the bins are evenly spaced, 1e-5 wide
@@ -18,6 +18,15 @@ class Sketch:
     def __init__(self, streams: int):
         self.counts = np.zeros((streams, 2 * SIDE + 1), np.int64)
         self.missing = np.zeros(streams, np.int64)  # NaN
+
+    @staticmethod
+    def of(table: Int[np.ndarray, "R bins"]) -> "Sketch":
+        """From its counts, with those of NaN in the last column."""
+        made = Sketch(len(table))
+        if table.shape[1] != made.counts.shape[1] + 1:
+            raise ValueError(f"table: expected {made.counts.shape[1] + 1} columns; got {table.shape[1]}")
+        made.counts, made.missing = table[:, :-1], table[:, -1]
+        return made
 
     def add(self, values: Float[np.ndarray, "lanes R"]) -> None:
         """Count more values of every stream; NaN is counted apart."""

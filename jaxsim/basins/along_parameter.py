@@ -23,7 +23,7 @@ from jaxsim.simulation import simulate
 Point = tuple[Problem, Rule, Law]
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Continuation(Saved):
     """What `continuation` returns. V values of the parameter, A attractors: the selections that lanes settled on.
 

@@ -18,7 +18,7 @@ from jaxsim.rules import Rule
 COMPETES = 0.05  # of the largest gradient entry, from which a token counts as competing (convention of this project)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Edges(Saved):
     """What `edges` returns. P pairs.
 
@@ -91,10 +91,10 @@ def edges(
     """
     fates = Fates(problem, rule, steps, loss, dtype, coordinates)
     a, b = _pairs(fates, inside, outside)
-    reachable = 8 * float(np.finfo(fates.work.dtype).eps) * max(np.abs(a).max(), np.abs(b).max())
+    reachable = 8 * float(np.finfo(fates.work.options.dtype).eps) * max(np.abs(a).max(), np.abs(b).max())
     gap = positive_number("gap", gap)
     if gap < reachable:
-        raise ValueError(f"gap: {fates.work.dtype} resolves {reachable:.1e} between these starts; got {gap:g}")
+        raise ValueError(f"gap: {fates.work.options.dtype} resolves {reachable:.1e} between these starts; got {gap:g}")
     _refuse_equal_sides(fates(a).optimal, fates(b).optimal)
     a, b = bisect(lambda xi: fates(xi).optimal, a, b, gap)
     return _assemble(fates, a, b)
@@ -140,7 +140,7 @@ def _assemble(fates: Fates, a: np.ndarray, b: np.ndarray) -> Edges:
     )  # fmt: skip
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class EdgeStates(Saved):
     """What `edge_states` returns. P pairs, S stretches of the trajectory.
 
@@ -216,8 +216,8 @@ def edge_states(
             f"{stretches} · {stretch}"
         )
     fates = Fates(found.problem, rule, how["steps"], loss or how["loss"], how["dtype"], how["coordinates"])
-    if fates.work.loss.name != how["loss"]:
-        raise ValueError(f"loss: expected the loss of the edges, {how['loss']}; got {fates.work.loss.name}")
+    if fates.work.options.loss.name != how["loss"]:
+        raise ValueError(f"loss: expected the loss of the edges, {how['loss']}; got {fates.work.options.loss.name}")
     fates.restartable()
     a, b = found.inside, found.outside
     lost = np.full(len(a), -1)
@@ -229,7 +229,7 @@ def edge_states(
         path.append((ahead, np.linalg.norm(a - b, axis=1)))
         gone = (lost < 0) & ~(fates(a, left).optimal & ~fates(b, left).optimal)
         lost[gone] = s
-        resolved = 64 * np.finfo(fates.work.dtype).eps * np.abs(a).max(1)
+        resolved = 64 * np.finfo(fates.work.options.dtype).eps * np.abs(a).max(1)
         b = np.where((lost >= 0)[:, None], a, b)  # nothing to bisect there
         a, b = bisect(lambda xi, left=left: fates(xi, left).optimal, a, b, np.maximum(found.gap, resolved))
     xi = np.stack([fate.xi for fate, _ in path], axis=1)

@@ -25,7 +25,7 @@ class Difference:
     level: float
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Comparison(Saved):
     """What `compare` returns, about one verdict of two rules on the same lanes.
 
@@ -106,7 +106,7 @@ def compare(first: Run, second: Run, verdict: str = "global", level: float = 0.9
 
 def _shared(first: Run, second: Run) -> dict[str, Any]:
     same = {k: v for k, v in first.settings.items() if k not in (*STARTS, "seconds") and second.settings.get(k) == v}
-    return same | {"problem": first.problem.fingerprint()}
+    return same | {"problem": first.problem.fingerprint(), "labels": [first.label, second.label]}
 
 
 def paired_difference(only_first: int, only_second: int, n: int, level: float = 0.95) -> Difference:

@@ -12,7 +12,7 @@ from jaxsim.results import Run
 from jaxsim.results.saved import Saved
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Jumps(Saved):
     """Lanes that left a selection on which they had saturated.
 

@@ -19,13 +19,15 @@ from jaxsim.problem import Problem
 from jaxsim.results import STARTS
 from jaxsim.results.saved import Saved
 from jaxsim.rules import Rule
-from jaxsim.simulation.one_problem import CHUNK_BYTES, assemble, prepare
+from jaxsim.simulation import Options
+from jaxsim.simulation.options import CHUNK_BYTES
+from jaxsim.simulation.work import prepare
 
 PIXEL_BYTES = 160  # weights, labels and their copies while a map is computed
 MEMORY = 2**30
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class BasinMap(Saved):
     """What `basin_map` returns. Rows run along b, columns along a; U distinct selections.
 
@@ -134,22 +136,22 @@ def basin_map(
     levels = check_map(window, resolution, refine, memory)
     shape = (len(pixels.b), len(pixels.a))
     found = _Canvas(shape)
+    options = Options(
+        steps, record, loss, dtype, thresholds=thresholds, limits="saturated",
+        chunk_bytes=min(CHUNK_BYTES, memory // 4),
+    )  # fmt: skip
     limits: Limits | None = None
     settings: dict[str, Any] = {}
     for spacing in (2**k for k in range(levels, -1, -1)):
         todo = found.fill(spacing, first=spacing == 2**levels)
         if len(todo) == 0:
             continue
-        work = prepare(
-            problem, rule, pixels.span(todo), key=jax.random.key(0), lanes=len(todo), steps=steps, record=record,
-            loss=loss, dtype=dtype, thresholds=thresholds, limits="saturated",
-            chunk_bytes=min(CHUNK_BYTES, memory // 4),
-        )  # fmt: skip
+        work = prepare(problem, rule, pixels.span(todo), options, key=jax.random.key(0), lanes=len(todo))
         limits = work.limits = limits or work.limits  # selections keep their numbers from level to level
         settings = {k: v for k, v in work.settings().items() if k not in STARTS}
         done = 0
         for part in work.parts():
-            run = assemble(limits, settings, work.recorded, part, work.thresholds)
+            run = work.result(part)
             found.put(todo[done : done + run.lanes], codes(run.verdict), run.selection_number, run.settled_step)
             done += run.lanes
             if progress is not None:

@@ -129,7 +129,7 @@ def _refuse_mixed(runs: list[Run]) -> None:
         values = sorted({str(run.thresholds if name == "thresholds" else run.settings[name]) for run in runs})
         if len(values) > 1:
             raise ValueError(f"runs: expected one {name}; got {', '.join(values)}")
-    if runs[0].settings["train"] == "keyquery":
+    if runs[0].settings["train"] in ("key-query", "keyquery"):
         raise ValueError("runs: expected runs of W; got runs of K and Q, whose law is not that of W")
     if len({run.problem.fingerprint() for run in runs}) > 1:
         raise ValueError("runs: expected runs of one problem; got several")

@@ -18,7 +18,7 @@ from jaxsim.rules import Rule
 BATCH_LANES = 2**15
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Perturbations(Saved):
     """What `smallest_perturbation` returns.
 

@@ -22,7 +22,7 @@ from jaxsim.simulation import survey
 LEAST = 30  # lanes in a class of angles
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Shells(Saved):
     """What `shells` returns. R radii, U selections.
 

@@ -65,8 +65,7 @@ def geometry(
             table.add_column("rule")
             for norm in found.norms:
                 table.add_column(norm, justify="right")
-            for label, row, settled in zip(found.rules, values, found.saturated, strict=True):
-                label = label.split(", beta")[0].rstrip(")").replace("(eta=", " ").replace(", method='svd'", "")
+            for label, row, settled in zip(found.labels, values, found.saturated, strict=True):
                 shown = [f"{v:.3f}" if v == v else "-" for v in row]
                 if settled:
                     best = max(range(len(row)), key=lambda k: row[k] if row[k] == row[k] else -2)

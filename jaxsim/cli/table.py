@@ -16,13 +16,6 @@ from jaxsim.cli.console import Console
 from jaxsim.margin import max_margin
 from jaxsim.results import Run
 
-MORE = {
-    "log10_loss": "log10 L",
-    "decoder_norm": "‖u‖",
-    "decoder_direction_error": "error of u",
-    "effective_rank": "effective rank",
-    "nuclear_direction_error": "error, nuclear",
-}
 COLUMNS = 3  # rules side by side in 80 characters
 WIDTH = 104  # of explanations
 
@@ -87,8 +80,8 @@ def _grid(runs: Sequence[Run]) -> Table:
         grid.add_row(f"error, {verdict}", *(_number(s["median_direction_error"][verdict]) for s in summaries))
     grid.add_row("log10(1 - φ)", *(_number(s["median_log10_attention_gap"]) for s in summaries))
     grid.add_row("‖W‖", *(_number(s["median_norm"]) for s in summaries))
-    for name, title in MORE.items():
-        if name in runs[0].more:
+    for name, title in runs[0].settings["curves"].items():
+        if title and name in runs[0].more:
             grid.add_row(title, *(_number(s["median_more"][name]) for s in summaries))
     rates = [_rate(s["rate"]) for s in summaries]
     grid.add_row("rate", *(slope for slope, _ in rates))

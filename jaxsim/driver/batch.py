@@ -9,7 +9,8 @@ many devices share them.
 import dataclasses
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -69,36 +70,63 @@ def _power_of_two(x: int, up: bool = False) -> int:
     return 1 << (max(1, x) - 1).bit_length() if up else 1 << (max(1, x).bit_length() - 1)
 
 
-def run_chunks(
-    model: Model,
-    rule: Rule,
-    starts: Iterator[Float[Array, "lanes p"]],
-    gaps: Int[np.ndarray, " R"],
-    how: Plan,
-    models: Iterator[Model] | None = None,
-) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray, dict[str, np.ndarray]]]:
-    """Records (lanes, R, …), final logits (lanes, n, T) and reports (lanes,) of each chunk, on the host.
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """The starts of one chunk.
 
-    `models`, where given, takes the place of `model` and holds for each chunk one model per block: every leaf has
-    the blocks as its first axis.
+    Attributes:
+        vectors: what the model is entered with, lanes first.
+        known: what the caller wants to find beside the records; the driver does not look at it.
+        model: one model per block, every leaf with the blocks as its first axis; None for the model of all chunks.
+    """
+
+    vectors: Float[jax.Array | np.ndarray, "... p"]
+    known: Any = None
+    model: Model | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Chunk:
+    """What became of one chunk of lanes, on the host and with lanes first.
+
+    Attributes:
+        start: as it was given.
+        records: what the model observes, (lanes, R, …) each.
+        final: the final logits, (lanes, n, T).
+        report: the rule's diagnostics, (lanes,) each.
+    """
+
+    start: Start
+    records: Any
+    final: Float[np.ndarray, "lanes n T"]
+    report: dict[str, np.ndarray]
+
+    def results(self, lanes: Any) -> tuple[Any, np.ndarray, dict[str, np.ndarray]]:
+        """Records, final logits and report of some lanes."""
+        return jax.tree.map(lambda value: value[lanes], (self.records, self.final, self.report))
+
+
+def run(
+    model: Model, rule: Rule, starts: Iterable[Start], recorded: Int[np.ndarray, " R"], how: Plan
+) -> Iterator[Chunk]:
+    """Run one chunk of starts after another.
+
+    Args:
+        model: the model of every chunk that does not bring its own.
+        rule: a rule whose leaves are on the device, in the run's dtype.
+        starts: the starts of each chunk of the plan, blocks · width lanes each.
+        recorded: the recorded steps, ascending.
+        how: the plan.
     """
     mesh = _mesh()
     sharded = NamedSharding(mesh, PartitionSpec("lanes"))
+    gaps = jnp.asarray(np.diff(recorded, prepend=0), jnp.int32)
     for start in starts:
-        blocks = jnp.swapaxes(jnp.asarray(start).reshape(how.blocks, how.width, -1), 1, 2)
-        records, final, report = _PROGRAM(
-            model if models is None else jax.device_put(next(models), sharded),
-            rule,
-            jax.device_put(blocks, sharded),
-            jnp.asarray(gaps, jnp.int32),
-            mesh,
-            models is not None,
-        )
-        yield (
-            {name: _lanes_first(value) for name, value in records.items()},
-            _lanes_first(final),
-            {name: _lanes_first(value) for name, value in report.items()},
-        )
+        blocks = jnp.swapaxes(jnp.asarray(start.vectors).reshape(how.blocks, how.width, -1), 1, 2)
+        each = start.model is not None
+        own = jax.device_put(start.model, sharded) if each else model
+        parts = _PROGRAM(own, rule, jax.device_put(blocks, sharded), gaps, mesh, each)
+        yield Chunk(start, *jax.tree.map(_lanes_first, parts))
 
 
 def _lanes_first(x: Array) -> np.ndarray:

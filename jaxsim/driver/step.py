@@ -1,6 +1,6 @@
 """One run of any model under any rule. Nothing here knows which model or which rule it drives."""
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -26,8 +26,8 @@ class Model(Protocol):
         """The scaled gradient of this step, which for most models is that of every step."""
         ...
 
-    def observe(self, params: tuple[Tree, ...]) -> dict[str, Array]:
-        """What is recorded."""
+    def observe(self, params: tuple[Tree, ...]) -> Any:
+        """What is recorded: a pytree, of models of attention a `jaxsim.model.records.Records`."""
         ...
 
     def logits(self, params: tuple[Tree, ...]) -> Float[Array, "n T lanes"]:
@@ -92,7 +92,7 @@ def compensated(
 
 def trajectory(
     model: Model, rule: Rule, start: Float[Array, "p lanes"], gaps: Int[Array, " R"]
-) -> tuple[dict[str, Array], Array, dict[str, Array]]:
+) -> tuple[Any, Array, dict[str, Array]]:
     """Records after each gap of steps, (R, …, lanes); the final logits; and the rule's report.
 
     `gaps` are traced: another schedule with as many records, or another horizon, does not recompile.

@@ -19,6 +19,7 @@ from jaxsim.model.fold import largest
 from jaxsim.model.frames import Frame
 from jaxsim.model.gradient import Block, Gradient
 from jaxsim.model.losses import Loss
+from jaxsim.model.records import Records
 from jaxsim.model.softmax import ScaledMap, Scores, log_attention_gap, scaled_map
 from jaxsim.model.spaces import Factored, Params, Space, host
 from jaxsim.problem import Problem
@@ -92,17 +93,17 @@ class Attention:
             mean = batch[:, :, 0].astype(each.dtype).T / batch.sum(dtype=each.dtype)
         return lax.dot(mean, each[:, 0], precision=lax.Precision.HIGHEST)[0], scale
 
-    def observe(self, params: Blocks) -> dict[str, Array]:
+    def observe(self, params: Blocks) -> Records:
         """What is recorded at a step: natural logarithms, and the position in W space."""
         phi = self.attention_map(params)
         gradient = self._gradient(phi)
-        return {
-            "log_grad_norm": gradient.log_norm,
-            "log_gap": gradient.log_gap,
-            "log_cancellation": gradient.log_cancellation,
-            "log_attention_gap": log_attention_gap(self.logits(params)),
-            "position": self.space.position(params[0]),
-        }
+        return Records(
+            gradient.log_norm,
+            gradient.log_gap,
+            self.space.position(params[0]),
+            gradient.log_cancellation,
+            log_attention_gap(self.logits(params)),
+        )
 
 
 def shown(x: Float[Array, "n T lanes"], visible: Bool[Array, "n T 1"] | None) -> Float[Array, "n T lanes"]:

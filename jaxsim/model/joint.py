@@ -23,6 +23,7 @@ from jaxsim.model.fold import largest
 from jaxsim.model.frames import Frame
 from jaxsim.model.gradient import Block, Gradient
 from jaxsim.model.losses import Loss, scaled_mean
+from jaxsim.model.records import Records
 from jaxsim.model.softmax import Scores, log_attention_gap, scaled_map
 from jaxsim.model.spaces import Params, Primal, Space, host
 from jaxsim.problem import Problem
@@ -83,17 +84,17 @@ class Joint:
         )
         return Gradient(blocks, share * gap, gap_scale, jnp.zeros_like(gap))
 
-    def observe(self, params: Blocks) -> dict[str, Array]:
+    def observe(self, params: Blocks) -> Records:
         """What is recorded at a step: natural logarithms, and the positions of W and u."""
         gradient = self.gradient(params)
-        return {
-            "log_grad_norm": gradient.log_norm,
-            "log_gap": gradient.log_gap,
-            "log_cancellation": gradient.log_cancellation,
-            "log_attention_gap": log_attention_gap(self.logits(params)),
-            "position": self.space.position(params[0]),
-            "decoder": self.decoder.position(params[1]),
-        }
+        return Records(
+            gradient.log_norm,
+            gradient.log_gap,
+            self.space.position(params[0]),
+            gradient.log_cancellation,
+            log_attention_gap(self.logits(params)),
+            {"decoder": self.decoder.position(params[1])},
+        )
 
 
 class DecoderFrame:

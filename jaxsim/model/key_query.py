@@ -19,6 +19,7 @@ from jaxsim.model.fold import total
 from jaxsim.model.frames import PrimalFrame
 from jaxsim.model.gradient import Block, Gradient
 from jaxsim.model.losses import Loss
+from jaxsim.model.records import Records
 from jaxsim.model.softmax import log_attention_gap
 from jaxsim.model.spaces import Params, Primal
 from jaxsim.problem import Problem
@@ -73,17 +74,17 @@ class KeyQuery:
         )
         return Gradient(blocks, gap, gap_log_scale, infimum)
 
-    def observe(self, params: Blocks) -> dict[str, Array]:
+    def observe(self, params: Blocks) -> Records:
         """What is recorded at a step: natural logarithms, and K and Q."""
         gradient = self.gradient(params)
         flat = [block.reshape(-1, block.shape[-1]) for block in (params[0]["K"], params[1]["Q"])]
-        return {
-            "log_grad_norm": gradient.log_norm,
-            "log_gap": gradient.log_gap,
-            "log_cancellation": gradient.log_cancellation,
-            "log_attention_gap": log_attention_gap(self.logits(params)),
-            "position": jnp.concatenate(flat),
-        }
+        return Records(
+            gradient.log_norm,
+            gradient.log_gap,
+            jnp.concatenate(flat),
+            gradient.log_cancellation,
+            log_attention_gap(self.logits(params)),
+        )
 
 
 def key_query(problem: Problem, frame: PrimalFrame, loss: Loss, dtype: Any, width: int) -> KeyQuery:

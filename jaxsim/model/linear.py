@@ -14,6 +14,7 @@ from jaxsim._tree import pytree, static
 from jaxsim.model.fold import largest, total
 from jaxsim.model.gradient import Block, Gradient
 from jaxsim.model.losses import Loss, scaled_mean
+from jaxsim.model.records import Records
 from jaxsim.model.spaces import Params
 
 Blocks = tuple[Params, ...]
@@ -46,12 +47,7 @@ class LinearModel:
         terms = jnp.sqrt(total(g * g * (self.rows**2).sum(1, keepdims=True), 0)[0])
         return Gradient((Block({"w": direction}, kappa, norm, terms=terms),), gap, scale, jnp.zeros_like(gap))
 
-    def observe(self, params: Blocks) -> dict[str, Array]:
+    def observe(self, params: Blocks) -> Records:
         """Natural logarithms of ‖∇L‖ and L, and w."""
         gradient = self.gradient(params)
-        return {
-            "log_grad_norm": gradient.log_norm,
-            "log_gap": gradient.log_gap,
-            "log_cancellation": gradient.log_cancellation,
-            "position": params[0]["w"],
-        }
+        return Records(gradient.log_norm, gradient.log_gap, params[0]["w"], gradient.log_cancellation)

@@ -26,6 +26,7 @@ from jaxsim.model.fold import largest, total
 from jaxsim.model.frames import DualFrame
 from jaxsim.model.gradient import Block, Gradient
 from jaxsim.model.losses import Loss, scaled_mean
+from jaxsim.model.records import Records
 from jaxsim.model.softmax import Scores, log_attention_gap, scaled_map
 from jaxsim.model.spaces import Dual, Params, host
 
@@ -68,15 +69,12 @@ class ReluHead:
         gap, scale = scaled_mean(self.loss.log_value(margin))
         return Gradient((Block(direction, log_scale, norm, self.space.inner, terms),), gap, scale, jnp.zeros_like(gap))
 
-    def observe(self, params: Blocks) -> dict[str, Array]:
+    def observe(self, params: Blocks) -> Records:
         """What is recorded at a step: natural logarithms, coefficients and logits."""
         gradient = self.gradient(params)
-        return {
-            "log_grad_norm": gradient.log_norm,
-            "log_gap": gradient.log_gap,
-            "log_attention_gap": log_attention_gap(self.logits(params)),
-            "position": self.space.position(params[0]),
-        }
+        gap = log_attention_gap(self.logits(params))
+        position = self.space.position(params[0])
+        return Records(gradient.log_norm, gradient.log_gap, position, log_attention_gap=gap)
 
 
 def relu_heads(

@@ -2,6 +2,8 @@
 return them; those of several panels return the Figure.
 """
 
+from jaxsim.basins import BasinMap, Comparison, Continuation, Perturbations, Shells
+from jaxsim.head import Heads
 from jaxsim.plot.accuracy import heads
 from jaxsim.plot.basins import basin_map, comparison, continuation, disagreement, maps, robustness, shells, time_map
 from jaxsim.plot.curves import loss_gap, norm, trajectories
@@ -18,6 +20,9 @@ from jaxsim.plot.runs import (
 )  # fmt: skip
 from jaxsim.plot.selection_bars import geometry, selections
 from jaxsim.plot.studies import fractions
+from jaxsim.results import Run
+from jaxsim.results.figures import FIGURES
+from jaxsim.simulation import Geometry
 
 __all__ = [
     "RULE_COLOURS", "VERDICT_COLOURS", "attention", "attention_gap", "attention_map", "basin_map", "colour",
@@ -25,3 +30,10 @@ __all__ = [
     "loss_gap", "maps", "norm", "overview", "robustness", "selections", "shells", "time_map", "trajectories",
     "token_plane", "verdict_bars",
 ]  # fmt: skip
+
+FIGURES.update(
+    {
+        BasinMap: basin_map, Comparison: comparison, Continuation: continuation, Geometry: geometry, Heads: heads,
+        Perturbations: robustness, Run: direction_error, Shells: shells,
+    }
+)  # fmt: skip

@@ -9,7 +9,6 @@ from jaxsim import basins
 from jaxsim._text import drawn
 from jaxsim.analysis import VERDICTS, wilson
 from jaxsim.plot.runs import VERDICT_COLOURS, _axes, colour
-from jaxsim.results import short_rule
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -149,7 +148,8 @@ def comparison(found: basins.Comparison, ax: "Axes | None" = None) -> "Axes":
         ax.text(column, row, f"{count:,}", ha="center", va="center", color="white" if dark[row, column] else "black")
     ax.set_xticks(range(len(names)), names, rotation=20)
     ax.set_yticks(range(len(names)), names)
-    ax.set(xlabel=drawn(short_rule(found.rules[1])), ylabel=drawn(short_rule(found.rules[0])))
+    labels = found.settings.get("labels", found.rules)
+    ax.set(xlabel=drawn(labels[1]), ylabel=drawn(labels[0]))
     value, low, high, level = (100 * v for v in found.paired)
     ax.set_title(f"{found.verdict}: {value:+.2f} points, {level:.0f}% interval [{low:+.2f}, {high:+.2f}]",
                  fontsize=10, loc="left")  # fmt: skip
@@ -229,4 +229,4 @@ def _tokens(selection: np.ndarray) -> str:
 
 
 def _short(settings: dict[str, Any]) -> str:
-    return drawn(short_rule(settings["rule"]))
+    return drawn(settings.get("label", settings["rule"]))

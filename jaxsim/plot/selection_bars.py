@@ -8,7 +8,7 @@ from jaxsim._text import drawn
 from jaxsim.analysis import VERDICTS
 from jaxsim.plot.basins import _tokens
 from jaxsim.plot.runs import VERDICT_COLOURS, _axes
-from jaxsim.results import Run, short_rule
+from jaxsim.results import Run
 from jaxsim.simulation.rule_by_norm import Geometry
 
 if TYPE_CHECKING:
@@ -80,10 +80,8 @@ def geometry(
     for row in np.flatnonzero(np.isfinite(values).any(1)):
         best = np.nanargmax(values[row])
         ax.add_patch(Rectangle((best - 0.5, row - 0.5), 1, 1, fill=False, edgecolor="#D55E00", linewidth=2))
-    settled = zip(found.rules, found.saturated, strict=True)
-    names = [
-        drawn(short_rule(r)) + ("" if s == found.lanes else f" ({s} of {found.lanes} saturated)") for r, s in settled
-    ]
+    settled = zip(found.labels, found.saturated, strict=True)
+    names = [drawn(r) + ("" if s == found.lanes else f" ({s} of {found.lanes} saturated)") for r, s in settled]
     ax.set_yticks(range(len(found.rules)), names)
     ax.set_xticks(range(len(found.norms)), found.norms, rotation=30, ha="right")
     title = {"margin_ratio": "margin of W over the best margin in each norm", "correlation": "correlation with W^α"}

@@ -11,7 +11,6 @@ from jaxsim.analysis.intervals import KINDS
 from jaxsim.analysis.rates import NO_INTERVAL
 from jaxsim.report import saved
 from jaxsim.report.content import Cells, Content, Table, interval, known, number, percent
-from jaxsim.results import short_rule
 
 if TYPE_CHECKING:
     import pandas
@@ -49,6 +48,7 @@ def content(folder: Path) -> Content:
     problems = list(summary)
     rules = [run["rule"] for run in summary[problems[0]]]
     curves, selections = (_table(folder / f"{name}.parquet", problems, rules) for name in ("curves", "selections"))
+    labels = {run["rule"]: _label(run) for run in summary[problems[0]]}
     cells = _cells(problems, rules, summary, settings)
     everything = [(name, run) for name in problems for run in summary[name]]
     steps = everything[0][1]["steps"]
@@ -58,7 +58,7 @@ def content(folder: Path) -> Content:
         answers=[_answer(name, summary[name], cells.rules) for name in problems] + _warnings(everything, steps),
         cells=cells,
         curves=_curves(curves, problems, rules),
-        tables=[_numbers(everything), _selections(selections)],
+        tables=[_numbers(everything), _selections(selections, labels)],
         interval=KINDS["wilson"],
         settings={name: value for name, value in settings.items() if name != "command"},
         environment=environment,
@@ -84,7 +84,7 @@ def _cells(problems: list[str], rules: list[str], summary: dict[str, Any], setti
     def column(field: str) -> np.ndarray:
         return np.array([[run["verdicts"][name][field] for name in VERDICTS] for run in runs])
 
-    short = [short_rule(rule) for rule in rules]
+    short = [_label(run) for run in summary[problems[0]]]
     return Cells(
         problems=problems,
         inits=[str(settings.get("init"))],
@@ -97,6 +97,11 @@ def _cells(problems: list[str], rules: list[str], summary: dict[str, Any], setti
         watched="global",
         level=runs[0]["verdicts"]["global"]["level"],
     )
+
+
+def _label(run: dict[str, Any]) -> str:
+    """The short name of the rule; older folders have the long one alone."""
+    return run.get("label") or run["rule"]
 
 
 def _question(settings: dict[str, Any], steps: int) -> str:
@@ -127,7 +132,7 @@ def _warnings(everything: list[tuple[str, dict[str, Any]]], steps: int) -> list[
     """What makes the answer less than it looks."""
     found = []
     for name, run in everything:
-        who, counts = f"{name}, {short_rule(run['rule'])}", {v: run["verdicts"][v]["count"] for v in VERDICTS}
+        who, counts = f"{name}, {_label(run)}", {v: run["verdicts"][v]["count"] for v in VERDICTS}
         if counts["unresolved"] == run["lanes"]:
             found.append(f"{who}: no run has settled within {steps:,} steps; more steps may decide.")
         elif counts["unresolved"] + counts["transient"]:
@@ -168,7 +173,7 @@ def _numbers(everything: list[tuple[str, dict[str, Any]]]) -> Table:
         if rate["slope"] is not None:
             slope = law.format(number(rate["slope"]))
             ends = NO_INTERVAL if rate["low"] is None else f"[{number(rate['low'])}, {number(rate['high'])}]"
-        row = [name, short_rule(run["rule"]), f"{run['lanes']:,}"]
+        row = [name, _label(run), f"{run['lanes']:,}"]
         row += [f"{aligned[v]['count']:,}" for v in ("global", "local")]
         row += [number(run["median_direction_error"][v]) for v in ("global", "local")]
         row += [number(run[f"median_{v}"]) for v in ("log10_attention_gap", "log10_grad_norm", "norm")]
@@ -184,7 +189,7 @@ def _numbers(everything: list[tuple[str, dict[str, Any]]]) -> Table:
     return Table("Convergence", columns, rows, note)
 
 
-def _selections(table: "pandas.DataFrame") -> Table:
+def _selections(table: "pandas.DataFrame", labels: dict[str, str]) -> Table:
     rows, left = [], 0
     for names, part in table.groupby(["problem", "rule"], sort=False):
         problem, rule = map(str, names)  # type: ignore[arg-type]
@@ -194,7 +199,7 @@ def _selections(table: "pandas.DataFrame") -> Table:
             tokens = " ".join(str(t) for t in row["selection"])
             shown = number(row["limit_norm"]) if np.isfinite(row["limit_norm"]) else str(row["limit_status"])
             held = "yes" if row["locally_optimal"] else "no"
-            rows.append([problem, short_rule(rule), tokens, f"{row['lanes']:,}", shown, held])
+            rows.append([problem, labels[rule], tokens, f"{row['lanes']:,}", shown, held])
     note = "The selected token of each sequence; ‖W^α‖ is the norm of the max-margin solution of that selection."
     if left:
         note += f" The largest {SELECTIONS} of each rule; {left:,} smaller ones are in selections.parquet."

@@ -69,6 +69,7 @@ class Summary(Part):
 
     rule: str
     rule_name: str | None = None
+    label: str | None = None
     lanes: Lanes
     steps: Steps
     verdicts: dict[str, Proportion]

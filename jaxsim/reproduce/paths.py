@@ -28,9 +28,9 @@ class TracedKeyQuery(KeyQuery):
 
     def columns(self, view):
         """What `KeyQuery` adds, and the product."""
-        position = np.asarray(view.records["position"], np.float64)
-        K, Q = whole_factors(view.frame, position, view.outside, self.width)
-        return super().columns(view) | {"more.product": K @ Q.swapaxes(-1, -2)}
+        position = np.asarray(view.records.position, np.float64)
+        K, Q = whole_factors(view.frame, position, view.known.outside, self.width)
+        return super().columns(view) | {"product": K @ Q.swapaxes(-1, -2)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +39,7 @@ class TracedJoint(Joint):
 
     def columns(self, view):
         """What `Joint` adds, and the path."""
-        return super().columns(view) | {"more.decoder_path": self.decoders(view)}
+        return super().columns(view) | {"decoder_path": self.decoders(view)}
 
 
 def weights_along(run: Run, start: Float[np.ndarray, "d e"], lane: int = 0) -> Float[np.ndarray, "R d e"]:

@@ -74,12 +74,10 @@ def right(batch: Batch) -> Float[np.ndarray, "R p d d"]:
         for row in lanes
     ]
     how = driver.Plan(width, blocks, 1)
-    gaps = np.diff(RECORD, prepend=0)
     rule: Any = as_device(rules.NGD(ETA), np.float64)
-    start = jnp.asarray(begin[lanes.ravel()])
-    chunks = driver.run_chunks(models[0], rule, iter([start]), gaps, how, iter([stack_blocks(models)]))  # type: ignore
-    records, *_ = next(chunks)
-    coeffs = records["position"][:count].reshape(count, len(RECORD), N, T)
+    start: Any = driver.Start(jnp.asarray(begin[lanes.ravel()]), model=stack_blocks(models))
+    (chunk,) = driver.run(models[0], rule, [start], RECORD, how)
+    coeffs = chunk.records.position[:count].reshape(count, len(RECORD), N, T)
     moved = np.einsum("prit,pitd,pie->rpde", coeffs, batch.tokens, batch.queries, optimize=True)
     return batch.starts + moved
 

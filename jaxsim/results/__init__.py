@@ -1,6 +1,9 @@
 """Results: what was recorded, verdicts, and how they are saved."""
 
-from jaxsim.results.run import CURVES, MORE_CURVES, STARTS, Run, short_rule
+from jaxsim.results.lanes import CURVES, Lanes, joined
+from jaxsim.results.linear import LinearRun
+from jaxsim.results.run import STARTS, Run
 from jaxsim.results.saved import Saved
+from jaxsim.results.survey import Survey
 
-__all__ = ["CURVES", "MORE_CURVES", "STARTS", "Run", "Saved", "short_rule"]
+__all__ = ["CURVES", "STARTS", "Lanes", "LinearRun", "Run", "Saved", "Survey", "joined"]

@@ -3,36 +3,29 @@
 import dataclasses
 import functools
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from jaxsim import _archive
 from jaxsim._archive.runs import check_run
 from jaxsim.analysis import Proportion, Rate, Thresholds, by_direction, by_selection, fit_rate, fractions
 from jaxsim.analysis.limits import same
 from jaxsim.analysis.rates import RateLaw
 from jaxsim.model.frames import Frame, frame_of, least_norm_coefficients
 from jaxsim.problem import Problem
-from jaxsim.rules.label import short_rule
+from jaxsim.results.saved import Saved, said, shares
+from jaxsim.results.summary import lane_table, summary
+from jaxsim.train import Joint, KeyQuery
 
 if TYPE_CHECKING:
-    import matplotlib.axes
     import pandas
 
 STARTS = ("given", "given_weights")  # settings that are arrays: the part of given starts outside the span
-# One number per lane and recorded step.
-CURVES = ("direction_error", "log10_attention_gap", "log10_grad_norm", "log10_gap", "norm")
-# Of `Run.more`, what is one number per lane and recorded step.
-MORE_CURVES = (
-    "log10_loss", "decoder_norm", "decoder_direction_error", "decoder_margin_gap", "effective_rank",
-    "nuclear_direction_error",
-)  # fmt: skip
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Run:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Run(Saved):
     """Everything that `simulate` returns. Arrays have lanes first; R is the number of recorded steps.
 
     Of the verdicts, local and transient are predictions, from the support tokens at the last step: rules with
@@ -63,6 +56,8 @@ class Run:
         thresholds: when a run counts as saturated and aligned.
     """
 
+    kind: ClassVar[str] = "run"
+
     problem: Problem
     settings: dict[str, Any]
     steps: Int[np.ndarray, " R"]
@@ -88,14 +83,16 @@ class Run:
     coeffs: Float[np.ndarray, "lanes R n T"] | None = None
     thresholds: Thresholds = Thresholds()
 
-    def __repr__(self):
-        ends = ", ".join(f"{name} {p.count}" for name, p in self.fractions().items() if p.count)
-        return f"Run({self.settings['rule']}, {self.lanes} lanes, {self.steps[-1]} steps: {ends})"
+    def _said(self):
+        return said(self, "Run")
+
+    def _rows(self):
+        return shares(self.fractions())
 
     @property
     def label(self) -> str:
         """A short name for tables and figures: the rule and its step size."""
-        return short_rule(self.settings["rule"])
+        return self.settings["label"]
 
     @property
     def lanes(self) -> int:
@@ -219,104 +216,36 @@ class Run:
 
     @functools.cached_property
     def _summary(self) -> dict[str, Any]:
-        verdicts = {name: dataclasses.asdict(p) for name, p in self.fractions().items()}
-        law: RateLaw = "inverse-log" if self.settings["rule_name"] == "gd" else "power"
-        error = {name: self.direction_error[self.verdict == name, -1] for name in ("global", "local")}
-        bad = np.flatnonzero(~self.finite)
-        return {
-            "rule": self.settings["rule"],
-            "rule_name": self.settings["rule_name"],
-            "lanes": self.lanes,
-            "steps": int(self.steps[-1]),
-            "verdicts": verdicts,
-            "verdicts_by_direction": {
-                name: dataclasses.asdict(p) for name, p in fractions(self.verdict_by_direction).items()
-            },
-            "median_direction_error": {name: _median(values) for name, values in error.items()},
-            "median_log10_attention_gap": _median(self.log10_attention_gap[self.finite, -1]),
-            "median_log10_grad_norm": _median(self.log10_grad_norm[self.finite, -1]),
-            "median_norm": _median(self.norm[self.finite, -1]),
-            "median_more": {name: _median(values[self.finite, -1]) for name, values in self.more_curves.items()},
-            "rate": {name: _known(value) for name, value in dataclasses.asdict(self.rate(law)).items()},
-            "distinct_selections": len(self.selections),
-            "report": {name: float(np.nansum(values)) for name, values in self.report.items()},
-            "converged": int(self.converged.sum()),
-            "nonfinite": [{"lane": int(i), "first_recorded_step": int(self.nonfinite_step[i])} for i in bad[:20]],
-            "seconds": self.settings.get("seconds"),
-        }
+        return summary(self)
 
     @property
     def more_curves(self) -> dict[str, Float[np.ndarray, "lanes R"]]:
-        """What training more than W adds at every recorded step."""
-        return {name: self.more[name] for name in MORE_CURVES if name in self.more}
+        """What the trained thing adds at every recorded step; `settings["curves"]` has their headings."""
+        return {name: self.more[name] for name in self.settings["curves"] if name in self.more}
 
     def to_pandas(self) -> "pandas.DataFrame":
         """One row per lane: verdicts, selection, and the final values of everything recorded."""
-        import pandas as pd
-
-        columns: dict[str, Any] = {
-            "lane": self.first + np.arange(self.lanes),
-            "verdict": self.verdict,
-            "verdict_by_direction": self.verdict_by_direction,
-            "selection_number": self.selection_number,
-            "limit_norm": self.limit_norm[self.selection_number],
-        }
-        for name in CURVES:
-            columns[name] = getattr(self, name)[:, -1]
-        columns |= {name: values[:, -1] for name, values in self.more_curves.items()}
-        columns["start_norm"] = np.sqrt((self.start**2).sum(1) + self.outside)
-        columns["nonfinite_step"] = self.nonfinite_step
-        columns["converged"] = self.converged
-        return pd.DataFrame(columns | self.report)
-
-    def plot(self, ax: "matplotlib.axes.Axes | None" = None) -> "matplotlib.axes.Axes":
-        """Direction error against steps: median and quantile bands over the lanes that ended global or local."""
-        from jaxsim import plot
-
-        return plot.direction_error(self, ax=ax)
-
-    def save(self, path: str | os.PathLike) -> None:
-        """Write everything to one .npz file; `Run.load` reads it back equal."""
-        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        arrays = {name: value for name, value in fields.items() if isinstance(value, np.ndarray)}
-        arrays |= {f"report.{name}": value for name, value in self.report.items()}
-        arrays |= {f"more.{name}": value for name, value in self.more.items()}
-        settings = dict(self.settings)
-        arrays |= {name: settings.pop(name) for name in STARTS if name in settings}
-        meta = {"settings": settings, "thresholds": dataclasses.asdict(self.thresholds)}
-        _archive.write(path, "run", self.problem, arrays, meta)
+        return lane_table(self)
 
     @classmethod
-    def load(cls, path: str | os.PathLike) -> "Run":
-        """Read a run that `save` wrote. The file is data: nothing in it is executed.
-
-        Raises:
-            ValueError: where the file cannot be read, is not a run, or comes from a newer format.
-        """
-        problem, arrays, meta = _archive.read(path, "run")
-        parts: dict[str, Any] = {"report": {}, "more": {}}
-        for name in [k for k in arrays if k.startswith(("report.", "more."))]:
-            group, _, rest = name.partition(".")
-            parts[group][rest] = arrays.pop(name)
-        settings: Any = meta.get("settings")
-        held: Any = meta.get("thresholds")
+    def _mend(cls, path, fields):
+        """See Saved. Runs from before they were kept have no flag `converged`, and no list of curves."""
+        settings, more = fields.get("settings"), fields.setdefault("more", {})
+        fields.setdefault("report", {})
         if isinstance(settings, dict):
-            settings |= {name: arrays.pop(name) for name in STARTS if name in arrays}
-        if "norm" in arrays:  # a run from before there was the flag
-            arrays.setdefault("converged", np.zeros(len(arrays["norm"]), bool))
-        fields: dict[str, Any] = arrays | parts | {"problem": problem, "settings": settings}
-        _archive.check_fields(path, cls, fields)
-        check_run(path, fields)
+            settings |= {name: fields.pop(name) for name in STARTS if name in fields}
+            settings.setdefault("label", settings.get("rule"))
+            if "curves" not in settings and isinstance(more, dict):
+                titles, shape = {**Joint.curves, **KeyQuery.curves}, np.shape(fields.get("norm", ()))
+                settings["curves"] = {name: titles.get(name, "") for name in more if np.shape(more[name]) == shape}
+        if "norm" in fields:
+            fields.setdefault("converged", np.zeros(len(fields["norm"]), bool))
         try:
-            return cls(**fields, thresholds=Thresholds(**held))
+            fields["thresholds"] = Thresholds(**fields.get("thresholds"))  # type: ignore[arg-type]
         except (TypeError, ValueError) as error:
             raise ValueError(f"path: expected a whole run at {os.fspath(path)!r}; thresholds: {error}") from error
 
-
-def _known(value: Any) -> Any:
-    return None if isinstance(value, float) and not np.isfinite(value) else value
-
-
-def _median(values: np.ndarray) -> float | None:
-    sound = values[np.isfinite(values)]
-    return float(np.median(sound)) if len(sound) else None
+    @classmethod
+    def _check(cls, path, fields):
+        """See Saved."""
+        check_run(path, fields, {**Joint.finals, **KeyQuery.finals})

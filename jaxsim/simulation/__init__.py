@@ -1,13 +1,14 @@
 """Running it: from problems, rules and initialisation laws to verdicts on every lane."""
 
+from jaxsim.simulation.checks import check, check_kept
 from jaxsim.simulation.counting import Survey, survey
 from jaxsim.simulation.many_problems import simulate_many
 from jaxsim.simulation.one_problem import simulate
-from jaxsim.simulation.options import check, check_kept
+from jaxsim.simulation.options import Options
 from jaxsim.simulation.regression import LinearRun, regress
 from jaxsim.simulation.rule_by_norm import Geometry, geometry
 
 __all__ = [
-    "Geometry", "LinearRun", "Survey", "check", "check_kept", "geometry", "regress", "simulate", "simulate_many",
-    "survey",
+    "Geometry", "LinearRun", "Options", "Survey", "check", "check_kept", "geometry", "regress", "simulate",
+    "simulate_many", "survey",
 ]  # fmt: skip

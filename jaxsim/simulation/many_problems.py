@@ -3,24 +3,25 @@
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxsim import driver
-from jaxsim.analysis import Thresholds
 from jaxsim.init import Fixed, Law, draw_each
-from jaxsim.model import Loss, stacked
+from jaxsim.model import stacked
 from jaxsim.model.spaces import DualEntry, as_device
 from jaxsim.problem import Problem
 from jaxsim.results import Run
+from jaxsim.results.lanes import Lanes
 from jaxsim.rules import Rule
-from jaxsim.simulation.one_problem import CHUNK_BYTES, assemble, prepare
-from jaxsim.simulation.work import Work, analyse
-from jaxsim.train import WEIGHTS, Train, Weights
+from jaxsim.simulation.lanes import analyse
+from jaxsim.simulation.options import CHUNK_BYTES, Flat, Options, refuse
+from jaxsim.simulation.work import Work, prepare
+from jaxsim.train import WEIGHTS, Known, Train, Weights
 
 BLOCK = 256  # lanes that share a block, of several problems
 ALIGNED = 64  # a width that is no multiple of this leaves vectors part empty
@@ -35,13 +36,8 @@ def simulate_many(
     lanes: int,
     steps: int,
     train: Train = WEIGHTS,
-    record: Sequence[int] | None = None,
-    loss: Literal["logistic", "exponential", "linear"] | Loss = "logistic",
-    dtype: Any = None,
-    keep: Iterable[Literal["logits", "coeffs"]] = (),
-    thresholds: Thresholds | None = None,
-    limits: Literal["all", "saturated"] = "all",
     progress: Callable[[int, int], None] | None = None,
+    **options: Unpack[Flat],
 ) -> list[Run]:
     """`simulate` on many problems of one shape, with a few lanes each, in one program.
 
@@ -55,13 +51,8 @@ def simulate_many(
         lanes: runs per problem.
         steps: number of updates S.
         train: W alone on all sequences, which is the default; the rest needs `simulate`, problem by problem.
-        record: as for `simulate`.
-        loss: as for `simulate`.
-        dtype: as for `simulate`.
-        keep: as for `simulate`.
-        thresholds: as for `simulate`.
-        limits: as for `simulate`.
         progress: called as progress(problems done, problems).
+        **options: record, loss, dtype, keep, thresholds, limits, as for `simulate`.
 
     Returns:
         One `Run` per problem, in order. Its `seconds` are its share of the whole time.
@@ -81,137 +72,152 @@ def simulate_many(
     """
     began = time.perf_counter()
     problems = list(problems)
-    kept: Any = (keep,) if isinstance(keep, str) else tuple(keep)
+    _check(problems, rule, train)
+    laws = list(init) if isinstance(init, Sequence) else [init] * len(problems)
+    if len(laws) != len(problems):
+        raise ValueError(f"init: expected one law, or one per problem, {len(problems)}; got {len(laws)}")
+    refuse("simulate_many", options, "coordinates", "chunk_bytes", "chunk_lanes")
+    how = Options(steps, coordinates="dual", **options)  # type: ignore[misc]
+    keys = jax.vmap(lambda p: jax.random.fold_in(key, p))(jnp.arange(len(problems), dtype=jnp.uint32))
+    batch = [
+        prepare(problem, rule, law, how, key=own, lanes=lanes)
+        for problem, law, own in zip(problems, laws, keys, strict=True)
+    ]
+    if any(work.frame.factored for work in batch):  # type: ignore[attr-defined]
+        batch = [dataclasses.replace(work, frame=work.frame.with_factor()) for work in batch]  # type: ignore[attr-defined]
+    found: list[Run] = []
+    for work, rows in _rows(batch, keys):
+        found.append(work.result(rows))
+        if progress is not None:
+            progress(len(found), len(batch))
+    seconds = (time.perf_counter() - began) / len(batch)
+    return [dataclasses.replace(run, settings=run.settings | {"seconds": seconds}) for run in found]
+
+
+def _rows(batch: list[Work], keys: jax.Array) -> Iterator[tuple[Work, Lanes]]:
+    """The rows of each problem, from blocks that hold a group of problems side by side."""
+    first = batch[0]
+    places = _Places.of(batch)
+    rule: Any = as_device(first.rule, first.options.dtype)
+    chunks = driver.run(first.model, rule, _starts(batch, keys, places), first.options.recorded, places.plan)
+    for k, chunk in enumerate(chunks):
+        for p, at in places.lanes(k):
+            own = dataclasses.replace(chunk, start=driver.Start(chunk.start.vectors, chunk.start.known[p]))
+            yield batch[p], _analysed(batch[p], own, at)
+
+
+def _analysed(work: Work, chunk: driver.Chunk, at: np.ndarray) -> Lanes:
+    """The rows of one problem, whose lanes lie at these places of a chunk."""
+    options = work.options
+    return analyse(
+        work.limits, work.train, options.held_below, chunk.start.known, *chunk.results(at), options.keep, work.solved
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Places:
+    """Which lanes of which problem lie where.
+
+    Attributes:
+        problems, per_problem: how many, and lanes of each.
+        part: lanes of one problem in one block.
+        group: problems side by side in a block.
+        passes: blocks that hold the lanes of one group.
+        groups: groups in a chunk.
+        plan: blocks and chunks.
+    """
+
+    problems: int
+    per_problem: int
+    part: int
+    group: int
+    passes: int
+    groups: int
+    plan: driver.Plan
+
+    @staticmethod
+    def of(batch: list[Work]) -> "_Places":
+        """Blocks of whole vectors, and as many groups in a chunk as memory allows."""
+        first, devices = batch[0], jax.local_device_count()
+        lanes, options = first.lanes, first.options
+        part = min(lanes, BLOCK)
+        unit = ALIGNED // math.gcd(part, ALIGNED)  # so many problems fill whole vectors
+        group = min(unit * max(1, BLOCK // (unit * part)), math.ceil(len(batch) / devices))
+        passes = math.ceil(lanes / part)
+        width, records = group * part, len(options.recorded)
+        memory = driver.plan(10**9, first.frame.size, records, options.dtype.itemsize, CHUNK_BYTES, None)
+        groups = max(1, memory.blocks * memory.width // (width * passes * devices))
+        groups = min(groups * devices, math.ceil(len(batch) / group))
+        blocks = math.ceil(groups * passes / devices) * devices
+        how = driver.Plan(width, blocks, math.ceil(len(batch) / (groups * group)))
+        return _Places(len(batch), lanes, part, group, passes, groups, how)
+
+    def members(self, k: int) -> np.ndarray:
+        """Problems of chunk k by block; what runs past the end repeats the last problem and is dropped."""
+        in_chunk = self.groups * self.group
+        index = np.minimum(np.arange(k * in_chunk, (k + 1) * in_chunk), self.problems - 1)
+        index = np.repeat(index.reshape(self.groups, self.group), self.passes, axis=0)
+        return np.concatenate([index, np.repeat(index[-1:], self.plan.blocks - len(index), axis=0)])
+
+    def lanes(self, k: int) -> Iterator[tuple[int, np.ndarray]]:
+        """Every problem of chunk k, and where its lanes lie in the chunk."""
+        for j, p in enumerate(np.unique(self.members(k))):
+            g, slot = divmod(j, self.group)
+            block = (g * self.passes + np.arange(self.passes))[:, None] * self.plan.width
+            yield p, (block + slot * self.part + np.arange(self.part)).ravel()[: self.per_problem]
+
+
+def _starts(batch: list[Work], keys: jax.Array, places: _Places) -> Iterator[driver.Start]:
+    """Starts of each chunk with the models of its blocks; `known` has each problem's own under its number."""
+    first, part, passes = batch[0], places.part, places.passes
+    for k in range(places.plan.chunks):
+        members = places.members(k)
+        chosen = np.unique(members)
+        models = [
+            stacked(
+                [batch[p].problem for p in row], [batch[p].frame for p in row], first.options.loss,
+                first.options.dtype, part,
+            )
+            for row in members
+        ]  # fmt: skip
+        drawn = _draw([batch[p] for p in chosen], keys[chosen])
+        vectors = np.stack([start.vectors for start in drawn])  # problems, lanes, p
+        short = passes * part - places.per_problem
+        padded = np.concatenate([vectors, np.repeat(vectors[:, -1:], short, axis=1)], axis=1)
+        turn = np.arange(places.plan.blocks) % passes
+        rows = padded.reshape(len(chosen), passes, part, -1)[members - chosen[0], turn[:, None]]
+        known = {p: start.known for p, start in zip(chosen, drawn, strict=True)}
+        yield driver.Start(rows, known, jax.tree.map(lambda *leaves: np.stack(leaves), *models))
+
+
+def _draw(batch: list[Work], keys: jax.Array) -> list[driver.Start]:
+    """The starts of every problem: drawn together where the law is shared."""
+    first = batch[0]
+    if isinstance(first.init, Fixed) or any(work.init is not first.init for work in batch):
+        return [_draw_alone(work) for work in batch]
+    dtype, size = first.options.dtype, first.frame.size
+    pairs = [work.frame.projection(dtype) for work in batch]  # type: ignore[attr-defined]
+    entries = DualEntry(*(jnp.asarray(np.stack(leaves)) for leaves in zip(*pairs, strict=True)))
+    rests = jnp.asarray([work.frame.ambient - work.frame.rank for work in batch], dtype)
+    law = as_device(first.init, dtype)
+    drawn = draw_each(law, keys, entries, rests, first.lanes, size, dtype)
+    xi, vectors, outside = (np.asarray(value) for value in drawn)
+    each = zip(vectors, xi.astype(np.float64), outside.astype(np.float64), strict=True)
+    return [driver.Start(start, Known(own, rest)) for start, own, rest in each]
+
+
+def _draw_alone(work: Work) -> driver.Start:
+    (start,) = work.starts(driver.Plan(work.lanes, 1, 1))
+    return driver.Start(np.asarray(start.vectors).reshape(work.lanes, -1), start.known)
+
+
+def _check(problems: list[Any], rule: Any, train: Any) -> None:
     if getattr(rule, "coordinates", None) is not None:
         raise ValueError(f"rule: expected one that runs in dual coordinates; got {rule!r}. Use simulate")
     if not isinstance(train, Weights) or train.batch is not None:
         raise ValueError(
             f"train: simulate_many trains W alone, on all sequences; got {train!r}. Use simulate for each problem"
         )
-    laws = list(init) if isinstance(init, Sequence) else [init] * len(problems)
-    _check(problems, laws)
-    batch = [
-        prepare(
-            problem,
-            rule,
-            law,
-            key=key,
-            lanes=lanes,
-            steps=steps,
-            record=record,
-            loss=loss,
-            dtype=dtype,
-            coordinates="dual",
-            keep=kept,
-            thresholds=thresholds,
-            limits=limits,
-        )  # fmt: skip
-        for problem, law in zip(problems, laws, strict=True)
-    ]
-    if any(work.frame.factored for work in batch):  # type: ignore[attr-defined]
-        batch = [dataclasses.replace(work, frame=work.frame.with_factor()) for work in batch]  # type: ignore[attr-defined]
-    keys = jax.vmap(lambda p: jax.random.fold_in(key, p))(jnp.arange(len(batch), dtype=jnp.uint32))
-    each: list[Any] = []
-    for work, columns in _columns(batch, keys):
-        each.append((work.limits, work.settings(), work.recorded, columns, work.thresholds))
-        if progress is not None:
-            progress(len(each), len(batch))
-    seconds = (time.perf_counter() - began) / len(batch)
-    data = np.asarray(jax.random.key_data(keys)).reshape(len(batch), -1).tolist()
-    return [
-        assemble(limits, settings | {"key": own, "seconds": seconds}, recorded, columns, limit)
-        for own, (limits, settings, recorded, columns, limit) in zip(data, each, strict=True)
-    ]
-
-
-def _columns(batch: list[Work], keys: jax.Array) -> Iterator[tuple[Work, dict[str, np.ndarray]]]:
-    """The columns of each problem, from blocks that hold a group of problems side by side."""
-    first = batch[0]
-    lanes, dtype = first.lanes, first.dtype
-    part = min(lanes, BLOCK)  # lanes of one problem in one block
-    unit = ALIGNED // math.gcd(part, ALIGNED)  # so many problems fill whole vectors
-    group = min(unit * max(1, BLOCK // (unit * part)), math.ceil(len(batch) / jax.local_device_count()))
-    passes = math.ceil(lanes / part)
-    width, records = group * part, len(first.recorded)
-    memory = driver.plan(10**9, first.frame.size, records, dtype.itemsize, CHUNK_BYTES, None)
-    groups = max(1, memory.blocks * memory.width // (width * passes * jax.local_device_count()))
-    groups = min(groups * jax.local_device_count(), math.ceil(len(batch) / group))
-    blocks = math.ceil(groups * passes / jax.local_device_count()) * jax.local_device_count()
-    how = driver.Plan(width, blocks, math.ceil(len(batch) / (groups * group)))
-    held: list[list[tuple[Any, Any]]] = []
-
-    def members(k: int) -> np.ndarray:
-        """Problems of chunk k by block; what runs past the end repeats the last problem and is dropped."""
-        index = np.minimum(np.arange(k * groups * group, (k + 1) * groups * group), len(batch) - 1)
-        index = np.repeat(index.reshape(groups, group), passes, axis=0)
-        return np.concatenate([index, np.repeat(index[-1:], blocks - len(index), axis=0)])
-
-    def models() -> Iterator[Any]:
-        for k in range(how.chunks):
-            parts = [
-                stacked([batch[p].problem for p in row], [batch[p].frame for p in row], first.loss, dtype, part)
-                for row in members(k)
-            ]
-            yield jax.tree.map(lambda *leaves: np.stack(leaves), *parts)
-
-    def starts() -> Iterator[Any]:
-        for k in range(how.chunks):
-            chosen = np.unique(members(k))
-            drawn = _draw([batch[p] for p in chosen], keys[chosen])
-            held.append([(xi, outside) for xi, _, outside in drawn])
-            vectors = np.stack([start for _, start, _ in drawn])  # problems, lanes, p
-            padded = np.concatenate([vectors, np.repeat(vectors[:, -1:], passes * part - lanes, axis=1)], axis=1)
-            rows = members(k) - chosen[0]
-            turn = np.arange(blocks) % passes
-            yield padded.reshape(len(chosen), passes, part, -1)[rows, turn[:, None]]
-
-    gaps = np.diff(first.recorded, prepend=0)
-    rule: Any = as_device(first.rule, dtype)
-    for k, (records_, final, report) in enumerate(
-        driver.run_chunks(first.model(), rule, starts(), gaps, how, models())
-    ):
-        block_of = members(k)
-        for j, p in enumerate(np.unique(block_of)):
-            g, slot = divmod(j, group)
-            at = ((g * passes + np.arange(passes))[:, None] * width + slot * part + np.arange(part)).ravel()[:lanes]
-            xi0, outside = held[0][j]
-            columns = analyse(
-                batch[p].limits,
-                first.train,
-                first.held_below,
-                {name: value[at] for name, value in records_.items()},
-                final[at],
-                {name: value[at] for name, value in report.items()},
-                xi0,
-                outside,
-                first.kept,
-            )
-            yield batch[p], columns
-        held.pop(0)
-
-
-def _draw(batch: list[Work], keys: jax.Array) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """ξ_0, start vectors and ‖W_0 outside‖² of every problem: drawn together where the law is shared."""
-    first = batch[0]
-    if isinstance(first.init, Fixed) or any(work.init is not first.init for work in batch):
-        return [_draw_alone(dataclasses.replace(work, key=key)) for work, key in zip(batch, keys, strict=True)]
-    pairs = [work.frame.projection(work.dtype) for work in batch]  # type: ignore[attr-defined]
-    entries = DualEntry(*(jnp.asarray(np.stack(leaves)) for leaves in zip(*pairs, strict=True)))
-    rests = jnp.asarray([work.frame.ambient - work.frame.rank for work in batch], first.dtype)
-    law = as_device(first.init, first.dtype)
-    drawn = draw_each(law, keys, entries, rests, first.lanes, first.frame.size, first.dtype)
-    xi, start, outside = (np.asarray(value) for value in drawn)
-    return list(zip(xi.astype(np.float64), start, outside.astype(np.float64), strict=True))
-
-
-def _draw_alone(work: Work) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    starts = work.starts()
-    vectors = np.asarray(next(starts.over(driver.Plan(work.lanes, 1, 1))))
-    xi, outside = starts.taken.pop()
-    return xi, vectors.reshape(work.lanes, -1), outside
-
-
-def _check(problems: list[Any], laws: list[Any]) -> None:
     if not problems:
         raise ValueError("problems: expected at least one problem; got none")
     for p, problem in enumerate(problems):
@@ -220,5 +226,3 @@ def _check(problems: list[Any], laws: list[Any]) -> None:
         if problem.shape[:2] != problems[0].shape[:2]:
             wanted = problems[0].shape[:2]
             raise ValueError(f"problems: expected (n, T) = {wanted} in all; problem {p} has {problem.shape[:2]}")
-    if len(laws) != len(problems):
-        raise ValueError(f"init: expected one law, or one per problem, {len(problems)}; got {len(laws)}")

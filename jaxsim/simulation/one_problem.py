@@ -1,25 +1,22 @@
 """`simulate`: from a problem, a rule and an initialisation law to a verdict on every lane."""
 
+import dataclasses
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 import jax
-import numpy as np
 
-from jaxsim import _machine, driver
-from jaxsim._check import whole_number
-from jaxsim.analysis import Limits, Thresholds
+from jaxsim.analysis import Thresholds
 from jaxsim.init import Fixed, Law
-from jaxsim.model import Loss, frame_of, named
+from jaxsim.model import Loss
 from jaxsim.problem import Problem
 from jaxsim.results import Run
 from jaxsim.rules import Rule
-from jaxsim.simulation.options import check, check_kept, check_range, check_types, kept_records, run_dtype
-from jaxsim.simulation.work import Work
+from jaxsim.simulation.checks import check_kept
+from jaxsim.simulation.options import CHUNK_BYTES, Options
+from jaxsim.simulation.work import prepare
 from jaxsim.train import WEIGHTS, Train
-
-CHUNK_BYTES = 2**28
 
 
 def simulate(
@@ -89,96 +86,8 @@ def simulate(
         ((8,), True)
     """
     began = time.perf_counter()
-    work = prepare(
-        problem, rule, init, key=key, lanes=lanes, steps=steps, record=record, loss=loss, dtype=dtype,
-        coordinates=coordinates, keep=keep, thresholds=thresholds, limits=limits, chunk_bytes=chunk_bytes,
-        chunk_lanes=chunk_lanes, train=train, first=first,
-    )  # fmt: skip
-    check_kept(problem, work.lanes, len(work.recorded), work.kept)
-    parts = list(work.parts(progress))
-    columns = {name: np.concatenate([part.pop(name) for part in parts]) for name in list(parts[0])}
-    settings = work.settings() | {"seconds": time.perf_counter() - began}
-    return assemble(work.limits, settings, work.recorded, columns, work.thresholds)
-
-
-def prepare(
-    problem: Problem,
-    rule: Rule,
-    init: Law | Fixed,
-    *,
-    key: jax.Array,
-    lanes: int,
-    steps: int,
-    record: Sequence[int] | None,
-    loss: str | Loss,
-    dtype: Any,
-    thresholds: Thresholds | None,
-    limits: str,
-    coordinates: Literal["dual", "primal", "full"] | None = None,
-    keep: Iterable[str] = (),
-    chunk_bytes: int = CHUNK_BYTES,
-    chunk_lanes: int | None = None,
-    train: Train = WEIGHTS,
-    first: int = 0,
-) -> Work:
-    """Check the arguments of `simulate` and plan the work."""
-    check_types(problem, rule, init, key)
-    lanes, steps = check(problem, init, lanes, steps, loss, train, first)
-    real = run_dtype(dtype)
-    check_range(problem, named(loss), real)
-    recorded = driver.record_steps(steps, record)
-    if chunk_lanes is not None:
-        whole_number("chunk_lanes", chunk_lanes)
-    kept, frame = kept_records(keep), frame_of(problem, _coordinates(rule, train, coordinates), real)
-    how = driver.plan(lanes, train.numbers(problem, frame), len(recorded), real.itemsize, chunk_bytes, chunk_lanes)
-    numbers = how.width * (len(recorded) * frame.size + train.numbers(problem, frame))
-    _machine.need(
-        "problem" if record is None else "record", real.itemsize * numbers,
-        f"{how.width:,} lanes at once with {frame.size:,} numbers at each of {len(recorded):,} recorded steps",
-    )  # fmt: skip
-    if limits not in ("all", "saturated", "none"):
-        raise ValueError(f"limits: expected 'all', 'saturated' or 'none'; got {limits!r}")
-    held = Thresholds() if thresholds is None else thresholds
-    if not isinstance(held, Thresholds):
-        raise ValueError(f"thresholds: expected a jaxsim.analysis.Thresholds; got {thresholds!r}")
-    return Work(
-        problem, rule, init, key, lanes, recorded, named(loss), real, frame, kept, how, held, limits, train, first
-    )  # fmt: skip
-
-
-def _coordinates(rule: Rule, train: Train, asked: Any) -> Any:
-    """The coordinates that rule and training need, or those asked for; ValueError where they exclude each other."""
-    needed = getattr(rule, "coordinates", None)
-    if needed is not None and train.coordinates is not None:
-        raise ValueError(
-            f"rule: {rule!r} acts on the matrix W; expected train=jaxsim.train.Weights() or Joint(); got {train!r}"
-        )
-    needed = needed or train.coordinates
-    allowed = {None: (None, asked), "primal": (None, "primal", "full"), "full": (None, "full")}[needed]
-    if train.coordinates == "primal":
-        allowed = (None, "primal")
-    if asked not in allowed:
-        name = repr(train) if train.coordinates else repr(rule)
-        raise ValueError(f"coordinates: {name} runs in {needed} coordinates; got {asked!r}")
-    return asked or needed
-
-
-def assemble(limits: Limits, settings, recorded, columns, thresholds: Thresholds) -> Run:
-    """A Run from the columns of its lanes and the limits that they met."""
-    report = {name[7:]: columns.pop(name) for name in list(columns) if name.startswith("report.")}
-    more = {name[5:]: columns.pop(name) for name in list(columns) if name.startswith("more.")}
-    solutions = limits.solutions
-    return Run(
-        problem=limits.problem,
-        settings=settings,
-        steps=recorded,
-        selections=np.stack([mm.selection for mm in solutions]),
-        limit_norm=np.array([mm.norm for mm in solutions]),
-        limit_status=np.array([mm.status for mm in solutions]),
-        locally_optimal=np.array([mm.locally_optimal for mm in solutions]),
-        support=np.stack([mm.support for mm in solutions]),
-        report=report,
-        more=more,
-        thresholds=thresholds,
-        **columns,
-    )
+    options = Options(steps, record, loss, dtype, coordinates, keep, thresholds, limits, chunk_bytes, chunk_lanes)
+    work = prepare(problem, rule, init, options, key=key, lanes=lanes, train=train, first=first)
+    check_kept(problem, work.lanes, len(options.recorded), options.keep)
+    run = work.run(progress)
+    return dataclasses.replace(run, settings=run.settings | {"seconds": time.perf_counter() - began})

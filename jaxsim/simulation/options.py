@@ -1,101 +1,86 @@
-"""What the user gave, checked: each message names the argument, what was expected and what came."""
+"""How to run, as one value: horizon and records, loss, dtype, coordinates, what to keep, limits, chunks."""
 
-from collections.abc import Iterable
-from typing import Any
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, TypedDict
 
 import jax
 import numpy as np
+from jaxtyping import Int
 
-from jaxsim import _machine, driver
-from jaxsim._check import random_key, whole_number
-from jaxsim.init import Factors, Fixed, Law
+from jaxsim import driver
+from jaxsim._check import whole_number
+from jaxsim.analysis import Thresholds
 from jaxsim.model import Loss, named
-from jaxsim.problem import Problem
-from jaxsim.results import CURVES
-from jaxsim.train import WEIGHTS, Train
 
-LARGEST_SCORE = {"float32": 80.0, "float64": 700.0}  # e^-s stays a normal number
-LARGEST_SLOPE = {"float32": 1e15, "float64": 1e150}  # of a loss without exponentials: its square stays a number
-LARGEST_PRODUCT = {"float32": 1e15, "float64": 1e150}  # of a token and a query: its square stays a number
-LARGEST_LANE = 2**32  # lane indices are 32-bit words of fold_in
+CHUNK_BYTES = 2**28
+KEPT = ("coeffs", "logits")
+LIMITS = ("all", "saturated", "none")
 
 
-def check(
-    problem: Problem,
-    init: Law | Fixed,
-    lanes: int,
-    steps: int,
-    loss: str | Loss,
-    train: Train = WEIGHTS,
-    first: int = 0,
-) -> tuple[int, int]:
-    """Lanes and steps as integers, or the ValueError that `simulate` would raise for these arguments."""
-    lanes, steps = whole_number("lanes", lanes), whole_number("steps", steps, at_most=driver.LARGEST_STEP)
-    end = whole_number("first", first, at_least=0) + lanes
-    if end > LARGEST_LANE:
-        raise ValueError(f"lanes: expected first + lanes at most 2^32; got {end}")
-    named(loss)
-    if isinstance(train, type) or not hasattr(train, "columns"):
-        raise ValueError(f"train: expected what to train, such as jaxsim.train.Joint(); got {train!r}")
-    train.check(problem, named(loss), init)
-    if isinstance(init, Fixed):
-        init.check(end, problem.weights)
-    return lanes, steps
+@dataclasses.dataclass(frozen=True, eq=False)
+class Options:
+    """The options of `simulate`, under their names there, checked; each function of its kind passes one of these on.
 
+    Attributes:
+        recorded: the recorded steps, ascending; the horizon is the last.
+        loss, dtype, keep, thresholds: as they are used, whatever was given.
 
-def check_types(problem: Any, rule: Any, init: Any, key: Any) -> None:
-    """Refuse what is not a problem, a rule, a law or a key."""
-    if not isinstance(problem, Problem):
-        raise ValueError(f"problem: expected a jaxsim.Problem; got {type(problem).__name__}")
-    if isinstance(rule, type) or not hasattr(rule, "update"):
-        raise ValueError(f"rule: expected a rule such as jaxsim.rules.NGD(0.1); got {rule!r}")
-    if isinstance(init, type) or not (hasattr(init, "place") or isinstance(init, Fixed | Factors)):
-        raise ValueError(f"init: expected a law such as jaxsim.init.Gaussian(1.0); got {init!r}")
-    random_key("key", key)
-
-
-def check_range(problem: Problem, loss: Loss, real: np.dtype) -> None:
-    """Refuse scores at which differences of the loss leave the range of the dtype."""
-    scores = problem.scores[problem.visible]
-    largest = {"logistic": scores.max(), "exponential": np.abs(scores).max()}.get(loss.name, 0.0)
-    bound = LARGEST_SCORE[real.name]
-    if loss.name == "linear":
-        largest, bound = np.abs(scores).max(), LARGEST_SLOPE[real.name]
-    if largest > bound:
-        raise ValueError(
-            f"decoder: token scores reach {largest:.4g}, where the {loss.name} loss leaves the range of {real}; "
-            f"expected at most {bound:g}. Scale the decoder down" + ("." if real == np.float64 else ", or use float64.")
-        )
-    size, by = np.abs(problem.keys[problem.visible]).max(), np.abs(problem.queries).max()
-    bound = LARGEST_PRODUCT[real.name]
-    if size * by > 0 and not 1 / bound < size * by < bound:
-        name = "tokens" if abs(np.log(size)) >= abs(np.log(by)) else "queries"
-        raise ValueError(
-            f"{name}: products of tokens and queries reach {size * by:.4g}, whose square leaves the range of {real}; "
-            f"expected from {1 / bound:g} to {bound:g}. Scale the {name}, or use float64."
-        )
-
-
-def check_kept(
-    problem: Problem, lanes: int, records: int, kept: Iterable[str] = (), runs: int = 1, more: int = 0
-) -> None:
-    """Refuse lanes whose results cannot be held in memory together, before any of them is run.
-
-    Args:
-        problem: the data.
-        lanes: lanes of a run.
-        records: recorded steps R.
-        kept: what is kept at every recorded step besides the curves.
-        runs: runs that are held together.
-        more: further numbers of a lane.
+    Raises:
+        ValueError: where one of them has the wrong type or value.
     """
-    n, T, _ = problem.shape
-    numbers = len(CURVES) * records + n * T * (1 + records * len(tuple(kept))) + more
-    together = f" of {runs} runs" if runs > 1 else ""
-    _machine.need(
-        "lanes", 8 * lanes * runs * numbers, f"{lanes:,} lanes{together} with {numbers:,} numbers each",
-        "; jaxsim.survey runs any number of lanes, and keeps counts",
-    )  # fmt: skip
+
+    steps: int
+    record: Sequence[int] | None = None
+    loss: Any = "logistic"
+    dtype: Any = None
+    coordinates: Literal["dual", "primal", "full"] | None = None
+    keep: Any = ()
+    thresholds: Any = None
+    limits: str = "all"
+    chunk_bytes: int = CHUNK_BYTES
+    chunk_lanes: int | None = None
+    recorded: Int[np.ndarray, " R"] = dataclasses.field(init=False)
+
+    def __post_init__(self):
+        steps = whole_number("steps", self.steps, at_most=driver.LARGEST_STEP)
+        thresholds = Thresholds() if self.thresholds is None else self.thresholds
+        used = {"steps": steps, "loss": named(self.loss), "dtype": run_dtype(self.dtype), "keep": _kept(self.keep)}
+        used |= {"recorded": driver.record_steps(steps, self.record), "thresholds": thresholds}
+        for name, value in used.items():
+            object.__setattr__(self, name, value)
+        if self.chunk_lanes is not None:
+            whole_number("chunk_lanes", self.chunk_lanes)
+        if self.limits not in LIMITS:
+            raise ValueError(f"limits: expected 'all', 'saturated' or 'none'; got {self.limits!r}")
+        if not isinstance(thresholds, Thresholds):
+            raise ValueError(f"thresholds: expected a jaxsim.analysis.Thresholds; got {thresholds!r}")
+
+    @property
+    def held_below(self) -> float:
+        """Lanes with a smaller attention gap are held against their limit."""
+        return 0.0 if self.limits == "none" else self.thresholds.saturation
+
+
+class Flat(TypedDict, total=False):
+    """The options but for `steps`, as keywords."""
+
+    record: Sequence[int] | None
+    loss: str | Loss
+    dtype: Any
+    coordinates: Literal["dual", "primal", "full"] | None
+    keep: Iterable[Literal["logits", "coeffs"]]
+    thresholds: Thresholds | None
+    limits: Literal["all", "saturated", "none"]
+    chunk_bytes: int
+    chunk_lanes: int | None
+
+
+def refuse(function: str, options: Any, *names: str) -> None:
+    """Refuse options that a function does not take, as Python does."""
+    for name in names:
+        if name in options:
+            raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")
 
 
 def run_dtype(dtype: Any) -> np.dtype:
@@ -112,9 +97,9 @@ def run_dtype(dtype: Any) -> np.dtype:
     return real
 
 
-def kept_records(keep: Iterable[str]) -> set[str]:
+def _kept(keep: Iterable[str]) -> frozenset[str]:
     """The names of what to keep at every recorded step."""
-    kept = {keep} if isinstance(keep, str) else set(keep)
-    if not kept <= {"logits", "coeffs"}:
-        raise ValueError(f"keep: expected 'logits' and 'coeffs'; got {sorted(kept - {'logits', 'coeffs'})}")
+    kept = frozenset({keep} if isinstance(keep, str) else keep)
+    if not kept <= set(KEPT):
+        raise ValueError(f"keep: expected 'logits' and 'coeffs'; got {sorted(kept - set(KEPT))}")
     return kept

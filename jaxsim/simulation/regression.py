@@ -8,56 +8,24 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, Int
 
 from jaxsim import driver
 from jaxsim._basis import orthonormal_basis
 from jaxsim._check import finite_array, random_key, whole_number
-from jaxsim.analysis import Rate, fit_rate
+from jaxsim._tree import pytree
 from jaxsim.analysis.limits import follow
-from jaxsim.analysis.rates import RateLaw
-from jaxsim.init import Gaussian, Law, Sphere, Zero, draw
+from jaxsim.init import Gaussian, Law, Sphere, Zero
 from jaxsim.margin import hard_margin
 from jaxsim.model import Loss, named
 from jaxsim.model.linear import LinearModel
 from jaxsim.model.spaces import PrimalEntry, as_device
+from jaxsim.results import LinearRun
 from jaxsim.rules import Rule
-from jaxsim.simulation.options import run_dtype
-from jaxsim.simulation.work import ROUNDING
+from jaxsim.rules.label import short_rule
+from jaxsim.simulation.lanes import at_minimum
+from jaxsim.simulation.options import CHUNK_BYTES, run_dtype
 from jaxsim.train.base import LOG10
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class LinearRun:
-    """What `regress` returns. Lanes first; R recorded steps.
-
-    Attributes:
-        settings: how the lanes were made.
-        steps: recorded steps, (R,).
-        limit: w_mm, the hard-margin solution, (d,); NaN where the data are not separable.
-        norm: ‖w_k‖, (lanes, R).
-        direction_error: ‖w_k/‖w_k‖ - w_mm/‖w_mm‖‖, (lanes, R); NaN at w = 0.
-        margin_gap: 1 - (least margin of w_k/‖w_k‖) ‖w_mm‖, (lanes, R).
-        log10_loss: log10 L, at any depth, (lanes, R).
-        log10_grad_norm: log10 ‖∇L‖, (lanes, R).
-        converged: lanes at a minimum of the loss, which data that are not separable have, (lanes,).
-        report: the rule's per-lane diagnostics.
-    """
-
-    settings: dict[str, Any]
-    steps: Int[np.ndarray, " R"]
-    limit: Float[np.ndarray, " d"]
-    norm: Float[np.ndarray, "lanes R"]
-    direction_error: Float[np.ndarray, "lanes R"]
-    margin_gap: Float[np.ndarray, "lanes R"]
-    log10_loss: Float[np.ndarray, "lanes R"]
-    log10_grad_norm: Float[np.ndarray, "lanes R"]
-    converged: Bool[np.ndarray, " lanes"]
-    report: dict[str, np.ndarray]
-
-    def rate(self, law: RateLaw = "power", window: tuple[int, int] | None = None) -> Rate:
-        """The rate of the direction error over lanes; see `fit_rate`."""
-        return fit_rate(self.steps, self.direction_error, law, window)
+from jaxsim.train.starts import Drawing, drawn
 
 
 def regress(
@@ -72,7 +40,7 @@ def regress(
     record: Sequence[int] | None = None,
     loss: str | Loss = "logistic",
     dtype: Any = None,
-    chunk_bytes: int = 2**28,
+    chunk_bytes: int = CHUNK_BYTES,
 ) -> LinearRun:
     """Train a linear classifier from many starts and follow its direction to the hard-margin solution.
 
@@ -128,32 +96,45 @@ def regress(
     model = jax.tree.map(jnp.asarray, LinearModel((rows @ basis).astype(real), named(loss)))  # type: ignore[arg-type]
     size, rest = basis.shape[1], x.shape[1] - basis.shape[1]
     how = driver.plan(lanes, max(size, len(x)), len(recorded), real.itemsize, chunk_bytes, None)
-    taken = []
-
-    def starts():
-        for k in range(how.chunks):
-            index = jnp.asarray(how.chunk(k), jnp.uint32)
-            xi, start, outside = draw(as_device(init, real), key, index, PrimalEntry(), size, rest, real)
-            taken.append(np.asarray(outside, np.float64).ravel())
-            yield start
-
+    starts = drawn(Drawing(key, lanes, 0, real, how), init, PrimalEntry(), size, rest)
     unit, limit_norm = hard_margin(rows)
-    parts: list[dict[str, np.ndarray]] = []
-    gaps = np.diff(recorded, prepend=0)
-    for records, _, report in driver.run_chunks(model, as_device(rule, real), starts(), gaps, how):
-        position = np.asarray(records["position"], np.float64)
-        outside = taken.pop(0)
-        norm, error = follow(position, outside[:, None], np.broadcast_to(unit @ basis, (len(position), size)))
+    parts: list[_Lanes] = []
+    for chunk in driver.run(model, as_device(rule, real), starts, recorded, how):
+        records = jax.tree.map(lambda value: np.asarray(value, np.float64), chunk.records)
+        outside, along = chunk.start.known.outside[:, None], np.broadcast_to(unit @ basis, chunk.start.known.xi.shape)
+        norm, error = follow(records.position, outside, along)
         with np.errstate(invalid="ignore", divide="ignore"):
-            margin = (position @ (rows @ basis).T).min(2) / norm
-        part = {"norm": norm, "direction_error": error, "margin_gap": 1 - margin * limit_norm}
-        part |= {"log10_loss": np.asarray(records["log_gap"], np.float64) / LOG10}
-        part |= {"log10_grad_norm": np.asarray(records["log_grad_norm"], np.float64) / LOG10}
-        cancellation = np.asarray(records["log_cancellation"], np.float64)[:, -1]
-        part["converged"] = cancellation <= np.log(ROUNDING * len(x) * np.finfo(real).eps)
-        parts.append(part | {f"report.{name}": np.asarray(value, np.float64) for name, value in report.items()})
-    columns = {name: np.concatenate([part[name] for part in parts])[:lanes] for name in parts[0]}
-    report = {name[7:]: columns.pop(name) for name in list(columns) if name.startswith("report.")}
-    settings = {"rule": repr(rule), "init": repr(init), "lanes": lanes, "steps": int(recorded[-1])}
+            margin = (records.position @ (rows @ basis).T).min(2) / norm
+        parts.append(
+            _Lanes(
+                norm, error, 1 - margin * limit_norm, records.log_gap / LOG10, records.log_grad_norm / LOG10,
+                at_minimum(records, len(x), real),
+                {name: np.asarray(value, np.float64) for name, value in chunk.report.items()},
+            )
+        )  # fmt: skip
+    found = jax.tree.map(lambda *each: np.concatenate(each)[:lanes], *parts)
+    settings = {
+        "rule": repr(rule),
+        "label": short_rule(repr(rule)),
+        "init": repr(init),
+        "lanes": lanes,
+        "steps": int(recorded[-1]),
+    }
     settings |= {"loss": named(loss).name, "dtype": real.name, "seconds": time.perf_counter() - began}
-    return LinearRun(settings=settings, steps=recorded, limit=unit * limit_norm, report=report, **columns)
+    return LinearRun(settings, recorded, unit * limit_norm, **{f.name: getattr(found, f.name) for f in _FIELDS})
+
+
+@pytree
+class _Lanes:
+    """The fields of a `LinearRun` that have lanes first."""
+
+    norm: np.ndarray
+    direction_error: np.ndarray
+    margin_gap: np.ndarray
+    log10_loss: np.ndarray
+    log10_grad_norm: np.ndarray
+    converged: np.ndarray
+    report: dict[str, np.ndarray]
+
+
+_FIELDS = dataclasses.fields(_Lanes)  # type: ignore[arg-type]

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
@@ -12,18 +12,21 @@ from jaxsim.init import Fixed, Gaussian, Law
 from jaxsim.margin import max_margin
 from jaxsim.normed import NORMS, NormedMargin, check_norm, norm_of
 from jaxsim.problem import Problem
+from jaxsim.results import Saved
 from jaxsim.rules import Rule
+from jaxsim.rules.label import short_rule
 from jaxsim.simulation.one_problem import simulate
 
 DEFAULT = tuple((name, None) for name in NORMS if name != "lp")
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Geometry:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Geometry(Saved):
     """Medians over the saturated lanes of every rule.
 
     Attributes:
         rules: the rules, as text, K of them.
+        labels: their short names.
         norms: the norms, as text, N of them.
         correlation: ⟨W, W^α_N⟩ / (‖W‖_F ‖W^α_N‖_F), (K, N), with α the lane's own selection.
         margin_ratio: N(W^α_N) · (least margin of W) / N(W), (K, N): 1 exactly where W is a max-margin solution of the
@@ -33,12 +36,25 @@ class Geometry:
         lanes: lanes of every rule.
     """
 
+    kind: ClassVar[str] = "geometry"
+
     rules: list[str]
+    labels: list[str]
     norms: list[str]
     correlation: Float[np.ndarray, "K N"]
     margin_ratio: Float[np.ndarray, "K N"]
     saturated: Int[np.ndarray, " K"]
     lanes: int
+
+    def _said(self):
+        title = f"Geometry of {len(self.rules)} rules and {len(self.norms)} norms"
+        return title, f"{self.lanes} lanes of each rule", f"saturated {', '.join(map(str, self.saturated))}"
+
+    def _rows(self):
+        """The norm whose solution each rule is nearest to."""
+        known = [(rule, row) for rule, row in zip(self.labels, self.correlation, strict=True) if np.isfinite(row).any()]
+        nearest = [(rule, int(np.nanargmax(row)), float(np.nanmax(row))) for rule, row in known]
+        return [(rule, f"{self.norms[k]}, correlation {value:.3f}") for rule, k, value in nearest]
 
 
 def geometry(
@@ -89,8 +105,9 @@ def geometry(
                 each[:, j, m] = _compare(problem, W, alpha, solved[case], name, p)
         if len(settled):
             correlation[k], ratio[k] = np.median(each, axis=1)
-    labels = [name if p is None else f"l{p:g}" for name, p in orders]
-    return Geometry([repr(rule) for rule in rules], labels, correlation, ratio, saturated, lanes)
+    names = [name if p is None else f"l{p:g}" for name, p in orders]
+    made = [repr(rule) for rule in rules], [short_rule(repr(rule)) for rule in rules]
+    return Geometry(*made, names, correlation, ratio, saturated, lanes)
 
 
 def _compare(problem: Problem, W: np.ndarray, alpha: np.ndarray, best: NormedMargin, name: str, p: float | None):

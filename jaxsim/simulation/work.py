@@ -1,182 +1,184 @@
-"""Between host and device: start vectors chunk by chunk, and recorded numbers back to the columns of a table."""
+"""A piece of work: one problem, one rule and many lanes, checked, planned, and run chunk by chunk."""
 
 import copy
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int
 
-from jaxsim import driver
-from jaxsim.analysis import Limits, Thresholds, follow
-from jaxsim.init import Fixed, Law, draw
-from jaxsim.model import Frame, Loss
-from jaxsim.model.frames import least_norm_coefficients
+from jaxsim import _machine, driver
+from jaxsim.analysis import Limits
+from jaxsim.init import Fixed, Law
+from jaxsim.model import Frame, frame_of
 from jaxsim.model.spaces import as_device
 from jaxsim.problem import Problem
+from jaxsim.results import Run, joined
+from jaxsim.results.lanes import Lanes
 from jaxsim.rules import Rule
-from jaxsim.train.base import LOG10, Train, View
-from jaxsim.train.key_query import FactorStarts, KeyQuery
-
-ROUNDING = 16  # times the rounding of a sum over tokens: a gradient below that is none
+from jaxsim.rules.label import short_rule
+from jaxsim.simulation.checks import check, check_range, check_types
+from jaxsim.simulation.lanes import analyse
+from jaxsim.simulation.options import Options
+from jaxsim.train import WEIGHTS, Drawing, Train
 
 
 @dataclasses.dataclass
 class Work:
-    """One problem, one rule and many lanes, checked and ready to run chunk by chunk."""
+    """What `prepare` makes. `limits` and `solved` grow as chunks are analysed."""
 
     problem: Problem
     rule: Rule
     init: Law | Fixed
     key: jax.Array
     lanes: int
-    recorded: Int[np.ndarray, " R"]
-    loss: Loss
-    dtype: np.dtype
-    frame: Frame
-    kept: set[str]
-    how: driver.Plan
-    thresholds: Thresholds
-    limits_of: str
+    first: int
     train: Train
-    first: int = 0
+    options: Options
+    frame: Frame
+    plan: driver.Plan
 
     def __post_init__(self):
         self.solved: dict[Any, Any] = {}
-        self.limits = Limits(self.problem, self.frame, self.limits_of == "all")
+        self.limits = Limits(self.problem, self.frame, self.options.limits == "all")
 
-    @property
-    def held_below(self) -> float:
-        """Lanes with a smaller attention gap are held against their limit."""
-        return 0.0 if self.limits_of == "none" else self.thresholds.saturation
-
+    @functools.cached_property
     def model(self) -> driver.Model:
         """The model on the device."""
-        return self.train.model(self.problem, self.frame, self.loss, self.dtype)
+        return self.train.model(self.problem, self.frame, self.options.loss, self.options.dtype)
 
-    def starts(self) -> Any:
-        """A fresh stream of start vectors."""
-        if isinstance(self.train, KeyQuery):
-            return FactorStarts(self.init, self.key, self.frame, self.lanes, self.train.width, self.dtype, self.first)
-        return Starts(self.init, self.key, self.frame, self.lanes, self.dtype, self.first)
+    def starts(self, plan: driver.Plan | None = None) -> Iterator[driver.Start]:
+        """Where the lanes begin, chunk by chunk of the plan."""
+        how = Drawing(self.key, self.lanes, self.first, self.options.dtype, plan or self.plan)
+        return self.train.starts(how, self.init, self.problem, self.frame)
 
     def again(self, rule: Rule, init: Law | Fixed, key: jax.Array, first: int) -> "Work":
         """The same problem and plan with another rule of its kind, law, key or first lane.
 
-        Frame and limits are shared, and a selection that this work has solved is not solved again.
+        Frame, model and limits are shared, and a selection that this work has solved is not solved again.
         """
+        _ = self.model  # made once for all
         other = copy.copy(self)
         other.rule, other.init, other.key, other.first = rule, init, key, first
         return other
 
-    def parts(self, progress: Callable[[int, int], None] | None = None) -> Iterator[dict[str, np.ndarray]]:
-        """The columns of one chunk of lanes after another."""
-        model = self.model()
-        starts = self.starts()
-        gaps, size = np.diff(self.recorded, prepend=0), self.how.blocks * self.how.width
-        begun = (self.train.start(self.problem, self.frame, start) for start in starts.over(self.how))
-        chunks = driver.run_chunks(model, as_device(self.rule, self.dtype), begun, gaps, self.how)
-        for k, (records, final, report) in enumerate(chunks):
-            valid = min(self.lanes - k * size, size)
-            xi0, outside = starts.taken.pop(0)
-            cut = {name: value[:valid] for name, value in records.items()}
-            cut_report = {name: value[:valid] for name, value in report.items()}
-            columns = analyse(
-                self.limits, self.train, self.held_below, cut, final[:valid], cut_report,
-                xi0[:valid], outside[:valid], self.kept,
-            )  # fmt: skip
-            selection = np.stack([self.limits.solutions[k].selection for k in columns["selection_number"]])
-            view = View(self.problem, self.frame, cut, outside[:valid], selection, columns, self.solved)
-            yield columns | self.train.columns(view)
+    def starting(self, init: Fixed, lanes: int, steps: int) -> "Work":
+        """The same from other starts, as many as are given, with one record after so many steps."""
+        _ = self.model
+        other = copy.copy(self)
+        other.init, other.lanes, other.first = init, lanes, 0
+        other.options = dataclasses.replace(self.options, steps=steps, record=())
+        other.plan = _plan(self.problem, self.frame, self.train, other.options, lanes)
+        return other
+
+    def chunks(self) -> Iterator[driver.Chunk]:
+        """One chunk of lanes after another, as the driver leaves them."""
+        rule = as_device(self.rule, self.options.dtype)
+        return driver.run(self.model, rule, self.starts(), self.options.recorded, self.plan)
+
+    def parts(self, progress: Callable[[int, int], None] | None = None) -> Iterator[Lanes]:
+        """The rows of one chunk of lanes after another."""
+        done = 0
+        for chunk in self.chunks():
+            here = slice(0, min(self.lanes - done, len(chunk.final)))
+            yield self.analysed(chunk, here)
+            done += here.stop
             if progress is not None:
-                progress(min(self.lanes, (k + 1) * size), self.lanes)
+                progress(done, self.lanes)
+
+    def analysed(self, chunk: driver.Chunk, lanes: Any) -> Lanes:
+        """The rows of some lanes of a chunk."""
+        options, known = self.options, chunk.start.known.of(lanes)
+        return analyse(
+            self.limits, self.train, options.held_below, known, *chunk.results(lanes), options.keep, self.solved
+        )
+
+    def run(self, progress: Callable[[int, int], None] | None = None) -> Run:
+        """All lanes."""
+        return self.result(joined(list(self.parts(progress))))
+
+    def result(self, lanes: Lanes, **more: Any) -> Run:
+        """Some lanes as a `Run`; `more` settings join those of the work."""
+        solutions = self.limits.solutions
+        return Run(
+            problem=self.problem,
+            settings=self.settings() | more,
+            steps=self.options.recorded,
+            selections=np.stack([mm.selection for mm in solutions]),
+            limit_norm=np.array([mm.norm for mm in solutions]),
+            limit_status=np.array([mm.status for mm in solutions]),
+            locally_optimal=np.array([mm.locally_optimal for mm in solutions]),
+            support=np.stack([mm.support for mm in solutions]),
+            thresholds=self.options.thresholds,
+            **lanes.fields(),
+        )
 
     def settings(self) -> dict[str, Any]:
         """How the lanes are made, as plain values."""
         settings: dict[str, Any] = {
             "rule": repr(self.rule),
             "rule_name": self.rule.name,
+            "label": short_rule(repr(self.rule)),
             "init": repr(self.init),
             "key": np.asarray(jax.random.key_data(self.key)).ravel().tolist(),
             "first": self.first,
             "lanes": self.lanes,
-            "steps": int(self.recorded[-1]),
-            "loss": self.loss.name,
-            "train": type(self.train).__name__.lower(),
-            "dtype": self.dtype.name,
+            "steps": self.options.steps,
+            "loss": self.options.loss.name,
+            "train": self.train.name,
+            "curves": dict(self.train.curves),
+            "dtype": self.options.dtype.name,
             "coordinates": self.frame.kind,
             "rank": self.frame.rank,
         }
         return settings | (self.init.beyond(self.frame) if isinstance(self.init, Fixed) else {})
 
 
-class Starts:
-    """Start vectors chunk by chunk; what the analysis needs of each chunk waits in `taken`."""
-
-    def __init__(self, init: Law | Fixed, key: jax.Array, frame: Frame, lanes: int, dtype: np.dtype, first: int):
-        self.init, self.key, self.frame, self.lanes = init, key, frame, lanes
-        self.dtype, self.first = dtype, first
-        self.taken: list[tuple[Any, Any]] = []
-
-    def over(self, how: driver.Plan) -> Iterator[jax.Array]:
-        """Start vectors of each chunk of the plan."""
-        for k in range(how.chunks):
-            index = self.first + how.chunk(k)
-            if isinstance(self.init, Fixed):
-                # Lanes past the end repeat the last one and are dropped afterwards.
-                last = self.first + self.lanes - 1
-                with np.errstate(over="ignore", invalid="ignore"):  # becomes the verdict of that lane
-                    xi, start, outside = self.init.at(np.minimum(index.ravel(), last), self.frame)
-                    start = jnp.asarray(start.astype(self.dtype))
-            else:
-                law, entry = as_device(self.init, self.dtype), self.frame.entry(self.dtype)
-                rest = self.frame.ambient - self.frame.rank
-                index = jnp.asarray(index, jnp.uint32)
-                xi, start, outside = draw(law, self.key, index, entry, self.frame.size, rest, self.dtype)
-            xi, outside = np.asarray(xi, np.float64), np.asarray(outside, np.float64)
-            self.taken.append((xi.reshape(index.size, -1), outside.ravel()))
-            yield start
+def prepare(
+    problem: Problem,
+    rule: Rule,
+    init: Law | Fixed,
+    options: Options,
+    *,
+    key: jax.Array,
+    lanes: int,
+    train: Train = WEIGHTS,
+    first: int = 0,
+) -> Work:
+    """Check what `simulate` was given, choose coordinates and plan the chunks."""
+    check_types(problem, rule, init, key)
+    lanes, _ = check(problem, init, lanes, options.steps, options.loss, train, first)
+    check_range(problem, options.loss, options.dtype)
+    frame = frame_of(problem, _coordinates(rule, train, options.coordinates), options.dtype)
+    how = _plan(problem, frame, train, options, lanes)
+    records, numbers = len(options.recorded), train.numbers(problem, frame)
+    _machine.need(
+        "problem" if options.record is None else "record",
+        options.dtype.itemsize * how.width * (records * frame.size + numbers),
+        f"{how.width:,} lanes at once with {frame.size:,} numbers at each of {records:,} recorded steps",
+    )
+    return Work(problem, rule, init, key, lanes, first, train, options, frame, how)
 
 
-def analyse(
-    limits: Limits, train: Train, saturation: float, records, final, report, xi0, outside, kept: set[str]
-) -> dict[str, np.ndarray]:
-    """Recorded numbers of some lanes to the columns of a Run."""
-    records = {name: np.asarray(value, np.float64) for name, value in records.items()}
-    visible = limits.problem.visible
-    known = np.where(visible & ~np.isnan(final), final, -np.inf)
-    selection = np.where((known == -np.inf).all(-1), visible.argmax(-1), known.argmax(-1))
-    needed = np.zeros(len(selection), bool)
-    if saturation > 0:
-        needed = records["log_attention_gap"][:, -1] <= np.log(saturation)
-    number = limits.number(selection, needed)
-    position = records["position"]
-    with np.errstate(invalid="ignore", over="ignore"):
-        xi, apart = train.locate(limits.frame, xi0, outside, position)
-        norm, error = follow(xi, apart, limits.of(number, needed))
-        final_logits = limits.frame.logits(xi[:, -1])
-        every_logits = limits.frame.logits(xi) if "logits" in kept else None
-    columns = {
-        "norm": norm,
-        "direction_error": error,
-        "final_logits": final_logits,
-        "selection_number": number,
-        "start": xi0,
-        "position": np.array(xi[:, -1]),
-        "outside": apart[:, -1],
-    }
-    cancellation = records.pop("log_cancellation")[:, -1]
-    columns["converged"] = cancellation <= np.log(ROUNDING * visible.size * np.finfo(final.dtype).eps)
-    columns |= {f"log10_{name[4:]}": records[name] / LOG10 for name in records if name.startswith("log_")}
-    columns |= {f"report.{name}": np.asarray(value, np.float64) for name, value in report.items()}
-    if every_logits is not None:
-        columns["logits"] = every_logits
-    if "coeffs" in kept:
-        n, T = visible.shape
-        known = limits.frame.coefficients(position)
-        found = least_norm_coefficients(limits.frame, xi - xi0[:, None], n, T) if known is None else known
-        columns["coeffs"] = found
-    return columns
+def _plan(problem: Problem, frame: Frame, train: Train, options: Options, lanes: int) -> driver.Plan:
+    size, bytes_each = train.numbers(problem, frame), options.dtype.itemsize
+    return driver.plan(lanes, size, len(options.recorded), bytes_each, options.chunk_bytes, options.chunk_lanes)
+
+
+def _coordinates(rule: Rule, train: Train, asked: Any) -> Any:
+    """The coordinates that rule and training need, or those asked for; ValueError where they exclude each other."""
+    needed = getattr(rule, "coordinates", None)
+    if needed is not None and train.coordinates is not None:
+        raise ValueError(
+            f"rule: {rule!r} acts on the matrix W; expected train=jaxsim.train.Weights() or Joint(); got {train!r}"
+        )
+    needed = needed or train.coordinates
+    allowed = {None: (None, asked), "primal": (None, "primal", "full"), "full": (None, "full")}[needed]
+    if train.coordinates == "primal":
+        allowed = (None, "primal")
+    if asked not in allowed:
+        name = repr(train) if train.coordinates else repr(rule)
+        raise ValueError(f"coordinates: {name} runs in {needed} coordinates; got {asked!r}")
+    return asked or needed

@@ -8,6 +8,7 @@ from jaxtyping import Int
 from jaxsim.analysis import VERDICTS
 from jaxsim.basins import BasinMap, Shells
 from jaxsim.margin import MarginSolver
+from jaxsim.rules.label import short_rule
 from jaxsim.study.cells import build_init, build_rule
 from jaxsim.study.reading import Reader
 
@@ -109,6 +110,6 @@ def _settings(reader: Reader, cell: int) -> dict[str, Any]:
     """How the lanes were made, as plain values."""
     spec, rule = reader.study, build_rule(reader.cell(cell).rule)
     return {
-        "rule": repr(rule), "rule_name": rule.name, "steps": spec.steps, "loss": spec.loss, "dtype": spec.dtype,
-        "study": spec.hash, "cell": cell,
+        "rule": repr(rule), "rule_name": rule.name, "label": short_rule(repr(rule)), "steps": spec.steps,
+        "loss": spec.loss, "dtype": spec.dtype, "study": spec.hash, "cell": cell,
     }  # fmt: skip

@@ -14,8 +14,8 @@ import threadpoolctl
 
 from jaxsim.analysis import VERDICTS, Thresholds
 from jaxsim.results import CURVES, Run
-from jaxsim.simulation.one_problem import assemble, prepare
-from jaxsim.simulation.work import Work
+from jaxsim.simulation import Options
+from jaxsim.simulation.work import Work, prepare
 from jaxsim.study.cells import Cell, build_init, build_problem, build_rule, cell_at, key_of
 from jaxsim.study.spec import Study
 
@@ -57,18 +57,15 @@ class Workshop:
         problem = build_problem(cell.problem, self.files) if work is None else work.problem
         init = build_init(cell.init, problem)
         if work is None or len(work.limits.solutions) > KEPT_SELECTIONS:
-            work = prepare(
-                problem, rule, init, key=key_of(study, cell), lanes=study.shard,
-                steps=study.steps, record=study.record, loss=study.loss, dtype=study.dtype, limits=study.limits,
-                thresholds=Thresholds(study.saturation, study.alignment),
-            )  # fmt: skip
+            thresholds = Thresholds(study.saturation, study.alignment)
+            options = Options(
+                study.steps, study.record, study.loss, study.dtype, thresholds=thresholds, limits=study.limits
+            )
+            work = prepare(problem, rule, init, options, key=key_of(study, cell), lanes=study.shard)
         self._works[name] = work
         while len(self._works) > KEPT_WORKS:
             self._works.popitem(last=False)
-        work = work.again(rule, init, key_of(study, cell), first)
-        parts = list(work.parts())
-        columns = {key: np.concatenate([part.pop(key) for part in parts]) for key in list(parts[0])}
-        return assemble(work.limits, work.settings(), work.recorded, columns, work.thresholds)
+        return work.again(rule, init, key_of(study, cell), first).run()
 
 
 @functools.cache

@@ -1,59 +1,120 @@
-"""What can be trained: how it starts, what runs on the device, and what it adds to a result."""
+"""What can be trained: where it starts, what runs on the device, and what it adds to a result."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from jaxtyping import Int
 
+from jaxsim.driver import Start
 from jaxsim.model import Frame, Loss
+from jaxsim.model.records import Records
 from jaxsim.problem import Problem
+from jaxsim.train.starts import Drawing, Known, of_matrices
 
 LOG10 = np.log(10.0)
 
 
-class Train(Protocol):
-    """What is trained."""
+@dataclasses.dataclass(frozen=True)
+class View:
+    """What is known of some lanes after a run, from which a trained thing computes what it adds.
 
-    coordinates: ClassVar[Literal["primal"] | None]  # what it needs; None: either
+    Attributes:
+        problem: the data.
+        frame: the coordinates of the run.
+        records: on the host, (lanes, R, …) each.
+        known: where the lanes began.
+        selection: their final selections.
+        norm: ‖W_k‖, (lanes, R).
+        solved: limits found in earlier chunks, by selection; see `each_once`.
+    """
+
+    problem: Problem
+    frame: Frame
+    records: Records
+    known: Known
+    selection: Int[np.ndarray, "lanes n"]
+    norm: np.ndarray
+    solved: dict[Any, Any]
+
+
+class Train(Protocol):
+    """What is trained. `OfW` has defaults for all of it but the model, for what trains W and perhaps more.
+
+    Attributes:
+        name: the short name used in settings and on the command line.
+        coordinates: what it needs; None for any.
+        curves: what it adds at every recorded step, (lanes, R) each: names and short headings for tables, empty where a
+            table has no row for it.
+        finals: what else it adds: names and axes, of which the first is "lanes". A `final_scores` takes the place of
+            the problem's scores in verdicts; `K` and `Q` make W = K Qᵀ.
+    """
+
+    name: ClassVar[str]
+    coordinates: ClassVar[Literal["primal"] | None]
+    curves: ClassVar[Mapping[str, str]]
+    finals: ClassVar[Mapping[str, str]]
 
     def check(self, problem: Problem, loss: Loss, init: Any) -> None:
         """Refuse what does not fit the problem."""
         ...
 
     def model(self, problem: Problem, frame: Frame, loss: Loss, dtype: Any) -> Any:
-        """The model on the device."""
+        """The model on the device; see `jaxsim.driver.Model`."""
         ...
 
-    def start(self, problem: Problem, frame: Frame, start: Any) -> Any:
-        """Start vectors (…, p) of the model from those of W."""
+    def starts(self, how: Drawing, init: Any, problem: Problem, frame: Frame) -> Iterator[Start]:
+        """The starts of every chunk of the plan, with a `Known` beside them."""
         ...
 
     def numbers(self, problem: Problem, frame: Frame) -> int:
         """The largest array that a lane carries."""
         ...
 
-    def locate(self, frame: Frame, start: np.ndarray, outside: np.ndarray, position: np.ndarray) -> tuple[Any, Any]:
+    def locate(self, frame: Frame, known: Known, position: np.ndarray) -> tuple[Any, Any]:
         """ξ (lanes, R, size) and ‖W outside‖² (lanes, R or 1) from recorded positions."""
         ...
 
-    def columns(self, view: "View") -> dict[str, np.ndarray]:
-        """Further columns of the table, from records that W alone does not explain."""
+    def columns(self, view: View) -> dict[str, np.ndarray]:
+        """What it adds to the lanes, under the names of `curves` and `finals`."""
         ...
 
 
-@dataclasses.dataclass(frozen=True)
-class View:
-    """What is known of some lanes after a run."""
+class OfW:
+    """Training of W, and perhaps of more, from starts of W: what all such things share."""
 
-    problem: Problem
-    frame: Frame
-    records: dict[str, np.ndarray]
-    outside: np.ndarray
-    selection: np.ndarray
-    columns: dict[str, np.ndarray]
-    solved: dict[Any, Any]  # limits found in earlier chunks, by selection
+    coordinates: ClassVar[Literal["primal"] | None] = None
+    curves: ClassVar[Mapping[str, str]] = {}
+    finals: ClassVar[Mapping[str, str]] = {}
+
+    def check(self, problem: Problem, loss: Loss, init: Any) -> None:
+        """Starts are matrices."""
+        if hasattr(init, "K0"):
+            raise ValueError(
+                "init: Factors start K and Q; expected a law of W_0, or train=jaxsim.train.KeyQuery(width)"
+            )
+
+    def starts(self, how: Drawing, init: Any, problem: Problem, frame: Frame) -> Iterator[Start]:
+        """Those of W, as `start` completes them."""
+        for start in of_matrices(how, init, frame):
+            yield dataclasses.replace(start, vectors=self.start(problem, frame, start.vectors))
+
+    def start(self, problem: Problem, frame: Frame, vectors: Any) -> Any:
+        """Start vectors (…, p) of the model from those of W."""
+        return vectors
+
+    def numbers(self, problem: Problem, frame: Frame) -> int:
+        """Logits or core."""
+        return max(frame.size, problem.labels.size * problem.shape[1])
+
+    def locate(self, frame: Frame, known: Known, position: np.ndarray) -> tuple[Any, Any]:
+        """The part outside never moves."""
+        return frame.locate(known.xi[:, None], position), known.outside[:, None]
+
+    def columns(self, view: View) -> dict[str, np.ndarray]:
+        """Nothing further."""
+        return {}
 
 
 def each_once(

@@ -1,7 +1,8 @@
 """W and the decoder together."""
 
 import dataclasses
-from typing import Any, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,12 +12,12 @@ from jaxsim._check import finite_array
 from jaxsim.margin import classifier
 from jaxsim.model.joint import DecoderFrame, decoder_rows, joint
 from jaxsim.problem import Problem
-from jaxsim.train.base import LOG10, View, each_once
-from jaxsim.train.weights import check_batch, on_batches, starts_are_matrices
+from jaxsim.train.base import LOG10, OfW, View, each_once
+from jaxsim.train.weights import check_batch, on_batches
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Joint:
+class Joint(OfW):
     """W and the decoder u are trained together.
 
     Scores are those of the lane's own decoder, at its end where verdicts are concerned (convention of this project).
@@ -39,11 +40,22 @@ class Joint:
     batch: int | None = None
     key: Any = dataclasses.field(default=None, repr=False)
 
-    coordinates: ClassVar[Literal["primal"] | None] = None
+    name: ClassVar[str] = "joint"
+    curves: ClassVar[Mapping[str, str]] = {
+        "log10_loss": "log10 L",
+        "decoder_norm": "‖u‖",
+        "decoder_direction_error": "error of u",
+        "decoder_margin_gap": "",
+    }
+    finals: ClassVar[Mapping[str, str]] = {
+        "decoder": "lanes v",
+        "decoder_limit_norm": "lanes",
+        "final_scores": "lanes n T",
+    }
 
     def check(self, problem, loss, init):
         """Shape of u_0, batches no larger than the data, and a loss with infimum 0."""
-        starts_are_matrices(init)
+        super().check(problem, loss, init)
         check_batch(problem, self.batch, self.key)
         self._start(problem)
         if loss.name == "linear":
@@ -58,28 +70,20 @@ class Joint:
         """Two blocks, on all sequences or on batches."""
         return on_batches(joint(problem, frame, loss, dtype), problem, self.batch, self.key)
 
-    def start(self, problem, frame, start):
+    def start(self, problem, frame, vectors):
         """The numbers of u_0, after W's."""
         own = DecoderFrame(problem, frame.kind).start(self._start(problem))
-        wide = jnp.broadcast_to(jnp.asarray(own, start.dtype), (*start.shape[:-1], own.size))
-        return jnp.concatenate([start, wide], -1)
+        wide = jnp.broadcast_to(jnp.asarray(own, vectors.dtype), (*vectors.shape[:-1], own.size))
+        return jnp.concatenate([vectors, wide], -1)
 
     def decoders(self, view: View) -> Float[np.ndarray, "lanes R d"]:
         """The decoder of every lane at every recorded step."""
-        position = np.asarray(view.records["decoder"], np.float64)
+        position = np.asarray(view.records.more["decoder"], np.float64)
         return DecoderFrame(view.problem, view.frame.kind).locate(self._start(view.problem), position)
-
-    def numbers(self, problem, frame):
-        """Logits, core or scores."""
-        return max(frame.size, problem.labels.size * problem.shape[1])
-
-    def locate(self, frame, start, outside, position):
-        """The part outside never moves."""
-        return frame.locate(start[:, None], position), outside[:, None]
 
     def columns(self, view):
         """Decoder norms, errors and margins; verdict parts under the final scores."""
-        problem, records, selection = view.problem, view.records, view.selection
+        problem, selection = view.problem, view.selection
         rows, u = decoder_rows(problem), self.decoders(view)
         norm = np.linalg.norm(u, axis=2)
         unit, limit_norm = _classifiers(problem, selection, view.solved)
@@ -91,13 +95,13 @@ class Joint:
             gap = 1 - margin * limit_norm[:, None]
         scores = np.where(problem.visible, np.einsum("itd,ld->lit", rows, u[:, -1]), -np.inf)
         return {
-            "more.log10_loss": records["log_gap"] / LOG10,
-            "more.decoder_norm": norm,
-            "more.decoder_direction_error": error,
-            "more.decoder_margin_gap": gap,
-            "more.decoder": u[:, -1],
-            "more.decoder_limit_norm": limit_norm,
-            "more.final_scores": scores,
+            "log10_loss": np.asarray(view.records.log_gap, np.float64) / LOG10,
+            "decoder_norm": norm,
+            "decoder_direction_error": error,
+            "decoder_margin_gap": gap,
+            "decoder": u[:, -1],
+            "decoder_limit_norm": limit_norm,
+            "final_scores": scores,
         }
 
 

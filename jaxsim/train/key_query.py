@@ -1,21 +1,22 @@
 """Key-query training: W = K Qᵀ with both factors trained."""
 
 import dataclasses
-from collections.abc import Iterator
-from typing import Any, ClassVar, Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from jaxsim import _machine, driver
+from jaxsim import _machine
 from jaxsim._check import whole_number
+from jaxsim.driver import Start
 from jaxsim.init import Factors, Gaussian, draw_factors
 from jaxsim.margin import max_margin
 from jaxsim.model.frames import PrimalFrame
 from jaxsim.model.key_query import key_query
 from jaxsim.train.base import each_once
+from jaxsim.train.starts import Known
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +40,13 @@ class KeyQuery:
     width: int
     nuclear: bool = True
 
+    name: ClassVar[str] = "key-query"
     coordinates: ClassVar[Literal["primal"] | None] = "primal"
+    curves: ClassVar[Mapping[str, str]] = {
+        "effective_rank": "effective rank",
+        "nuclear_direction_error": "error, nuclear",
+    }
+    finals: ClassVar[Mapping[str, str]] = {"K": "lanes d m", "Q": "lanes e m", "nuclear_limit_norm": "lanes"}
 
     def __post_init__(self):
         whole_number("width", self.width)
@@ -56,18 +63,34 @@ class KeyQuery:
         """Two blocks, K and Q."""
         return key_query(problem, frame, loss, dtype, self.width)
 
-    def start(self, problem, frame, start):
-        """As it is."""
-        return start
+    def starts(self, how, init, problem, frame):
+        """K_0 and Q_0 inside the spans, and what lies outside them."""
+        bases = frame.bases
+        sides = [basis.shape[0] for basis in bases]
+        for k in range(how.plan.chunks):
+            index = how.index(k).ravel()
+            if isinstance(init, Factors):
+                lanes = np.minimum(index, how.end - 1)  # those past the end are dropped afterwards
+                pairs = zip(("K0", "Q0"), sides, strict=True)
+                full = [init.matrices(name, lanes, how.end, (side, self.width)) for name, side in pairs]
+            else:
+                scale = jnp.asarray(init.scale, how.dtype)
+                shape = (sides[0], sides[1], self.width)
+                full = draw_factors(scale, how.key, jnp.asarray(index, jnp.uint32), shape, how.dtype)
+            full = [np.asarray(value, np.float64) for value in full]
+            inside = [np.swapaxes(basis, 0, 1) @ value for basis, value in zip(bases, full, strict=True)]
+            beyond = [v - basis @ part for v, basis, part in zip(full, bases, inside, strict=True)]
+            core = inside[1] @ inside[0].swapaxes(1, 2)
+            yield Start(jnp.asarray(_flat(inside).astype(how.dtype)), Known(_flat([core]), _flat(beyond)))
 
     def numbers(self, problem, frame):
         """One image of every token."""
         return problem.labels.size * problem.shape[1] * self.width
 
-    def locate(self, frame, start, outside, position):
+    def locate(self, frame, known, position):
         """ξ of K Qᵀ, and what the parts of K and Q outside the spans add to ‖K Qᵀ‖²."""
         K, Q = _split(frame, position, self.width)
-        beyond_K, beyond_Q = _outside(frame, outside, self.width)
+        beyond_K, beyond_Q = _outside(frame, known.outside, self.width)
         core = Q @ K.swapaxes(-1, -2)
         A, B = (part.swapaxes(-1, -2) @ part for part in (beyond_K, beyond_Q))
         KK, QQ = (part.swapaxes(-1, -2) @ part for part in (K, Q))
@@ -76,61 +99,30 @@ class KeyQuery:
 
     def columns(self, view):
         """Effective rank, nuclear direction error, and the final factors."""
-        frame, position = view.frame, np.asarray(view.records["position"], np.float64)
+        frame, position = view.frame, np.asarray(view.records.position, np.float64)
         K, Q = _split(frame, position, self.width)
-        xi, apart = self.locate(frame, None, view.outside, position)
+        xi, apart = self.locate(frame, view.known, position)
         singular = np.linalg.svd(Q @ K.swapaxes(-1, -2), compute_uv=False)
         with np.errstate(invalid="ignore", divide="ignore"):
             share = singular / singular.sum(-1, keepdims=True)
             entropy = -np.sum(np.where(share > 0, share * np.log(share), 0.0), -1)
-        final_K, final_Q = whole_factors(frame, position[:, -1], view.outside, self.width)
+        final_K, final_Q = whole_factors(frame, position[:, -1], view.known.outside, self.width)
         found = {
-            "more.effective_rank": np.where(np.isnan(singular).any(-1), np.nan, np.exp(entropy)),
-            "more.K": final_K,
-            "more.Q": final_Q,
+            "effective_rank": np.where(np.isnan(singular).any(-1), np.nan, np.exp(entropy)),
+            "K": final_K,
+            "Q": final_Q,
         }
         if self.nuclear:
             solved, inverse = each_once(
                 view.selection, view.solved, lambda alpha: max_margin(view.problem, alpha, norm="nuclear")
             )
             units = np.stack([frame.project(mm.W[None])[0][0] / np.linalg.norm(mm.W) for mm in solved])
-            norm = view.columns["norm"]
+            norm = view.norm
             with np.errstate(invalid="ignore", divide="ignore"):
                 error = xi / norm[..., None] - units[inverse][:, None]
-                found["more.nuclear_direction_error"] = np.sqrt((error * error).sum(-1) + apart / norm**2)
-            found["more.nuclear_limit_norm"] = np.array([mm.norm for mm in solved])[inverse]
+                found["nuclear_direction_error"] = np.sqrt((error * error).sum(-1) + apart / norm**2)
+            found["nuclear_limit_norm"] = np.array([mm.norm for mm in solved])[inverse]
         return found
-
-
-class FactorStarts:
-    """Start vectors of K and Q chunk by chunk, like those of W."""
-
-    def __init__(self, init: Any, key: jax.Array, frame: Any, lanes: int, width: int, dtype: np.dtype, first: int):
-        self.init, self.key, self.frame, self.lanes, self.width, self.dtype = init, key, frame, lanes, width, dtype
-        self.first = first
-        self.taken: list[tuple[Any, Any]] = []
-
-    def over(self, how: driver.Plan) -> Iterator[Any]:
-        """Start vectors of each chunk of the plan."""
-        bases = self.frame.bases
-        sides = [basis.shape[0] for basis in bases]
-        for k in range(how.chunks):
-            index = self.first + how.chunk(k).ravel()
-            if isinstance(self.init, Factors):
-                end = self.first + self.lanes
-                lanes = np.minimum(index, end - 1)  # those past the end are dropped afterwards
-                pairs = zip(("K0", "Q0"), sides, strict=True)
-                full = [self.init.matrices(name, lanes, end, (side, self.width)) for name, side in pairs]
-            else:
-                scale = jnp.asarray(self.init.scale, self.dtype)
-                shape = (sides[0], sides[1], self.width)
-                full = draw_factors(scale, self.key, jnp.asarray(index, jnp.uint32), shape, self.dtype)
-            full = [np.asarray(value, np.float64) for value in full]
-            inside = [np.swapaxes(basis, 0, 1) @ value for basis, value in zip(bases, full, strict=True)]
-            beyond = [v - basis @ part for v, basis, part in zip(full, bases, inside, strict=True)]
-            core = inside[1] @ inside[0].swapaxes(1, 2)
-            self.taken.append((_flat([core]), _flat(beyond)))
-            yield jnp.asarray(_flat(inside).astype(self.dtype))
 
 
 def _split(frame: PrimalFrame, position: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,16 +1,17 @@
 """W alone, with the decoder of the problem."""
 
 import dataclasses
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from jaxsim._check import random_key, whole_number
 from jaxsim.model import attention
 from jaxsim.model.minibatch import Minibatch
 from jaxsim.problem import Problem
+from jaxsim.train.base import OfW
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Weights:
+class Weights(OfW):
     """W is trained, the decoder of the problem is fixed.
 
     Args:
@@ -22,32 +23,16 @@ class Weights:
     batch: int | None = None
     key: Any = dataclasses.field(default=None, repr=False)
 
-    coordinates: ClassVar[Literal["primal"] | None] = None
+    name: ClassVar[str] = "weights"
 
     def check(self, problem, loss, init):
         """Starts are matrices, and batches no larger than the data."""
-        starts_are_matrices(init)
+        super().check(problem, loss, init)
         check_batch(problem, self.batch, self.key)
-
-    def locate(self, frame, start, outside, position):
-        """The part outside never moves."""
-        return frame.locate(start[:, None], position), outside[:, None]
 
     def model(self, problem, frame, loss, dtype):
         """Attention with a fixed decoder, on all sequences or on batches."""
         return on_batches(attention(problem, frame, loss, dtype), problem, self.batch, self.key)
-
-    def start(self, problem, frame, start):
-        """As it is."""
-        return start
-
-    def numbers(self, problem, frame):
-        """Logits or core."""
-        return max(frame.size, problem.labels.size * problem.shape[1])
-
-    def columns(self, view):
-        """Nothing further."""
-        return {}
 
 
 WEIGHTS = Weights()
@@ -66,9 +51,3 @@ def check_batch(problem: Problem, batch: int | None, key: Any) -> None:
 def on_batches(model: Any, problem: Problem, batch: int | None, key: Any) -> Any:
     """The model on all sequences, or on batches of them."""
     return model if batch is None else Minibatch(model, key, len(problem.labels), batch)
-
-
-def starts_are_matrices(init: Any) -> None:
-    """Refuse starts of K and Q."""
-    if hasattr(init, "K0"):
-        raise ValueError("init: Factors start K and Q; expected a law of W_0, or train=jaxsim.train.KeyQuery(width)")

@@ -1,0 +1,73 @@
+"""A run as a few plain numbers, and as a table of lanes."""
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jaxsim.analysis import fractions
+from jaxsim.results.lanes import CURVES
+
+if TYPE_CHECKING:
+    import pandas
+
+NAMED = 20  # lanes that were not finite
+
+
+def summary(run: Any) -> dict[str, Any]:
+    """The figures of the printed table of a `Run`; None where there is none."""
+    verdicts = {name: dataclasses.asdict(p) for name, p in run.fractions().items()}
+    law = "inverse-log" if run.settings["rule_name"] == "gd" else "power"
+    error = {name: run.direction_error[run.verdict == name, -1] for name in ("global", "local")}
+    bad = np.flatnonzero(~run.finite)
+    return {
+        "rule": run.settings["rule"],
+        "rule_name": run.settings["rule_name"],
+        "label": run.label,
+        "lanes": run.lanes,
+        "steps": int(run.steps[-1]),
+        "verdicts": verdicts,
+        "verdicts_by_direction": {
+            name: dataclasses.asdict(p) for name, p in fractions(run.verdict_by_direction).items()
+        },
+        "median_direction_error": {name: _median(values) for name, values in error.items()},
+        "median_log10_attention_gap": _median(run.log10_attention_gap[run.finite, -1]),
+        "median_log10_grad_norm": _median(run.log10_grad_norm[run.finite, -1]),
+        "median_norm": _median(run.norm[run.finite, -1]),
+        "median_more": {name: _median(values[run.finite, -1]) for name, values in run.more_curves.items()},
+        "rate": {name: _known(value) for name, value in dataclasses.asdict(run.rate(law)).items()},
+        "distinct_selections": len(run.selections),
+        "report": {name: float(np.nansum(values)) for name, values in run.report.items()},
+        "converged": int(run.converged.sum()),
+        "nonfinite": [{"lane": int(i), "first_recorded_step": int(run.nonfinite_step[i])} for i in bad[:NAMED]],
+        "seconds": run.settings.get("seconds"),
+    }
+
+
+def lane_table(run: Any) -> "pandas.DataFrame":
+    """One row per lane of a `Run`: verdicts, selection, and the final values of everything recorded."""
+    import pandas as pd
+
+    columns: dict[str, Any] = {
+        "lane": run.first + np.arange(run.lanes),
+        "verdict": run.verdict,
+        "verdict_by_direction": run.verdict_by_direction,
+        "selection_number": run.selection_number,
+        "limit_norm": run.limit_norm[run.selection_number],
+    }
+    for name in CURVES:
+        columns[name] = getattr(run, name)[:, -1]
+    columns |= {name: values[:, -1] for name, values in run.more_curves.items()}
+    columns["start_norm"] = np.sqrt((run.start**2).sum(1) + run.outside)
+    columns["nonfinite_step"] = run.nonfinite_step
+    columns["converged"] = run.converged
+    return pd.DataFrame(columns | run.report)
+
+
+def _known(value: Any) -> Any:
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def _median(values: np.ndarray) -> float | None:
+    sound = values[np.isfinite(values)]
+    return float(np.median(sound)) if len(sound) else None

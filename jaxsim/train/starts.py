@@ -1,0 +1,91 @@
+"""Where lanes begin: starts drawn from a law, or given, chunk by chunk."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from jaxsim._tree import pytree
+from jaxsim.driver import Plan, Start
+from jaxsim.init import Fixed, Law, draw
+from jaxsim.model import Frame
+from jaxsim.model.spaces import as_device
+
+
+@pytree
+class Known:
+    """What is known of the starts of some lanes beside the vectors that the model is entered with.
+
+    Attributes:
+        xi: ξ_0.
+        outside: ‖W_0 outside the span‖²; of K and Q their parts outside the spans, flattened.
+    """
+
+    xi: Float[np.ndarray, "lanes size"]
+    outside: Float[np.ndarray, "lanes ..."]
+
+    def of(self, lanes: Any) -> "Known":
+        """That of some of the lanes."""
+        return Known(self.xi[lanes], self.outside[lanes])
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawing:
+    """Which lanes begin, in which chunks, and what they draw from: lane i from fold_in(key, first + i)."""
+
+    key: jax.Array
+    lanes: int
+    first: int
+    dtype: np.dtype
+    plan: Plan
+
+    def index(self, k: int) -> np.ndarray:
+        """Indices of the lanes of chunk k, by blocks, counted from the first lane of the longest run."""
+        return self.first + self.plan.chunk(k)
+
+    @property
+    def end(self) -> int:
+        """The index behind the last lane."""
+        return self.first + self.lanes
+
+
+def of_matrices(how: Drawing, init: Law | Fixed, frame: Frame) -> Iterator[Start]:
+    """Starts of W, from a law or as they are given."""
+    if isinstance(init, Fixed):
+        return _given(how, init, frame)
+    return drawn(how, init, frame.entry(how.dtype), frame.size, frame.ambient - frame.rank)
+
+
+def drawn(how: Drawing, law: Law, entry: Any, size: int, rest: int) -> Iterator[Start]:
+    """Starts drawn on the device.
+
+    Args:
+        how: which lanes.
+        law: the law of W_0.
+        entry: removes what lies outside the span and gives start vectors (`Frame.entry`).
+        size: numbers in ξ.
+        rest: dimension of the space outside the span.
+    """
+    law = as_device(law, how.dtype)
+    for k in range(how.plan.chunks):
+        index = jnp.asarray(how.index(k), jnp.uint32)
+        xi, vectors, outside = draw(law, how.key, index, entry, size, rest, how.dtype)
+        yield Start(vectors, Known(_lanes(xi, index.size), np.asarray(outside, np.float64).ravel()))
+
+
+def _given(how: Drawing, init: Fixed, frame: Frame) -> Iterator[Start]:
+    for k in range(how.plan.chunks):
+        # Lanes past the end repeat the last one and are dropped afterwards.
+        index = np.minimum(how.index(k).ravel(), how.end - 1)
+        with np.errstate(over="ignore", invalid="ignore"):  # becomes the verdict of that lane
+            xi, vectors, outside = init.at(index, frame)
+            vectors = jnp.asarray(vectors.astype(how.dtype))
+        yield Start(vectors, Known(_lanes(xi, index.size), np.asarray(outside, np.float64).ravel()))
+
+
+def _lanes(xi: Any, lanes: int) -> np.ndarray:
+    return np.asarray(xi, np.float64).reshape(lanes, -1)
