@@ -108,9 +108,9 @@ def test_importing_the_package_is_light():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
-def test_the_readme_lists_rooms_in_the_order_of_their_layers():
-    text = (ROOT.parent / "README.md").read_text(encoding="utf-8")
-    table = text[text.index("## Where things are") :].split("\n\n")[1]
+def test_the_page_of_contributors_lists_rooms_in_the_order_of_their_layers():
+    text = (ROOT.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    table = text[text.index("\n| | room |") :].split("\n\n")[0].strip()
     rows = [set(re.findall(r"`jaxsim/(\w+)", line)) for line in table.splitlines()[2:]]
     levels = [sorted(LEVEL[room] for room in row) for row in rows]
     assert all(row and row[-1] <= after[0] for row, after in zip(levels, levels[1:], strict=False))
@@ -124,7 +124,6 @@ def test_the_readme_lists_rooms_in_the_order_of_their_layers():
         "_files",
         "_text",
         "_archive",
-        "train",
         "__init__",
         "__main__",
     }

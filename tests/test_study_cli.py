@@ -82,7 +82,7 @@ def test_run_status_verify_export_and_plot(example):
 
 
 def test_the_plane_of_the_readme_is_mapped(example):
-    text = (pathlib.Path(jaxsim.__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    text = (pathlib.Path(jaxsim.__file__).parent / "study" / "README.md").read_text(encoding="utf-8")
     law = next(block for block in re.findall(r"```toml\n(.*?)```", text, re.DOTALL) if "random-plane" in block)
     short = (example / "short.toml").read_text()
     head, rest = short.split("[[init]]")
@@ -109,7 +109,7 @@ def test_the_whole_example_takes_less_than_three_minutes(example):
 
 
 def test_the_readme_reads_the_study(example):
-    text = (pathlib.Path(jaxsim.__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    text = (pathlib.Path(jaxsim.__file__).parent / "study" / "README.md").read_text(encoding="utf-8")
     code = next(block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "open_study" in block)
     assert "jaxsim study example > basin.toml" in text
     code = "import jaxsim\n" + code.replace('"basin"', '"short"')
