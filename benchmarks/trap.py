@@ -47,7 +47,8 @@ def cosine(a, b):
 
 def true_direction(problem, W):
     """∇L(W) up to a positive factor."""
-    from jaxsim.model import attention, frame_of, named
+    from jaxsim.coordinates import frame_of
+    from jaxsim.model import attention, named
 
     frame = frame_of(problem, "dual")
     _, start, _ = frame.project(W[None])

@@ -10,9 +10,9 @@ import scipy.special
 from jaxtyping import Float, Int
 
 from jaxsim._check import one_of, open_share, positive_number, whole_number
+from jaxsim.coordinates import frame_of
 from jaxsim.driver import record_steps
 from jaxsim.init import Given
-from jaxsim.model import frame_of
 from jaxsim.problem import Problem
 from jaxsim.results import Run, Saved
 from jaxsim.rules import Rule

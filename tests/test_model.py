@@ -8,7 +8,8 @@ import oracle
 import pytest
 
 import jaxsim
-from jaxsim.model import LOSSES, attention, frame_of, named
+from jaxsim.coordinates import frame_of
+from jaxsim.model import LOSSES, attention, named
 from jaxsim.model.fixed_decoder import token_scores
 from jaxsim.model.softmax import Scores, log_attention_gap, scaled_map
 

@@ -151,8 +151,8 @@ def test_relu_head_matches_sixty_digits_where_autodiff_does_not():
 
 
 def test_relu_scores_are_the_derivative_of_the_head():
+    from jaxsim.coordinates import DualFrame
     from jaxsim.model import named
-    from jaxsim.model.frames import DualFrame
     from jaxsim.model.relu_head import relu_heads
 
     batch = relu_runs.draw(5, 4)

@@ -6,8 +6,8 @@ import functools
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from jaxsim.coordinates import Frame
 from jaxsim.margin import MarginSolver, MaxMargin
-from jaxsim.model.frames import Frame
 from jaxsim.problem import Problem
 
 

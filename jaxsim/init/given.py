@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from jaxsim._check import finite_array
-from jaxsim.model import Frame
+from jaxsim.coordinates import Frame
 
 
 @runtime_checkable

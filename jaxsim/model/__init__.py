@@ -1,8 +1,7 @@
-"""Models: what a rule minimises. Reduced coordinates, scaled gradients, losses."""
+"""Models: what a rule minimises. Scaled gradients, losses, what is recorded."""
 
 from jaxsim.model.fixed_decoder import Attention, attention, stacked
-from jaxsim.model.frames import Frame, frame_of
 from jaxsim.model.gradient import Block, Gradient
 from jaxsim.model.losses import LOSSES, Loss, named
 
-__all__ = ["LOSSES", "Attention", "Block", "Frame", "Gradient", "Loss", "attention", "frame_of", "named", "stacked"]
+__all__ = ["LOSSES", "Attention", "Block", "Gradient", "Loss", "attention", "named", "stacked"]

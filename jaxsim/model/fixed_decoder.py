@@ -14,14 +14,13 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
+from jaxsim._fold import largest
 from jaxsim._tree import pytree, static
-from jaxsim.model.fold import largest
-from jaxsim.model.frames import Frame
+from jaxsim.coordinates import Factored, Frame, Params, Space, host
 from jaxsim.model.gradient import Block, Gradient
 from jaxsim.model.losses import Loss
 from jaxsim.model.records import Records
 from jaxsim.model.softmax import ScaledMap, Scores, log_attention_gap, scaled_map
-from jaxsim.model.spaces import Factored, Params, Space, host
 from jaxsim.problem import Problem
 
 Blocks = tuple[Params, ...]

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxsim._fold import total
 from jaxsim._tree import pytree, static
-from jaxsim.model.fold import total
 
 Tree = Any  # a pytree of arrays whose last axis runs over lanes
 

@@ -17,15 +17,14 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from jaxsim._basis import orthonormal_basis
+from jaxsim._fold import largest
 from jaxsim._tree import pytree, static
+from jaxsim.coordinates import Frame, Params, Primal, Space, host
 from jaxsim.model.fixed_decoder import shown
-from jaxsim.model.fold import largest
-from jaxsim.model.frames import Frame
 from jaxsim.model.gradient import Block, Gradient
 from jaxsim.model.losses import Loss, scaled_mean
 from jaxsim.model.records import Records
 from jaxsim.model.softmax import Scores, log_attention_gap, scaled_map
-from jaxsim.model.spaces import Params, Primal, Space, host
 from jaxsim.problem import Problem
 
 Blocks = tuple[Params, ...]

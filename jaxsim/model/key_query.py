@@ -13,15 +13,14 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from jaxsim._fold import total
 from jaxsim._tree import pytree, static
+from jaxsim.coordinates import Params, Primal, PrimalFrame
 from jaxsim.model.fixed_decoder import Attention, shown, token_scores
-from jaxsim.model.fold import total
-from jaxsim.model.frames import PrimalFrame
 from jaxsim.model.gradient import Block, Gradient
 from jaxsim.model.losses import Loss
 from jaxsim.model.records import Records
 from jaxsim.model.softmax import log_attention_gap
-from jaxsim.model.spaces import Params, Primal
 from jaxsim.problem import Problem
 
 Blocks = tuple[Params, ...]

@@ -10,12 +10,12 @@ from jax import lax
 from jax import numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxsim._fold import largest, total
 from jaxsim._tree import pytree, static
-from jaxsim.model.fold import largest, total
+from jaxsim.coordinates import Params
 from jaxsim.model.gradient import Block, Gradient
 from jaxsim.model.losses import Loss, scaled_mean
 from jaxsim.model.records import Records
-from jaxsim.model.spaces import Params
 
 Blocks = tuple[Params, ...]
 

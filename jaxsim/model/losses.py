@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxsim._fold import largest, total
 from jaxsim._tree import pytree, static
-from jaxsim.model.fold import largest, total
 
 _PAST = 60.0  # where log(1 + e^x) is x in either precision, and e^x still a number
 NODES = 16  # of the Gauss rule for losses given as functions

@@ -21,14 +21,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxsim._fold import largest, total
 from jaxsim._tree import pytree, static
-from jaxsim.model.fold import largest, total
-from jaxsim.model.frames import DualFrame
+from jaxsim.coordinates import Dual, DualFrame, Params, host
 from jaxsim.model.gradient import Block, Gradient
 from jaxsim.model.losses import Loss, scaled_mean
 from jaxsim.model.records import Records
 from jaxsim.model.softmax import Scores, log_attention_gap, scaled_map
-from jaxsim.model.spaces import Dual, Params, host
 
 Blocks = tuple[Params, ...]
 

@@ -22,8 +22,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from jaxsim._fold import largest, smallest, total
 from jaxsim._tree import pytree, static
-from jaxsim.model.fold import largest, smallest, total
 
 
 @pytree

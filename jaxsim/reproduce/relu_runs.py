@@ -9,11 +9,10 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from jaxsim import driver, rules
+from jaxsim.coordinates import DualFrame, as_device
 from jaxsim.margin import hard_margin
 from jaxsim.model import named
-from jaxsim.model.frames import DualFrame
 from jaxsim.model.relu_head import relu_heads, stack_blocks
-from jaxsim.model.spaces import as_device
 from jaxsim.problem import Problem
 from jaxsim.reproduce import draws, original
 from jaxsim.reproduce.paths import cosine

@@ -12,7 +12,7 @@ from jaxsim._archive.runs import check_run
 from jaxsim.analysis import Proportion, Rate, Thresholds, by_direction, by_selection, fit_rate, fractions
 from jaxsim.analysis.limits import same
 from jaxsim.analysis.rates import RateLaw
-from jaxsim.model.frames import Frame, frame_of, least_norm_coefficients
+from jaxsim.coordinates import Frame, frame_of, least_norm_coefficients
 from jaxsim.problem import Problem
 from jaxsim.results.saved import Saved, said, shares
 from jaxsim.results.summary import lane_table, summary

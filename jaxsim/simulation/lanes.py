@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxsim.analysis import Limits, follow
-from jaxsim.model.frames import least_norm_coefficients
+from jaxsim.coordinates import least_norm_coefficients
 from jaxsim.results.lanes import Lanes
 from jaxsim.train import Known, Train, View
 from jaxsim.train.base import LOG10

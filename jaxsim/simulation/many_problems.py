@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsim import driver
+from jaxsim.coordinates import DualEntry, as_device
 from jaxsim.init import Fixed, Law, draw_each
 from jaxsim.model import stacked
-from jaxsim.model.spaces import DualEntry, as_device
 from jaxsim.problem import Problem
 from jaxsim.results import Run
 from jaxsim.results.lanes import Lanes

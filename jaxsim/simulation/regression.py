@@ -14,11 +14,11 @@ from jaxsim._basis import orthonormal_basis
 from jaxsim._check import finite_array, random_key, whole_number
 from jaxsim._tree import pytree
 from jaxsim.analysis.limits import follow
+from jaxsim.coordinates import PrimalEntry, as_device
 from jaxsim.init import Gaussian, Law, Sphere, Zero
 from jaxsim.margin import hard_margin
 from jaxsim.model import Loss, named
 from jaxsim.model.linear import LinearModel
-from jaxsim.model.spaces import PrimalEntry, as_device
 from jaxsim.results import LinearRun
 from jaxsim.rules import Rule
 from jaxsim.rules.label import short_rule

@@ -11,9 +11,8 @@ import numpy as np
 
 from jaxsim import _machine, driver
 from jaxsim.analysis import Limits
+from jaxsim.coordinates import Frame, as_device, frame_of
 from jaxsim.init import Fixed, Law
-from jaxsim.model import Frame, frame_of
-from jaxsim.model.spaces import as_device
 from jaxsim.problem import Problem
 from jaxsim.results import Run, joined
 from jaxsim.results.lanes import Lanes

@@ -7,8 +7,9 @@ from typing import Any, ClassVar, Literal, Protocol
 import numpy as np
 from jaxtyping import Int
 
+from jaxsim.coordinates import Frame
 from jaxsim.driver import Start
-from jaxsim.model import Frame, Loss
+from jaxsim.model import Loss
 from jaxsim.model.records import Records
 from jaxsim.problem import Problem
 from jaxsim.train.starts import Drawing, Known, of_matrices

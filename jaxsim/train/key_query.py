@@ -10,10 +10,10 @@ from jaxtyping import Float
 
 from jaxsim import _machine
 from jaxsim._check import whole_number
+from jaxsim.coordinates import PrimalFrame
 from jaxsim.driver import Start
 from jaxsim.init import Factors, Gaussian, draw_factors
 from jaxsim.margin import max_margin
-from jaxsim.model.frames import PrimalFrame
 from jaxsim.model.key_query import key_query
 from jaxsim.train.base import each_once
 from jaxsim.train.starts import Known

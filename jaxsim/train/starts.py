@@ -10,10 +10,9 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxsim._tree import pytree
+from jaxsim.coordinates import Frame, as_device
 from jaxsim.driver import Plan, Start
 from jaxsim.init import Fixed, Law, draw
-from jaxsim.model import Frame
-from jaxsim.model.spaces import as_device
 
 
 @pytree

@@ -7,11 +7,14 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jax import lax
+from jaxtyping import Array, Float
 
 from jaxsim._basis import orthonormal_basis, units
-from jaxsim.model.rows import beyond, in_core, inside, rows_of, rows_times, sums
-from jaxsim.model.spaces import Dual, DualEntry, Factored, host
+from jaxsim._fold import total
+from jaxsim._tree import pytree, static
+from jaxsim.coordinates.base import host, product, terms
+from jaxsim.coordinates.rows import beyond, in_core, inside, rows_of, rows_times, sums
 from jaxsim.problem import Problem
 
 SAFE = 100  # ‖∇L‖² from the Gram matrix has at least this many times the size of its rounding
@@ -146,3 +149,93 @@ def _least_cosine(centred: Float[np.ndarray, "N r"], seen: np.ndarray) -> float:
     count = int((seen.sum(1) - 1).sum())
     singular = np.linalg.svd(rows, compute_uv=False)
     return float(singular[count - 1] ** 2) if count <= len(singular) else 0.0
+
+
+@pytree
+class Dual:
+    """Centred logits and coefficients, with the Gram matrix of the centred rows, and the root of its largest entry.
+
+    One of each for all lanes, or one for each of several equal groups of lanes that belong to different problems.
+    """
+
+    gram: Float[Array, "*groups N N"]
+    size: Float[Array, "*lanes"]
+    lengths: Float[Array, "n T #lanes"]  # of the centred rows
+    shape: tuple[int, int] = static()
+
+    def enter(self, start):
+        """`start` holds the logits."""
+        logits = start.reshape(*self.shape, -1)
+        return {"logits": logits, "coeffs": jnp.zeros_like(logits)}
+
+    def logits(self, params):
+        """Carried, not computed."""
+        return params["logits"]
+
+    def pull(self, g):
+        """(K g, g), and the norm √(gᵀ K g), in units in which the squares of small tokens do not underflow."""
+        # Turned: the matrices of groups are symmetric, and this way round their products are faster.
+        Kg = product(self.gram, g.reshape(self.gram.shape[-1], -1), turned=self.gram.ndim > 2).reshape(g.shape)
+        unit = 1 / self.size
+        squared = total(g * (Kg * unit * unit), 0, 1)[0, 0]
+        return {"logits": Kg, "coeffs": g}, self.size * jnp.sqrt(squared), terms(g, self.lengths, self.size)
+
+    @staticmethod
+    def inner(a, b):
+        """Cᵀ K c'."""
+        return total(a["coeffs"] * b["logits"], 0, 1)[0, 0]
+
+    def position(self, params):
+        """c, flattened."""
+        return params["coeffs"].reshape(self.gram.shape[-1], -1)
+
+
+@pytree
+class Factored:
+    """Coordinates on a basis of the centred span, with the centred rows in that basis, and their largest entry.
+
+    As `Dual`, one matrix for all lanes or one for each of several equal groups of lanes.
+    """
+
+    factor: Float[Array, "*groups N p"]
+    size: Float[Array, "*lanes"]
+    lengths: Float[Array, "n T #lanes"]  # of the centred rows
+    shape: tuple[int, int] = static()
+
+    def enter(self, start):
+        """`start` holds the coordinates."""
+        return {"axes": start}
+
+    def logits(self, params):
+        """F p."""
+        return product(self.factor, params["axes"]).reshape(*self.shape, -1)
+
+    def pull(self, g):
+        """Fᵀ g and its length, in units in which the squares of small tokens do not underflow."""
+        flat, unit = g.reshape(self.factor.shape[-2], -1), 1 / self.size
+        pulled = product(self.factor, flat, turned=True)
+        norm = self.size * jnp.sqrt(total((pulled * unit) ** 2, 0)[0])
+        return {"axes": pulled}, norm, terms(g, self.lengths, self.size)
+
+    @staticmethod
+    def inner(a, b):
+        """The product of the coordinates."""
+        return total(a["axes"] * b["axes"], 0)[0]
+
+    def position(self, params):
+        """The coordinates."""
+        return params["axes"]
+
+
+@pytree
+class DualEntry:
+    """Random ξ to their part inside the span and the centred logits at step 0; on the device."""
+
+    root: Float[Array, "N N"]
+    projector: Float[Array, "N N"] | None
+
+    def __call__(self, xi: Float[Array, "lanes N"]) -> tuple[Array, Array]:
+        """(ξ inside, centred logits)."""
+        precision = lax.Precision.HIGHEST
+        inside = xi if self.projector is None else jnp.dot(xi, self.projector, precision=precision)
+        return inside, jnp.dot(xi, self.root, precision=precision)

@@ -1,13 +1,17 @@
-"""Primal coordinates: the core of W on orthonormal bases of the tokens and of the queries; and W itself."""
+"""Primal coordinates: the core of W on orthonormal bases of the tokens and of the queries."""
 
 import math
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jax import lax
+from jaxtyping import Array, Float
 
-from jaxsim.model.rows import beyond, inside, rows_of, sums
-from jaxsim.model.spaces import Primal, PrimalEntry, host
+from jaxsim._fold import total
+from jaxsim._tree import pytree
+from jaxsim.coordinates.base import host, product, terms
+from jaxsim.coordinates.rows import beyond, inside, rows_of, sums
 from jaxsim.problem import Problem
 
 
@@ -76,8 +80,47 @@ class PrimalFrame:
         return self._rows.token_basis @ core.T @ self._rows.query_basis.T
 
 
-class FullFrame(PrimalFrame):
-    """W itself, for rules that act on its entries."""
+@pytree
+class Primal:
+    """The r_x × r_z core of W, with centred tokens and queries in their own bases."""
 
-    kind: str = "full"
-    whole: bool = True
+    tokens: Float[Array, "n T r_x"]
+    queries: Float[Array, "n r_z"]
+    lengths: Float[Array, "n T 1"]  # of the centred rows
+
+    def enter(self, start):
+        """`start` holds the core, flattened."""
+        return {"core": start.reshape(self.queries.shape[1], self.tokens.shape[2], -1)}
+
+    def logits(self, params):
+        """x̃_itᵀ C z̃_i, queries first: n (r_x r_z + T r_x) multiply-adds."""
+        core = params["core"]
+        r_z, r_x, lanes = core.shape
+        keys = product(self.queries, core.reshape(r_z, r_x * lanes)).reshape(-1, r_x, lanes)
+        return lax.dot_general(self.tokens, keys, (((2,), (1,)), ((0,), (0,))), precision=lax.Precision.HIGHEST)
+
+    def pull(self, g):
+        """Σ g_it z̃_i x̃_itᵀ."""
+        values = lax.dot_general(self.tokens, g, (((1,), (1,)), ((0,), (0,))), precision=lax.Precision.HIGHEST)
+        n, r_x, lanes = values.shape
+        core = product(self.queries.T, values.reshape(n, r_x * lanes)).reshape(-1, r_x, lanes)
+        norm = jnp.sqrt(total(core * core, 0, 1)[0, 0])
+        return {"core": core}, norm, terms(g, self.lengths, jnp.ones((), g.dtype))
+
+    @staticmethod
+    def inner(a, b):
+        """The product of the cores."""
+        return total(a["core"] * b["core"], 0, 1)[0, 0]
+
+    def position(self, params):
+        """The core, flattened."""
+        return params["core"].reshape(-1, params["core"].shape[-1])
+
+
+@pytree
+class PrimalEntry:
+    """The core is its own start vector."""
+
+    def __call__(self, xi: Float[Array, "lanes size"]) -> tuple[Array, Array]:
+        """(ξ, ξ)."""
+        return xi, xi
