@@ -59,7 +59,7 @@ def _api(folder):
 
     key = jax.random.key(5)
     problem = jaxsim.data.unit_sphere(jax.random.key(2), n=4, T=5, d=6)
-    ngd, law = rules.NGD(0.1), init.Gaussian(1.0)
+    ngd, law = rules.NGD(0.1), init.Gaussian(3.0)
     many = [jaxsim.data.unit_sphere(k, n=3, T=4, d=5) for k in jax.random.split(key, 7)]
     run = jaxsim.simulate(problem, ngd, law, key=key, lanes=200, steps=400, keep=("logits", "coeffs"))
     goes = (run.selection == problem.optimal).all(1)
