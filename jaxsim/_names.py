@@ -1,6 +1,7 @@
 """The public names of the package, which `jaxsim` takes from here when the first of them is asked for."""
 
 from jaxsim import basins, data, init, report, rules, storage, study, train
+from jaxsim._plugins import register
 from jaxsim.analysis import Thresholds, attractors, conditions, predict
 from jaxsim.driver import compilations
 from jaxsim.head import Heads, heads
@@ -34,6 +35,7 @@ __all__ = [
     "max_margin",
     "open_study",
     "predict",
+    "register",
     "regress",
     "report",
     "rules",

@@ -11,7 +11,7 @@ import jaxsim
 ROOT = pathlib.Path(jaxsim.__file__).parent
 # Lower layers know nothing of higher ones. margin sits beside the model and must not see it.
 LAYERS = [
-    {"_tree", "_check", "_basis", "_machine", "_exact", "_files", "_text"},
+    {"_tree", "_check", "_basis", "_machine", "_exact", "_files", "_text", "_registry"},
     {"problem"},
     {"_archive"},
     {"normed"},
@@ -21,6 +21,7 @@ LAYERS = [
     {"driver"},
     {"analysis"},
     {"train"},
+    {"_plugins"},
     {"results"},
     {"simulation"},
     {"head"},
@@ -126,6 +127,8 @@ def test_the_readme_lists_rooms_in_the_order_of_their_layers():
         "_files",
         "_text",
         "_archive",
+        "_registry",
+        "_plugins",
         "train",
         "__init__",
         "__main__",
