@@ -8,7 +8,7 @@ from jaxtyping import Int
 from jaxsim.analysis import VERDICTS
 from jaxsim.basins import BasinMap, Shells
 from jaxsim.margin import MarginSolver
-from jaxsim.study.cells import build_init, build_rule
+from jaxsim.study.choices import build_init, build_rule
 from jaxsim.study.reading import Reader
 
 TRANSIENT = VERDICTS.index("transient")  # the first verdict of lanes that have not settled
