@@ -155,13 +155,12 @@ class Part(Mapping[str, Any]):
         return f"{type(self).__name__}({', '.join(self)})"
 
 
-def needs(kind: str, member: Any, *names: str) -> None:
+def needs(kind: str, member: Any, *names: str, noun: str = "") -> None:
     """Refuse a member of which a method is missing, or something else that its kind needs."""
     for name in names:
         if not callable(getattr(member, name, None)):
-            raise ValueError(
-                f"{kind}: {called(member)} has no method {name}; a {kind} needs {_listed(names)}; see CONTRIBUTING.md"
-            )
+            wanted = f"a {noun or kind} needs {_listed(names)}"
+            raise ValueError(f"{kind}: {called(member)} has no method {name}; {wanted}; see CONTRIBUTING.md")
 
 
 def called(member: Any) -> str:

@@ -20,6 +20,16 @@ def sources_of(study: Mapping[str, Any]) -> dict[str, Any] | None:
     return found or None
 
 
+def missing(sources: Any) -> list[str]:
+    """The members from outside that a study recorded and nobody has registered here, in words."""
+    return [
+        f"{name} of {' '.join(str(v) for k, v in source.items() if k != 'sha256')}"
+        for part, members in (sources or {}).items()
+        for name, source in members.items()
+        if part in REGISTRIES and name not in REGISTRIES[part]
+    ]
+
+
 def differences(old: Any, new: Any, key: str = "") -> list[str]:
     """What differs between two plain structures, one line each."""
     if isinstance(old, dict) and isinstance(new, dict):

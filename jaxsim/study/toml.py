@@ -1,5 +1,6 @@
 """Study files: TOML in, a `Study` or a message that names key, line and what was expected."""
 
+import contextlib
 import json
 import os
 import re
@@ -17,7 +18,7 @@ from jaxsim.rules import check_rule
 from jaxsim.study import cells
 from jaxsim.study.choices import build_init, build_problem, build_rule, build_train
 from jaxsim.study.manifest import Contents, manifests
-from jaxsim.study.sources import shown
+from jaxsim.study.sources import missing, shown
 from jaxsim.study.spec import PARTS, Stop, Study
 from jaxsim.study.tables import REGISTRIES, TAGS, expand, tables
 
@@ -275,6 +276,9 @@ def recorded(known: Contents, folder: Path) -> Study:
 def _reason(error: Exception, content: Any) -> str:
     """Why plain values are no study."""
     if isinstance(error, pydantic.ValidationError) and isinstance(content, Mapping):
+        with contextlib.suppress(AttributeError, TypeError):  # sources that are no tables
+            if absent := missing(content.get("sources")):
+                return f"nobody has registered {', '.join(absent)}; jaxsim.register or --plugin MODULE does"
         found = error.errors(include_url=False)
         return "; ".join(_message(e, content, None) for e in found[:SHOWN])
     return str(error)

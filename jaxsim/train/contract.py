@@ -20,7 +20,7 @@ def check_class(train: Any) -> None:
     """
     if not isinstance(train, type):
         raise ValueError(f"train: expected the class of a trained thing, such as jaxsim.train.Joint; got {train!r}")
-    needs("train", train, *METHODS)
+    needs("train", train, *METHODS, noun="trained thing")
     for name in getattr(Train, "__annotations__", {}):
         if not hasattr(train, name):
             raise ValueError(f"train: {called(train)} has no {name}; see jaxsim.train.Train and CONTRIBUTING.md")
