@@ -1,6 +1,7 @@
 """The public names of the package, which `jaxsim` takes from here when the first of them is asked for."""
 
 from jaxsim import basins, data, init, plot, report, rules, storage, study, train
+from jaxsim._plugins import register
 from jaxsim.analysis import Thresholds, attractors, conditions, predict
 from jaxsim.driver import compilations
 from jaxsim.head import Heads, heads
@@ -35,6 +36,7 @@ __all__ = [
     "open_study",
     "plot",
     "predict",
+    "register",
     "regress",
     "report",
     "rules",

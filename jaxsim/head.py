@@ -15,7 +15,7 @@ from jaxsim.driver import record_steps
 from jaxsim.init import Given
 from jaxsim.problem import Problem
 from jaxsim.results import Run, Saved
-from jaxsim.rules import Rule
+from jaxsim.rules import Rule, check_rule
 from jaxsim.simulation import check_kept, simulate
 from jaxsim.train import Joint
 
@@ -200,7 +200,7 @@ def heads(
         for rule in rules:
             if progress is not None:
                 progress(name, rule)
-            full = getattr(rule, "coordinates", None) == "full"
+            full = rule.coordinates == "full"
             run = simulate(
                 problem, rule, starts, key=key, lanes=lanes, steps=steps, record=record, train=train, dtype=dtype,
                 coordinates="full" if full else "primal", limits=limits,
@@ -270,6 +270,8 @@ def _check(sets: Mapping[str, tuple[Problem, Problem | None]], rules: Sequence[R
         raise ValueError("sets: expected at least one data set; got none")
     if not rules:
         raise ValueError("rules: expected at least one rule; got none")
+    for rule in rules:
+        check_rule(rule)
     for name, (train, test) in sets.items():
         if test is not None and (test.weights, test.shape[2]) != (train.weights, train.shape[2]):
             raise ValueError(

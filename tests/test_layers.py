@@ -11,7 +11,7 @@ import jaxsim
 ROOT = pathlib.Path(jaxsim.__file__).parent
 # Lower layers know nothing of higher ones. margin sits beside the model and must not see it.
 LAYERS = [
-    {"_tree", "_check", "_basis", "_fold", "_machine", "_exact", "_files", "_text"},
+    {"_tree", "_check", "_basis", "_fold", "_machine", "_exact", "_files", "_text", "_registry"},
     {"problem"},
     {"_archive"},
     {"normed"},
@@ -22,6 +22,7 @@ LAYERS = [
     {"driver"},
     {"analysis"},
     {"train"},
+    {"_plugins"},
     {"results"},
     {"simulation"},
     {"head"},
@@ -126,6 +127,8 @@ def test_the_page_of_contributors_lists_rooms_in_the_order_of_their_layers():
         "_files",
         "_text",
         "_archive",
+        "_registry",
+        "_plugins",
         "__init__",
         "__main__",
     }

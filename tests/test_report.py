@@ -18,7 +18,7 @@ import jaxsim
 from jaxsim.analysis import VERDICTS, wilson
 from jaxsim.report.content import DIGITS, percent
 from jaxsim.report.studies import study_file
-from jaxsim.results import short_rule
+from jaxsim.rules import label
 from jaxsim.study import manifest
 from jaxsim.study.rows import file_of
 
@@ -260,7 +260,7 @@ def test_a_browser_shows_a_run(run_folder, driver, tmp_path):
     assert drawn(driver, "bars-parts")["count"] == [f"{counts[v]} of 60" for v in VERDICTS if v in counts]
     assert len(drawn(driver, "lines-lines")["xs"]) == len(RULES)
     choose(driver, "lines-quantity", "‖W‖")
-    choose(driver, "lines-rule", short_rule(repr(RULES[0])))
+    choose(driver, "lines-rule", label(RULES[0]))
     curves = pd.read_parquet(run_folder / "curves.parquet")
     norm = curves[
         (curves.problem == "first") & (curves.rule == repr(RULES[0])) & (curves.quantity == "norm") & (curves.step > 0)

@@ -17,7 +17,7 @@ from jaxsim.margin import MarginSolver
 from jaxsim.model import Loss
 from jaxsim.problem import Problem
 from jaxsim.results.saved import Saved
-from jaxsim.rules import Rule
+from jaxsim.rules import Rule, check_rule
 from jaxsim.simulation import simulate
 
 Point = tuple[Problem, Rule, Law]
@@ -133,6 +133,7 @@ def continuation(
     settings: dict[str, Any] = {}
     for k, value in enumerate(given):
         problem, rule, law = at(value)
+        check_rule(rule)
         run = simulate(
             problem,
             rule,
@@ -144,7 +145,7 @@ def continuation(
             dtype=dtype,
             record=[steps],
             limits="saturated",
-            coordinates=getattr(rule, "coordinates", None) or "dual",
+            coordinates=rule.coordinates or "dual",
         )
         code = codes(run.verdict)
         problems.append(problem)

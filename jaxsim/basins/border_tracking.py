@@ -13,7 +13,7 @@ from jaxsim.basins.endpoints import Fate, Fates
 from jaxsim.model import Loss
 from jaxsim.problem import Problem
 from jaxsim.results.saved import Saved
-from jaxsim.rules import Rule
+from jaxsim.rules import Rule, check_rule, parameters
 
 COMPETES = 0.05  # of the largest gradient entry, from which a token counts as competing (convention of this project)
 
@@ -206,7 +206,15 @@ def edge_states(
         ValueError: for another rule, or where the stretches reach the horizon.
     """
     whole_number("stretches", stretches)
-    if repr(rule) != found.settings["rule"]:
+    check_rule(rule)
+    same = (
+        found.settings["rule_data"] == parameters(rule)
+        if "rule_data" in found.settings
+        else (
+            found.settings["rule"] == repr(rule)  # of edges that were saved before
+        )
+    )
+    if not same:
         raise ValueError(f"rule: expected the rule of the edges, {found.settings['rule']}; got {rule!r}")
     how = found.settings
     stretch = whole_number("stretch", max(1, how["steps"] // (2 * stretches)) if stretch is None else stretch)

@@ -12,9 +12,8 @@ from jaxsim.analysis.limits import same
 from jaxsim.init import Reduced, Zero
 from jaxsim.model import Loss
 from jaxsim.problem import Problem
-from jaxsim.rules import GD, NGD, Polyak, Rule
+from jaxsim.rules import GD, NGD, Polyak, Rule, label, parameters
 from jaxsim.rules.base import Scheduled
-from jaxsim.rules.label import short_rule
 from jaxsim.simulation import Options
 from jaxsim.simulation.work import prepare
 
@@ -77,7 +76,8 @@ class Fates:
     def settings(self) -> dict[str, Any]:
         """How fates are found, as plain values."""
         work = self.work
-        return {"rule": repr(work.rule), "label": short_rule(repr(work.rule)), "steps": self.steps,
+        return {"rule": repr(work.rule), "label": label(work.rule), "rule_data": parameters(work.rule),
+                "steps": self.steps,
                 "dtype": work.options.dtype.name, "coordinates": self.frame.kind,
                 "loss": work.options.loss.name}  # fmt: skip
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from jaxsim.cli import console
-from jaxsim.cli._usage import Commands
+from jaxsim.cli._usage import App, Commands
 from jaxsim.cli.basin import basin
 from jaxsim.cli.geometry import geometry
 from jaxsim.cli.head import head
@@ -19,7 +19,7 @@ from jaxsim.cli.study import app as study
 EXIT_NOT_WRITTEN = 1
 EXIT_BAD_INPUT = 2
 
-app = typer.Typer(
+app = App(
     name="jaxsim",
     cls=Commands,
     help="Implicit bias of self-attention over the whole initialisation space.",

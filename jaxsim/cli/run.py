@@ -1,6 +1,7 @@
 """`jaxsim run`: one problem or a few, some rules, many initialisations, a table, a folder and a figure."""
 
 import functools
+import inspect
 import math
 import shlex
 import sys
@@ -13,8 +14,11 @@ import typer
 from jaxsim import _machine
 from jaxsim._check import seed_number, whole_number
 from jaxsim._text import printable
+from jaxsim.cli._usage import filled
 
-DATA = "digits, signal-noise, unit-sphere, orthonormal, or a FILE.npz with tokens, queries, labels and decoder"
+DATA = (
+    "digits, signal-noise, unit-sphere, orthonormal{more_data}, or a FILE.npz with tokens, queries, labels and decoder"
+)
 
 
 _Problem = functools.partial(typer.Option, rich_help_panel="Problem")
@@ -26,15 +30,20 @@ FAMILY = "(default: the family's)"
 SIZES = "(n, T, d): digits 20, 4, 16; signal-noise 10, 5, 64; unit-sphere 6, 8, 10; orthonormal 4, 4, 16"
 DATA_HELP = f"Problem: {DATA}. Default sizes {SIZES}."
 RULES_HELP = (
-    "NAME=STEP, repeatable: gd and ngd take η, polyak a factor (default: gd=1, ngd=0.5, polyak=1; for digits gd=1000)."
+    "NAME=STEP, repeatable: gd and ngd take η, polyak a factor (default: gd=1, ngd=0.5, polyak=1; for digits "
+    "gd=1000){more_rule}."
 )
 POSITIONS_HELP = "digits: one-hot positions appended to tokens: none, one-hot or both (default: both)."
-INIT_HELP = "Law of W_0: gaussian, sphere, zero, or a FILE.npy with (d, d) or (lanes, d, d)."
+INIT_HELP = "Law of W_0: gaussian, sphere, zero{more_law}, or a FILE.npy with (d, d) or (lanes, d, d)."
 SCALE_HELP = "gaussian: standard deviation of an entry; sphere: Frobenius radius (default: 3)."
 LANES_HELP = "Number of initialisations, called lanes (default: 4096, or as many as the file of --init has)."
-TRAIN_HELP = "What is trained: weights (W), joint (W and the decoder) or key-query (W = K Qᵀ; --scale is that of K, Q)."
+TRAIN_HELP = (
+    "What is trained: weights (W), joint (W and the decoder) or key-query (W = K Qᵀ; --scale is that of K, Q)"
+    "{more_train}."
+)
 WIDTH_HELP = "key-query: inner width m of K and Q (default: the smaller side of W)."
 NUCLEAR_HELP = "key-query: also hold W against the nuclear-norm att-SVM of every selection."
+OPTIONS = ("n", "T", "d", "signal", "noise", "classes", "positions")  # that --data may take
 LANES = 4096
 SCALE = 3.0
 
@@ -150,20 +159,18 @@ def _problems(data: str, given: dict[str, Any], seed: int) -> dict[str, Any]:
 
     from jaxsim import data as families
 
-    key = jax.random.fold_in(jax.random.key(seed), 2**32 - 1)  # apart from every lane's key
-    random = {
-        "unit-sphere": families.unit_sphere,
-        "orthonormal": families.orthonormal,
-        "signal-noise": families.signal_noise,
-    }
-    if data in random:
-        _refuse(data, given, ("n", "T", "d", "signal", "noise") if data == "signal-noise" else ("n", "T", "d"))
-        return {data: random[data](key, **given)}
+    if data != "digits" and data in families.FAMILIES:
+        family = families.FAMILIES[data]
+        takes = inspect.signature(family).parameters
+        _refuse(data, given, tuple(name for name in takes if name in OPTIONS))
+        if "key" in takes:  # apart from every lane's key
+            given = {"key": jax.random.fold_in(jax.random.key(seed), 2**32 - 1), **given}
+        return {data: family(**given)}
     if data.lower().endswith(".npz"):
         _refuse(data, given, ())
         return {printable(Path(data).stem): families.load(data)}
     if data != "digits":
-        raise ValueError(f"data: expected {DATA}; got {data!r}")
+        raise ValueError(f"data: expected {filled(DATA)}; got {data!r}")
     _refuse(data, given, ("n", "classes", "positions"))
     classes, positions = given.get("classes", "3,8"), given.get("positions", "both")
     if positions not in ("none", "one-hot", "both"):
@@ -193,18 +200,19 @@ def _train(what: str, width: int | None, nuclear: bool, batch: int | None, seed:
     """What is trained; ValueError where an option has no meaning for it."""
     import jax
 
-    from jaxsim import train
+    from jaxsim.train import KINDS
 
-    kinds = {"weights": train.Weights, "joint": train.Joint, "key-query": train.KeyQuery}
-    if what not in kinds:
-        raise ValueError(f"train: expected {', '.join(kinds)}; got {what!r}")
-    foreign = {"batch": batch is not None} if what == "key-query" else {"width": width is not None, "nuclear": nuclear}
-    for name, given in foreign.items():
-        if given:
+    if what not in KINDS:
+        raise ValueError(f"train: expected {', '.join(KINDS)}; got {what!r}")
+    takes = inspect.signature(KINDS[what]).parameters
+    for name, given in {"width": width is not None, "nuclear": nuclear, "batch": batch is not None}.items():
+        if given and name not in takes:
             raise ValueError(f"--{name}: has no meaning for --train {what}")
-    if what == "key-query":
-        return train.KeyQuery(min(problem.weights) if width is None else width, nuclear)
-    return kinds[what](batch=batch, key=jax.random.fold_in(jax.random.key(seed), 2**32 - 2))
+    key = jax.random.fold_in(jax.random.key(seed), 2**32 - 2)
+    values = {"width": width, "nuclear": nuclear, "batch": batch, "key": key}
+    if width is None and "width" in takes:
+        values["width"] = min(problem.weights)
+    return KINDS[what](**{name: value for name, value in values.items() if name in takes})
 
 
 def _rules(texts: list[str], max_step: float) -> list[Any]:
@@ -217,9 +225,9 @@ def _rules(texts: list[str], max_step: float) -> list[Any]:
 
 
 def _rule(text: str, max_step: float) -> Any:
-    from jaxsim.rules import MATRIX_RULES, RULES
+    from jaxsim.rules import MATRIX_RULES, RULES, numbers_first
 
-    rules = RULES | MATRIX_RULES
+    rules = {name: rule for name, rule in (RULES | MATRIX_RULES).items() if numbers_first(rule)}
     name, _, step = text.partition("=")
     if name not in rules or not step:
         raise ValueError(f"rule: expected NAME=STEP with a name among {', '.join(rules)}; got {text!r}")
@@ -228,7 +236,8 @@ def _rule(text: str, max_step: float) -> Any:
     except ValueError as error:
         raise ValueError(f"rule: expected a number after {name}=; got {step!r}") from error
     try:
-        return rules[name](value, max_step=max_step) if name == "polyak" else rules[name](value)
+        bounded = "max_step" in inspect.signature(rules[name]).parameters
+        return rules[name](value, max_step=max_step) if bounded else rules[name](value)
     except ValueError as error:
         raise ValueError(f"rule: {text!r}: {error}") from error
 
@@ -238,15 +247,19 @@ def _law(init: str, scale: float | None, lanes: int | None) -> tuple[Any, int]:
     from jaxsim import _archive
     from jaxsim import init as laws
 
-    if scale is not None and init not in ("gaussian", "sphere"):
+    law = laws.LAWS.get(init)
+    first = None if law is None else next(iter(inspect.signature(law).parameters.values()), None)
+    if scale is not None and first is None:
         raise ValueError(f"--scale: has no meaning for --init {init}")
-    if init in ("gaussian", "sphere"):
-        law = laws.Gaussian if init == "gaussian" else laws.Sphere
-        return law(SCALE if scale is None else scale), whole_number("lanes", LANES if lanes is None else lanes)
-    if init == "zero":
-        return laws.Zero(), _single(init, lanes)
+    if law is laws.Zero:
+        return law(), _single(init, lanes)
+    if law is not None:
+        own = laws.LAWS.source(init) is not None and (first is None or first.default is not first.empty)
+        given = [] if first is None or (own and scale is None) else [SCALE if scale is None else scale]
+        return law(*given), whole_number("lanes", LANES if lanes is None else lanes)
     if not init.lower().endswith(".npy"):
-        raise ValueError(f"init: expected gaussian, sphere, zero or a FILE.npy; got {init!r}")
+        known = ", ".join(laws.LAWS)
+        raise ValueError(f"init: expected {known} or a FILE.npy; got {init!r}")
     try:
         W0 = _archive.read_array(init)
     except ValueError as error:

@@ -37,6 +37,10 @@ class Stream:
         """Flush the stream as far as that is possible."""
         self._attempt(lambda: self._stream.flush())
 
+    def close(self) -> None:
+        """Flush; the stream stays open, because others write to it, and libraries close what they were given."""
+        self.flush()
+
     def writable(self) -> bool:
         """Always."""
         return True

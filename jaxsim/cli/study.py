@@ -14,6 +14,7 @@ from jaxsim import _machine
 from jaxsim._check import positive_number, whole_number
 from jaxsim._text import marked
 from jaxsim.cli import interruption
+from jaxsim.cli._usage import App
 from jaxsim.cli.console import Console, line
 from jaxsim.cli.live import Live, say
 from jaxsim.cli.run import _folder
@@ -29,7 +30,7 @@ DISTRIBUTED_HELP = "One of several processes: HOST:PORT,PROCESSES,THIS as for ja
 PICTURES = (".png", ".svg", ".pdf", ".eps", ".jpg", ".tif", ".webp")
 ROWS = 24  # cells that status lists
 
-app = typer.Typer(
+app = App(
     name="study",
     help="Large Monte Carlo runs over grids, which stop when the answer is known and resume after anything.",
     no_args_is_help=True,

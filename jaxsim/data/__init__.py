@@ -1,12 +1,20 @@
 """Problems to simulate: random families with known geometry, real digits, and files."""
 
+from jaxsim._registry import Registry
+from jaxsim.data.families import check_family
 from jaxsim.data.files import load, load_split, save
 from jaxsim.data.images import digits, digits_split
-from jaxsim.data.synthetic import orthonormal, prompt, signal_noise, unit_sphere
+from jaxsim.data.synthetic import generator, orthonormal, prompt, signal_noise, unit_sphere
+
+FAMILIES = Registry("data", "jaxsim.data", check_family, reserved=("file",), noun="data family")
+for _family in (digits, orthonormal, signal_noise, unit_sphere):
+    FAMILIES.register(_family)
 
 __all__ = [
+    "FAMILIES",
     "digits",
     "digits_split",
+    "generator",
     "load",
     "load_split",
     "orthonormal",

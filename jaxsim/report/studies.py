@@ -16,7 +16,7 @@ from jaxsim.report.content import Cells, Content, Picture, interval, percent
 from jaxsim.study import open_study
 from jaxsim.study.basins import basin_map
 from jaxsim.study.reading import Reader
-from jaxsim.study.spec import TAGS, Study
+from jaxsim.study.spec import PARTS, Study
 
 MAPS = 6  # drawn
 SHOWN = 10  # damaged files and failed cells named
@@ -168,11 +168,15 @@ def study_file(spec: Study) -> str:
     """
 
     def written(value: Any) -> str:
+        if isinstance(value, dict):
+            return "{" + ", ".join(f"{name} = {written(each)}" for name, each in value.items()) + "}"
+        if isinstance(value, list):
+            return "[" + ", ".join(map(written, value)) + "]"
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
     plain = spec.model_dump(exclude_unset=True)
-    lines = [f"{name} = {written(value)}" for name, value in plain.items() if name not in (*TAGS, "stop")]
-    for kind in TAGS:
+    lines = [f"{name} = {written(value)}" for name, value in plain.items() if name not in (*PARTS, "stop", "sources")]
+    for kind in PARTS:
         for entry in plain[kind]:
             lines += ["", f"[[{kind}]]"]
             for name, value in entry.items():

@@ -235,6 +235,7 @@ class Run(Saved):
         if isinstance(settings, dict):
             settings |= {name: fields.pop(name) for name in STARTS if name in fields}
             settings.setdefault("label", settings.get("rule"))
+            settings.setdefault("predicts", "inverse-log" if settings.get("rule_name") == "gd" else "power")
             if "curves" not in settings and isinstance(more, dict):
                 titles, shape = {**Joint.curves, **KeyQuery.curves}, np.shape(fields.get("norm", ()))
                 settings["curves"] = {name: titles.get(name, "") for name in more if np.shape(more[name]) == shape}

@@ -17,7 +17,7 @@ NAMED = 20  # lanes that were not finite
 def summary(run: Any) -> dict[str, Any]:
     """The figures of the printed table of a `Run`; None where there is none."""
     verdicts = {name: dataclasses.asdict(p) for name, p in run.fractions().items()}
-    law = "inverse-log" if run.settings["rule_name"] == "gd" else "power"
+    law = run.settings["predicts"]
     error = {name: run.direction_error[run.verdict == name, -1] for name in ("global", "local")}
     bad = np.flatnonzero(~run.finite)
     return {

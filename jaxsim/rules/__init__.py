@@ -1,39 +1,27 @@
-"""Step-size rules. A rule is one file and one line of a registry.
+"""Step-size rules. A rule is one file, and one line here; the order is that of tables, messages and help texts.
 
-`RULES` move W by combinations of gradients and run in any coordinates; `MATRIX_RULES` act on the matrix W itself.
+`RULES` move W by combinations of gradients and run in any coordinates; `MATRIX_RULES` act on the matrix W itself. Both
+grow with what is registered. What a rule of one's own needs is said by `Rule`; the pieces it may be made of are here.
 """
 
-from jaxsim.rules.adagrad_norm import AdaGradNorm
-from jaxsim.rules.base import Rule
-from jaxsim.rules.coordinatewise import Adam, Mirror, Optax, SignDescent
-from jaxsim.rules.gd import GD
-from jaxsim.rules.momentum import HeavyBall, Nesterov, NormalisedMomentum
-from jaxsim.rules.ngd import NGD
-from jaxsim.rules.per_block import PerBlock
-from jaxsim.rules.polyak import Polyak
-from jaxsim.rules.spectral import Spectral
+# ruff: noqa: I001
+from jaxsim._registry import Part
+from jaxsim.rules.base import Constant as Constant, Defaults as Defaults, Rule as Rule, Scaled as Scaled
+from jaxsim.rules.base import Scheduled as Scheduled, Stateless as Stateless, decay as decay, mix as mix
+from jaxsim.rules.base import pytree as pytree, static as static, step_size as step_size, times as times
+from jaxsim.rules.base import zeros_per_lane as zeros_per_lane
+from jaxsim.rules.contract import EVERY as EVERY, check_rule as check_rule, numbers_first as numbers_first
+from jaxsim.rules.gd import GD as GD
+from jaxsim.rules.ngd import NGD as NGD
+from jaxsim.rules.polyak import Polyak as Polyak
+from jaxsim.rules.momentum import HeavyBall as HeavyBall, Nesterov as Nesterov, NormalisedMomentum as NormalisedMomentum
+from jaxsim.rules.adagrad_norm import AdaGradNorm as AdaGradNorm
+from jaxsim.rules.coordinatewise import Adam as Adam, Mirror as Mirror, SignDescent as SignDescent
+from jaxsim.rules.spectral import Spectral as Spectral
+from jaxsim.rules.coordinatewise import Optax as Optax
+from jaxsim.rules.per_block import PerBlock as PerBlock
+from jaxsim.rules.named import schedule as schedule, transformation as transformation
+from jaxsim.rules.plain import build as build, label as label, parameters as parameters
 
-RULES: dict[str, type] = {
-    rule.name: rule for rule in (GD, NGD, Polyak, HeavyBall, Nesterov, NormalisedMomentum, AdaGradNorm)
-}
-
-MATRIX_RULES: dict[str, type] = {rule.name: rule for rule in (SignDescent, Adam, Mirror, Spectral)}
-
-__all__ = [
-    "GD",
-    "MATRIX_RULES",
-    "NGD",
-    "RULES",
-    "AdaGradNorm",
-    "HeavyBall",
-    "Nesterov",
-    "NormalisedMomentum",
-    "PerBlock",
-    "Polyak",
-    "Rule",
-    "Spectral",
-    "SignDescent",
-    "Optax",
-    "Mirror",
-    "Adam",
-]
+RULES = Part(EVERY, lambda rule: rule.coordinates is None)
+MATRIX_RULES = Part(EVERY, lambda rule: rule.coordinates is not None)

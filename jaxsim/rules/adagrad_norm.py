@@ -6,13 +6,13 @@ import jax
 import jax.numpy as jnp
 
 from jaxsim._check import leaf, positive_number
-from jaxsim._tree import pytree
 from jaxsim.model.sums import add_exactly
-from jaxsim.rules.base import step_size, times, zeros_per_lane
+from jaxsim.rules.base import Defaults, pytree, register, step_size, times, zeros_per_lane
 
 
+@register
 @pytree
-class AdaGradNorm:
+class AdaGradNorm(Defaults):
     """AdaGrad-norm: one step size, divided by the root of the sum of all squared gradient norms.
 
         b² ← b² + ‖∇L(W)‖²,   W ← W - η ∇L(W) / b

@@ -10,6 +10,13 @@ from jaxtyping import Array, Float, Int
 from jaxsim._check import finite_number, positive_number
 from jaxsim._tree import pytree, static
 from jaxsim.model.gradient import Block, Gradient, Tree
+from jaxsim.rules.contract import register
+from jaxsim.rules.named import Named
+
+__all__ = [
+    "Constant", "Defaults", "Rule", "Scaled", "Scheduled", "Stateless", "Step", "decay", "mix", "pytree", "register",
+    "static", "step_size", "times", "zeros_per_lane",
+]  # fmt: skip
 
 Step = Int[Array, ""]
 
@@ -18,11 +25,31 @@ class Rule(Protocol):
     """A step-size rule. It sees scaled gradients and never the model behind them.
 
     The last axis of every array runs over lanes, and no operation mixes lanes.
+
+    For those who write one: a rule is a class decorated with `pytree`, so that its parameters are leaves and a sweep
+    does not compile again; a parameter that is no number is declared by `static()`. Required are `name`, `init`,
+    `update` and `report`. `coordinates` and `predicts` may be left out; `Defaults` says them, and that there is nothing
+    to report, and `Stateless` says in addition that nothing is remembered. Arguments are kept in attributes of their
+    names, from which tables, files and studies take them. Register the class by `@jaxsim.register`.
     """
 
     @property
     def name(self) -> str:
         """The short name used in tables, files and figures."""
+        ...
+
+    @property
+    def coordinates(self) -> str | None:
+        """What the rule acts on.
+
+        None: combinations of gradients, which are the same in any coordinates; "primal": the core of W, up to
+        rotations of tokens and queries; "full": the entries of W.
+        """
+        ...
+
+    @property
+    def predicts(self) -> str:
+        """The law by which direction errors fall, which tables fit: "power" of the step, or "inverse-log"."""
         ...
 
     def init(self, params: Tree) -> Tree:
@@ -36,6 +63,25 @@ class Rule(Protocol):
     def report(self, state: Tree) -> dict[str, Float[Array, " lanes"]]:
         """Per-lane diagnostics of the whole run."""
         ...
+
+
+class Defaults:
+    """What a rule need not say itself: it runs in any coordinates, predicts a power law and has nothing to report."""
+
+    coordinates: str | None = None
+    predicts: str = "power"
+
+    def report(self, state: Tree) -> dict[str, Float[Array, " lanes"]]:
+        """Nothing to report."""
+        return {}
+
+
+class Stateless(Defaults):
+    """For rules that remember nothing."""
+
+    def init(self, params: Tree) -> Tree:
+        """No state."""
+        return ()
 
 
 @pytree
@@ -63,7 +109,8 @@ class Scheduled:
         return jnp.asarray(self.schedule(step)).astype(dtype)
 
     def __repr__(self):
-        return getattr(self.schedule, "__qualname__", "schedule")
+        named = isinstance(self.schedule, Named)
+        return repr(self.schedule) if named else getattr(self.schedule, "__qualname__", "schedule")
 
 
 def step_size(name: str, value: Any) -> Any:
@@ -124,18 +171,6 @@ def decay(name: str, value: Any) -> float:
     if not 0 <= number < 1:
         raise ValueError(f"{name}: expected a number from 0 to below 1; got {value}")
     return number
-
-
-class Stateless:
-    """For rules that remember nothing."""
-
-    def init(self, params: Tree) -> Tree:
-        """No state."""
-        return ()
-
-    def report(self, state: Tree) -> dict[str, Float[Array, " lanes"]]:
-        """Nothing to report."""
-        return {}
 
 
 def zeros_per_lane(params: Tree) -> Float[Array, " lanes"]:

@@ -12,12 +12,13 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxsim._check import finite_number, leaf
-from jaxsim._tree import pytree, static
 from jaxsim.model.gradient import Block
 from jaxsim.model.sums import add_exactly
-from jaxsim.rules.base import Scaled, Stateless, decay, mix, step_size, times
+from jaxsim.rules.base import Defaults, Scaled, Stateless, decay, mix, pytree, register, static, step_size, times
+from jaxsim.rules.named import Named
 
 
+@register
 @pytree
 class SignDescent(Stateless):
     """Sign descent: every entry moves by η against the sign of its derivative.
@@ -52,8 +53,9 @@ class SignDescent(Stateless):
         return tuple(jax.tree.map(lambda leaf: -eta * jnp.sign(leaf), b.direction) for b in gradient.blocks), state
 
 
+@register
 @pytree
-class Adam:
+class Adam(Defaults):
     """Adam, with both averages carried at log scales of their own.
 
         m ← β1 m + (1 - β1) ∇,   v ← β2 v + (1 - β2) ∇²,   W ← W - η m̂ / (√v̂ + eps)
@@ -121,13 +123,10 @@ class Adam:
             after.append((m, v))
         return tuple(increments), tuple(after)
 
-    def report(self, state):
-        """Nothing to report."""
-        return {}
 
-
+@register
 @pytree
-class Mirror:
+class Mirror(Defaults):
     """Normalised mirror descent with the ℓp potential (1/p) Σ |w|^p of the entries.
 
         θ ← θ - η ∇L(W) / ‖∇L(W)‖_F,   W = sign(θ) |θ|^{1/(p-1)},   θ_0 = sign(W_0) |W_0|^{p-1}
@@ -183,13 +182,9 @@ class Mirror:
         there = theta + move
         return jnp.where(one_sign, near, jnp.sign(there) * jnp.abs(there) ** q - jnp.sign(theta) * size**q)
 
-    def report(self, state):
-        """Nothing to report."""
-        return {}
-
 
 @pytree
-class Optax:
+class Optax(Defaults):
     """Any optax transformation, applied to each lane on its own.
 
     optax works on plain numbers, so gradients must be handed over as such. With `normalise` they are divided by
@@ -199,7 +194,8 @@ class Optax:
     steps long before, and thresholds such as clipping have no effect.
 
     Args:
-        transformation: an optax.GradientTransformation that includes its step size.
+        transformation: an optax.GradientTransformation that includes its step size; one by
+            `jaxsim.rules.transformation` can be told in files.
         normalise: whether to divide gradients by their Frobenius norm.
 
     Example:
@@ -219,7 +215,8 @@ class Optax:
             raise ValueError(f"transformation: expected an optax transformation; got {self.transformation!r}")
 
     def __repr__(self):
-        return f"Optax(normalise={self.normalise})"
+        named = f"{self.transformation!r}, " if isinstance(self.transformation, Named) else ""
+        return f"Optax({named}normalise={self.normalise})"
 
     def init(self, params):
         """The transformation's state of every lane, lanes last."""
@@ -233,10 +230,6 @@ class Optax:
         )
         with jax.numpy_dtype_promotion("standard"):
             return jax.vmap(lambda g, s: self.transformation.update(g, s), in_axes=-1, out_axes=-1)(given, state)
-
-    def report(self, state):
-        """Nothing to report."""
-        return {}
 
 
 def _at_least_zero(name: str, value: Any) -> float:

@@ -4,10 +4,10 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxsim._tree import pytree
-from jaxsim.rules.base import Stateless, step_size, times
+from jaxsim.rules.base import Stateless, pytree, register, step_size, times
 
 
+@register
 @pytree
 class GD(Stateless):
     """Gradient descent.
@@ -29,6 +29,7 @@ class GD(Stateless):
     eta: Any
 
     name = "gd"
+    predicts = "inverse-log"
 
     def __post_init__(self):
         object.__setattr__(self, "eta", step_size("eta", self.eta))

@@ -6,11 +6,10 @@ from typing import Any
 import jax.numpy as jnp
 
 from jaxsim._check import leaf
-from jaxsim._tree import pytree
-from jaxsim.rules.base import Scaled, decay, mix, step_size, times
+from jaxsim.rules.base import Defaults, Scaled, decay, mix, pytree, register, step_size, times
 
 
-class _Momentum:
+class _Momentum(Defaults):
     """What the three share: one running sum per block, v ← β v + ∇."""
 
     eta: Any
@@ -25,11 +24,8 @@ class _Momentum:
         """V = 0 for every block."""
         return tuple(Scaled.zero(block) for block in params)
 
-    def report(self, state):
-        """Nothing to report."""
-        return {}
 
-
+@register
 @pytree
 class HeavyBall(_Momentum):
     """Gradient descent with Polyak's heavy-ball momentum.
@@ -65,6 +61,7 @@ class HeavyBall(_Momentum):
         return tuple(times(-eta * jnp.exp(v.log_scale), v.tree) for v in after), after
 
 
+@register
 @pytree
 class Nesterov(_Momentum):
     """Gradient descent with Nesterov's momentum, in the form without a look-ahead point.
@@ -98,6 +95,7 @@ class Nesterov(_Momentum):
         return tuple(times(-eta * jnp.exp(v.log_scale), v.tree) for v in ahead), after
 
 
+@register
 @pytree
 class NormalisedMomentum(_Momentum):
     """Normalised gradient descent with momentum.

@@ -4,10 +4,10 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxsim._tree import pytree
-from jaxsim.rules.base import Stateless, step_size, times
+from jaxsim.rules.base import Stateless, pytree, register, step_size, times
 
 
+@register
 @pytree
 class NGD(Stateless):
     """Normalised gradient descent.

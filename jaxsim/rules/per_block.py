@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 from jaxsim._tree import pytree
+from jaxsim.rules.contract import check_rule
 
 
 @pytree
@@ -30,6 +31,7 @@ class PerBlock:
         for k, rule in enumerate(rules):
             if isinstance(rule, type) or not hasattr(rule, "update"):
                 raise ValueError(f"rules: expected rules such as jaxsim.rules.NGD(0.1); rule {k} is {rule!r}")
+            check_rule(rule)
         if not rules:
             raise ValueError("rules: expected one rule per block; got none")
         object.__setattr__(self, "rules", tuple(rules))
@@ -40,8 +42,13 @@ class PerBlock:
     @property
     def coordinates(self):
         """The strictest that one of the rules needs."""
-        needed = {getattr(rule, "coordinates", None) for rule in self.rules}
+        needed = {rule.coordinates for rule in self.rules}
         return next((kind for kind in ("full", "primal") if kind in needed), None)
+
+    @property
+    def predicts(self):
+        """The law of the first block, which is W's in joint training."""
+        return self.rules[0].predicts
 
     def init(self, params):
         """Each rule's own memory."""

@@ -5,12 +5,12 @@ from typing import Any
 import jax.numpy as jnp
 
 from jaxsim._check import leaf
-from jaxsim._tree import pytree
-from jaxsim.rules.base import step_size, times, zeros_per_lane
+from jaxsim.rules.base import Defaults, pytree, register, step_size, times, zeros_per_lane
 
 
+@register
 @pytree
-class Polyak:
+class Polyak(Defaults):
     r"""Polyak's step size, with a bound on the step length.
 
         W ← W - scale · (L(W) - L*) / ‖∇L(W)‖_F² · ∇L(W),   ‖step‖_F ≤ max_step

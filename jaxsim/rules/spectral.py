@@ -5,10 +5,10 @@ from typing import Any, Literal
 import jax.numpy as jnp
 from jax import lax
 
-from jaxsim._tree import pytree, static
-from jaxsim.rules.base import Stateless, step_size
+from jaxsim.rules.base import Stateless, pytree, register, static, step_size
 
 
+@register
 @pytree
 class Spectral(Stateless):
     """Steepest descent in the spectral norm: the gradient with all its singular values set to one.

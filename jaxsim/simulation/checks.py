@@ -11,6 +11,7 @@ from jaxsim.init import Factors, Fixed, Law
 from jaxsim.model import Loss, named
 from jaxsim.problem import Problem
 from jaxsim.results import CURVES
+from jaxsim.rules import check_rule
 from jaxsim.train import WEIGHTS, Train
 
 LARGEST_SCORE = {"float32": 80.0, "float64": 700.0}  # e^-s stays a normal number
@@ -46,8 +47,7 @@ def check_types(problem: Any, rule: Any, init: Any, key: Any) -> None:
     """Refuse what is not a problem, a rule, a law or a key."""
     if not isinstance(problem, Problem):
         raise ValueError(f"problem: expected a jaxsim.Problem; got {type(problem).__name__}")
-    if isinstance(rule, type) or not hasattr(rule, "update"):
-        raise ValueError(f"rule: expected a rule such as jaxsim.rules.NGD(0.1); got {rule!r}")
+    check_rule(rule)
     if isinstance(init, type) or not (hasattr(init, "place") or isinstance(init, Fixed | Factors)):
         raise ValueError(f"init: expected a law such as jaxsim.init.Gaussian(1.0); got {init!r}")
     random_key("key", key)

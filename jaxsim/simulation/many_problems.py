@@ -17,7 +17,7 @@ from jaxsim.model import stacked
 from jaxsim.problem import Problem
 from jaxsim.results import Run
 from jaxsim.results.lanes import Lanes
-from jaxsim.rules import Rule
+from jaxsim.rules import Rule, check_rule
 from jaxsim.simulation.lanes import analyse
 from jaxsim.simulation.options import CHUNK_BYTES, Flat, Options, refuse
 from jaxsim.simulation.work import Work, prepare
@@ -212,7 +212,8 @@ def _draw_alone(work: Work) -> driver.Start:
 
 
 def _check(problems: list[Any], rule: Any, train: Any) -> None:
-    if getattr(rule, "coordinates", None) is not None:
+    check_rule(rule)
+    if rule.coordinates is not None:
         raise ValueError(f"rule: expected one that runs in dual coordinates; got {rule!r}. Use simulate")
     if not isinstance(train, Weights) or train.batch is not None:
         raise ValueError(

@@ -20,8 +20,7 @@ from jaxsim.margin import hard_margin
 from jaxsim.model import Loss, named
 from jaxsim.model.linear import LinearModel
 from jaxsim.results import LinearRun
-from jaxsim.rules import Rule
-from jaxsim.rules.label import short_rule
+from jaxsim.rules import Rule, check_rule, label, parameters
 from jaxsim.simulation.lanes import at_minimum
 from jaxsim.simulation.options import CHUNK_BYTES, run_dtype
 from jaxsim.train.base import LOG10
@@ -82,7 +81,8 @@ def regress(
         raise ValueError("labels: expected at least one label, each +1 or -1")
     if not isinstance(init, Gaussian | Sphere | Zero):
         raise ValueError(f"init: expected jaxsim.init.Gaussian, Sphere or Zero; got {init!r}")
-    if isinstance(rule, type) or not hasattr(rule, "update") or getattr(rule, "coordinates", None) is not None:
+    check_rule(rule)
+    if rule.coordinates is not None:
         raise ValueError(
             f"rule: expected one that runs in any coordinates, such as jaxsim.rules.NGD(0.1); got {rule!r}"
         )
@@ -115,7 +115,8 @@ def regress(
     found = jax.tree.map(lambda *each: np.concatenate(each)[:lanes], *parts)
     settings = {
         "rule": repr(rule),
-        "label": short_rule(repr(rule)),
+        "label": label(rule),
+        "rule_data": parameters(rule),
         "init": repr(init),
         "lanes": lanes,
         "steps": int(recorded[-1]),

@@ -13,8 +13,7 @@ from jaxsim.margin import max_margin
 from jaxsim.normed import NORMS, NormedMargin, check_norm, norm_of
 from jaxsim.problem import Problem
 from jaxsim.results import Saved
-from jaxsim.rules import Rule
-from jaxsim.rules.label import short_rule
+from jaxsim.rules import Rule, label
 from jaxsim.simulation.one_problem import simulate
 
 DEFAULT = tuple((name, None) for name in NORMS if name != "lp")
@@ -106,7 +105,7 @@ def geometry(
         if len(settled):
             correlation[k], ratio[k] = np.median(each, axis=1)
     names = [name if p is None else f"l{p:g}" for name, p in orders]
-    made = [repr(rule) for rule in rules], [short_rule(repr(rule)) for rule in rules]
+    made = [repr(rule) for rule in rules], [label(rule) for rule in rules]
     return Geometry(*made, names, correlation, ratio, saturated, lanes)
 
 

@@ -16,8 +16,7 @@ from jaxsim.init import Fixed, Law
 from jaxsim.problem import Problem
 from jaxsim.results import Run, joined
 from jaxsim.results.lanes import Lanes
-from jaxsim.rules import Rule
-from jaxsim.rules.label import short_rule
+from jaxsim.rules import Rule, label, parameters
 from jaxsim.simulation.checks import check, check_range, check_types
 from jaxsim.simulation.lanes import analyse
 from jaxsim.simulation.options import Options
@@ -119,7 +118,9 @@ class Work:
         settings: dict[str, Any] = {
             "rule": repr(self.rule),
             "rule_name": self.rule.name,
-            "label": short_rule(repr(self.rule)),
+            "label": label(self.rule),
+            "rule_data": parameters(self.rule),
+            "predicts": self.rule.predicts,
             "init": repr(self.init),
             "key": np.asarray(jax.random.key_data(self.key)).ravel().tolist(),
             "first": self.first,
@@ -168,7 +169,7 @@ def _plan(problem: Problem, frame: Frame, train: Train, options: Options, lanes:
 
 def _coordinates(rule: Rule, train: Train, asked: Any) -> Any:
     """The coordinates that rule and training need, or those asked for; ValueError where they exclude each other."""
-    needed = getattr(rule, "coordinates", None)
+    needed = rule.coordinates
     if needed is not None and train.coordinates is not None:
         raise ValueError(
             f"rule: {rule!r} acts on the matrix W; expected train=jaxsim.train.Weights() or Joint(); got {train!r}"

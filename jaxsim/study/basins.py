@@ -8,8 +8,8 @@ from jaxtyping import Int
 from jaxsim.analysis import VERDICTS
 from jaxsim.basins import BasinMap, Shells
 from jaxsim.margin import MarginSolver
-from jaxsim.rules.label import short_rule
-from jaxsim.study.cells import build_init, build_rule
+from jaxsim.rules import label, parameters
+from jaxsim.study.choices import build_init, build_rule
 from jaxsim.study.reading import Reader
 
 TRANSIENT = VERDICTS.index("transient")  # the first verdict of lanes that have not settled
@@ -110,6 +110,6 @@ def _settings(reader: Reader, cell: int) -> dict[str, Any]:
     """How the lanes were made, as plain values."""
     spec, rule = reader.study, build_rule(reader.cell(cell).rule)
     return {
-        "rule": repr(rule), "rule_name": rule.name, "label": short_rule(repr(rule)), "steps": spec.steps,
+        "rule": repr(rule), "rule_name": rule.name, "label": label(rule), "rule_data": parameters(rule), "steps": spec.steps,
         "loss": spec.loss, "dtype": spec.dtype, "study": spec.hash, "cell": cell,
     }  # fmt: skip

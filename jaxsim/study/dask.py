@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jaxsim import _machine
+from jaxsim import _machine, _plugins
 from jaxsim.study.engines import Lost, Outcome, Task, described
 from jaxsim.study.shards import Shard, Workshop
 from jaxsim.study.spec import Study
@@ -58,6 +58,8 @@ class Spread:
                 "workers: expected dask.distributed to be installed; pip install 'jaxsim-attention[dask]'"
             ) from None
         self._content, self._files = study.model_dump_json(), dict(files)
+        members = (study.sources or {}).values()
+        self._plugins = tuple(_plugins.locations(source for found in members for source in found.values()))
         self._timeout, self._retries = timeout, retries
         self._tasks: dict[str, Task] = {}  # by the key of the attempt
         self._attempts: collections.Counter[Task] = collections.Counter()
@@ -123,7 +125,16 @@ class Spread:
             where = {"workers": [name for name, _ in self._workers()] or None}
         self._tasks[key], self._sent[key] = task, time.monotonic()
         self._futures[key] = future = self._client.submit(
-            _compute, self._content, self._files, task.cell, task.shard, self._topic, key, key=key, **where
+            _compute,
+            self._content,
+            self._plugins,
+            self._files,
+            task.cell,
+            task.shard,
+            self._topic,
+            key,
+            key=key,
+            **where,
         )
         future.add_done_callback(lambda done: self._done.put((key, done)))
 
@@ -239,12 +250,13 @@ def _cluster(workers: int, security: Any) -> Any:
 
 
 @functools.lru_cache(maxsize=2)
-def _workshop(content: str, files: tuple[tuple[str, bytes], ...]) -> Workshop:
+def _workshop(content: str, plugins: tuple[Any, ...], files: tuple[tuple[str, bytes], ...]) -> Workshop:
+    _plugins.load_again(plugins)
     return Workshop(Study.model_validate_json(content), dict(files))
 
 
 def _compute(
-    content: str, files: dict[str, bytes], cell: int, shard: int, topic: str, key: str
+    content: str, plugins: tuple[Any, ...], files: dict[str, bytes], cell: int, shard: int, topic: str, key: str
 ) -> tuple[bytes, str, tuple[int, ...], float]:
     """On a worker: one shard, as plain values."""
     from distributed import get_worker
@@ -252,5 +264,5 @@ def _compute(
     worker = get_worker()
     worker.log_event(topic, (key, worker.address))
     began = time.perf_counter()
-    made = _workshop(content, tuple(files.items())).shard(cell, shard)
+    made = _workshop(content, plugins, tuple(files.items())).shard(cell, shard)
     return made.content, made.sha256, made.counts, time.perf_counter() - began

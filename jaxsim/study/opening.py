@@ -6,6 +6,7 @@ from pathlib import Path
 
 from jaxsim.data import files as stored
 from jaxsim.study import cells, folder, manifest, toml
+from jaxsim.study.sources import differences
 from jaxsim.study.spec import Study
 
 
@@ -23,7 +24,7 @@ def known(place: Path, study: Study) -> manifest.Contents:
         return found
     depends, there = study.what_shards_depend_on(), toml.recorded(found, place).what_shards_depend_on()
     if there != depends:
-        changes = "\n  ".join(toml.differences(there, depends))
+        changes = "\n  ".join(differences(there, depends))
         raise ValueError(
             f"out: {os.fspath(place)!r} holds another study, with other shards:\n  {changes}\n"
             "Give this one a folder of its own. Only name and [stop] may change."

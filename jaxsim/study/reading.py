@@ -13,6 +13,7 @@ from jaxtyping import Bool, Int
 from jaxsim.analysis import BOUNDS, VERDICTS
 from jaxsim.problem import Problem
 from jaxsim.study import cells, manifest, stopping
+from jaxsim.study.choices import build_problem
 from jaxsim.study.folder import problem_of
 from jaxsim.study.manifest import Record
 from jaxsim.study.running import damage
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     import pyarrow.dataset
     import xarray
 
+PER_BLOCK = "per-block"
 Damaged = Literal["refuse", "leave out"]
 
 
@@ -147,7 +149,7 @@ class Reader:
 
     def problem(self, cell: int) -> Problem:
         """The problem of a cell."""
-        return cells.build_problem(self.cell(cell).problem, self.files())
+        return build_problem(self.cell(cell).problem, self.files())
 
     def files(self) -> dict[str, bytes]:
         """Contents of the study's problem files, by fingerprint."""
@@ -183,9 +185,13 @@ class Reader:
         for cell in cells.cells(self.study):
             row: dict[str, Any] = {"cell": cell.index}
             for part, choice in (("problem", cell.problem), ("init", cell.init), ("rule", cell.rule)):
-                row |= {part: choice.kind} | {f"{part}.{k}": v for k, v in choice.values}
+                row |= {part: choice.kind} | {f"{part}.{k}": v for k, v in choice.shown().items()}
             rows.append(row)
         frame = pd.DataFrame(rows)
+        for name in frame.columns[1:]:  # where some are schedules, told in words, all are
+            known = [value for value in frame[name] if isinstance(value, str | int | float) and value == value]
+            if {str} < set(map(type, known)):
+                frame[name] = frame[name].map(str, na_action="ignore")
         frame["lanes"], frame["done"] = self.counts.sum(1), self.done
         return frame
 
@@ -266,7 +272,8 @@ class Reader:
 
         found = {}
         for record in self.records.values():
-            kind = self.study.rules[record.cell % len(self.study.rules)].kind
+            rule = self.study.rules[record.cell % len(self.study.rules)]
+            kind = rule if rule.kind == PER_BLOCK else rule.kind  # rules of one kind report alike
             if kind not in found and record.state != "failed" and record.file not in self.damaged:
                 found[kind] = pq.read_schema(self.folder / str(record.file))
         recorded = len(self.study.record) if len(self.study.record) > 1 else 0

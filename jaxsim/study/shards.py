@@ -16,7 +16,8 @@ from jaxsim.analysis import VERDICTS, Thresholds
 from jaxsim.results import CURVES, Run
 from jaxsim.simulation import Options
 from jaxsim.simulation.work import Work, prepare
-from jaxsim.study.cells import Cell, build_init, build_problem, build_rule, cell_at, key_of
+from jaxsim.study.cells import Cell, cell_at, key_of
+from jaxsim.study.choices import build_init, build_problem, build_rule, build_train
 from jaxsim.study.spec import Study
 
 KEPT_WORKS = 16  # problems whose frames and limits a process remembers
@@ -36,7 +37,9 @@ class Workshop:
     """Computes the shards of one study, remembering what shards of one problem share."""
 
     def __init__(self, study: Study, files: Mapping[str, bytes]):
+        study.hold_sources()
         self.study, self.files = study, dict(files)
+        self._train = build_train(study.train, study.batch, study.seed)
         self._works: collections.OrderedDict[Any, Work] = collections.OrderedDict()
         self._threads = threadpoolctl.ThreadpoolController()
 
@@ -52,7 +55,7 @@ class Workshop:
     def _run(self, cell: Cell, index: int) -> Run:
         study = self.study
         rule, first = build_rule(cell.rule), index * study.shard
-        name = (cell.problem, getattr(rule, "coordinates", None))
+        name = (cell.problem, rule.coordinates)
         work = self._works.pop(name, None)
         problem = build_problem(cell.problem, self.files) if work is None else work.problem
         init = build_init(cell.init, problem)
@@ -61,7 +64,7 @@ class Workshop:
             options = Options(
                 study.steps, study.record, study.loss, study.dtype, thresholds=thresholds, limits=study.limits
             )
-            work = prepare(problem, rule, init, options, key=key_of(study, cell), lanes=study.shard)
+            work = prepare(problem, rule, init, options, key=key_of(study, cell), lanes=study.shard, train=self._train)
         self._works[name] = work
         while len(self._works) > KEPT_WORKS:
             self._works.popitem(last=False)
@@ -69,12 +72,13 @@ class Workshop:
 
 
 @functools.cache
-def schema(record: int, report: tuple[str, ...]) -> Any:
+def schema(record: int, report: tuple[str, ...], more: tuple[str, ...] = ()) -> Any:
     """The columns of a shard, in the narrowest types that keep what matters.
 
     Args:
         record: recorded steps kept, 0 for the last alone.
         report: the rule's diagnostics.
+        more: curves of what is trained besides W.
     """
     import pyarrow as pa
 
@@ -84,8 +88,9 @@ def schema(record: int, report: tuple[str, ...]) -> Any:
     fields += [pa.field("selection", pa.list_(pa.uint16())), pa.field("limit_norm", pa.float32())]
     fields += [pa.field(name, pa.float32()) for name in (*CURVES, "start_norm")]
     fields += [pa.field("nonfinite_step", pa.int32()), pa.field("settled_step", pa.int32())]
+    fields += [pa.field(name, pa.float32()) for name in more]
     if record:
-        fields += [pa.field(f"{name}_recorded", pa.list_(pa.float32(), record)) for name in CURVES]
+        fields += [pa.field(f"{name}_recorded", pa.list_(pa.float32(), record)) for name in (*CURVES, *more)]
     fields += [pa.field(name, pa.float32()) for name in report]
     return pa.schema(fields)
 
@@ -104,9 +109,11 @@ def _pack(run: Run, cell: int, limits: str) -> Shard:
     codes = {name: np.array([VERDICTS.index(v) for v in frame[name]], np.int8) for name in _VERDICT_COLUMNS}
     values: dict[str, Any] = {name: frame[name].to_numpy() for name in frame.columns if name not in codes}
     values |= {"cell": np.full(run.lanes, cell), "settled_step": run.settled_step}
+    more = _curves(run)
+    values |= {name: curve[:, -1] for name, curve in more.items()}
     with np.errstate(over="ignore"):  # beyond float32: inf, as a plot would show it
         arrays = []
-        made = schema(recorded, tuple(sorted(run.report)))
+        made = schema(recorded, tuple(sorted(run.report)), tuple(more))
         for field in made:
             if field.name in codes:
                 arrays.append(pa.DictionaryArray.from_arrays(codes[field.name], list(VERDICTS)))
@@ -114,7 +121,8 @@ def _pack(run: Run, cell: int, limits: str) -> Shard:
                 ends = np.arange(run.lanes + 1, dtype=np.int32) * run.selection.shape[1]
                 arrays.append(pa.ListArray.from_arrays(ends, run.selection.ravel().astype(np.uint16)))
             elif field.name.endswith("_recorded"):
-                flat = getattr(run, field.name.removesuffix("_recorded")).ravel().astype(np.float32)
+                name = field.name.removesuffix("_recorded")
+                flat = (more[name] if name in more else getattr(run, name)).ravel().astype(np.float32)
                 arrays.append(pa.FixedSizeListArray.from_arrays(flat, recorded))
             else:
                 arrays.append(pa.array(values[field.name].astype(field.type.to_pandas_dtype())))
@@ -123,6 +131,11 @@ def _pack(run: Run, cell: int, limits: str) -> Shard:
     content = sink.getvalue()
     counts = np.bincount(codes["verdict"], minlength=len(VERDICTS))
     return Shard(content, hashlib.sha256(content).hexdigest(), tuple(int(c) for c in counts))
+
+
+def _curves(run: Run) -> dict[str, Any]:
+    """What training more than W adds: one number per lane and recorded step."""
+    return dict(sorted(run.more_curves.items()))
 
 
 def counts_of(content: bytes) -> tuple[int, ...] | None:

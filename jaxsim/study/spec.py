@@ -1,128 +1,50 @@
-"""A study as an object: grids of problems, initialisation laws and rules, a horizon, a stopping rule, a seed.
-
-Tables of families, laws and rules are made from the signatures of the functions and classes that they name, so a new
-rule is known here without another line.
-"""
+"""A study as an object: grids of problems, initialisation laws and rules, a horizon, a stopping rule, a seed."""
 
 import functools
 import hashlib
 import inspect
-import itertools
 import json
 import math
-import typing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import pydantic
-from pydantic import BeforeValidator, Field
+from pydantic import Field, PlainValidator
 
-from jaxsim import _machine, data
-from jaxsim import init as laws
+from jaxsim import _machine
 from jaxsim.analysis import VERDICTS
-from jaxsim.basins.pixels import limits_pixels, random_pixels
-from jaxsim.rules import MATRIX_RULES, RULES
-from jaxsim.study.cells import Choice, labelled
+from jaxsim.study.choices import Choice, labelled
+from jaxsim.study.sources import differences, sources_of
+from jaxsim.study.tables import LARGEST, REGISTRIES, TAGS, Entry, Seed, expand, read_table, read_tables, tables
 
-FAMILIES: dict[str, Callable[..., Any]] = {
-    "digits": data.digits,
-    "orthonormal": data.orthonormal,
-    "signal-noise": data.signal_noise,
-    "unit-sphere": data.unit_sphere,
-}
-LAWS: dict[str, type] = {"gaussian": laws.Gaussian, "sphere": laws.Sphere, "zero": laws.Zero}
-PLANES: dict[str, Callable[..., Any]] = {"limits-plane": limits_pixels, "random-plane": random_pixels}
 SHARD = 500  # lanes
 MOST_LANES = 100_000
-LARGEST = 2**32
 CHOICE_BYTES, CELL_BYTES, SHARD_BYTES = 500, 200, 100  # held for each at the least
-
-Seed = Annotated[int, Field(ge=0, lt=LARGEST)]
-
-
-class Entry(pydantic.BaseModel):
-    """A table of the file: no unknown keys, no guessing of types."""
-
-    model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+PARTS = ("problem", "init", "rule")
+WHERE_GIVEN = ("train", "batch", "sources")  # told only where they are given, so that older studies stay what they are
 
 
-def _listed(value: Any) -> Any:
-    value = value.tolist() if hasattr(value, "tolist") else value
-    return list(value) if isinstance(value, list | tuple) else [value]
+def __getattr__(name: str) -> Any:
+    """RULE_TABLES, INIT_TABLES and PROBLEM_TABLES: the tables of the members that are registered now."""
+    part = name.removesuffix("_TABLES").lower()
+    if name.endswith("_TABLES") and part in PARTS:
+        return {kind: table for kind, table in tables(part).items() if kind in REGISTRIES[part]}
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def _listed_tuples(value: Any) -> Any:
-    nested = isinstance(value, list | tuple) and len(value) > 0 and isinstance(value[0], list | tuple)
-    return [list(one) if isinstance(one, tuple) else one for one in (value if nested else [value])]  # type: ignore
-
-
-def _different(values: list[Any]) -> list[Any]:
-    for k, value in enumerate(values):
-        if value in values[:k]:
-            raise ValueError(f"expected different values; {value!r} is given twice")
-    return values
-
-
-def _grid(hint: Any) -> Any:
-    """One value or a list of them, always kept as a list."""
-    wrap = _listed
-    if typing.get_origin(hint) is tuple:
-        parts = typing.get_args(hint)
-        hint = Annotated[list[parts[0]], Field(min_length=len(parts), max_length=len(parts))]
-        wrap = _listed_tuples
-    elif typing.get_origin(hint) is Sequence:
-        hint = Annotated[list[typing.get_args(hint)[0]], Field(min_length=1)]
-        wrap = _listed_tuples
-    elif hint is Any:  # a step size, which code may also give as a schedule
-        hint = float
-    values = Annotated[list[hint], Field(min_length=1)]  # type: ignore[valid-type]
-    return Annotated[values, pydantic.AfterValidator(_different), BeforeValidator(wrap)]
-
-
-def _entry(tag: str, kind: str, source: Callable[..., Any]) -> type[Entry]:
-    """The table that names `source` under `tag`, with a key for each of its parameters."""
-    hints = typing.get_type_hints(source if inspect.isfunction(source) else source.__init__)
-    hints |= typing.get_type_hints(source) if inspect.isclass(source) else {}
-    fields: dict[str, Any] = {tag: (Literal[kind], ...)}  # type: ignore[valid-type]
-    for name, parameter in inspect.signature(source).parameters.items():
-        if name == "problem":  # given by the cell
-            continue
-        if name == "key":
-            fields["seeds"] = (_grid(Seed), [0])
-        elif parameter.default is inspect.Parameter.empty:
-            fields[name] = (_grid(hints.get(name)), ...)
-        elif parameter.default is None:
-            fields[name] = (_grid(hints.get(name)) | None, None)
-        else:
-            fields[name] = (_grid(hints.get(name)), Field(_defaults(parameter.default), validate_default=True))
-    return pydantic.create_model(kind, __base__=Entry, **fields)
-
-
-def _defaults(value: Any) -> list[Any]:
-    plain = getattr(value, "value", value)  # a step size's number
-    return [list(plain)] if isinstance(plain, tuple) else [plain]
-
-
-class File(Entry):
-    """A problem from an .npz file."""
-
-    family: Literal["file"]
-    path: str
-    fingerprint: str | None = None
-
-
-def _tables(tag: str, sources: dict[str, Callable[..., Any]], *more: type[Entry]) -> tuple[dict[str, type[Entry]], Any]:
-    made = {kind: _entry(tag, kind, source) for kind, source in sources.items()}
-    made |= {typing.get_args(model.model_fields[tag].annotation)[0]: model for model in more}
-    union: Any = functools.reduce(lambda a, b: a | b, made.values())
-    return made, Annotated[list[Annotated[union, Field(discriminator=tag)]], Field(min_length=1)]
-
-
-PROBLEM_TABLES, Problems = _tables("family", FAMILIES, File)
-INIT_TABLES, Inits = _tables("law", LAWS | PLANES)
-RULE_TABLES, Rules = _tables("name", RULES | MATRIX_RULES)
-TABLES = {"problem": PROBLEM_TABLES, "init": INIT_TABLES, "rule": RULE_TABLES}
-TAGS = {"problem": "family", "init": "law", "rule": "name"}
+def _trained(value: Any) -> dict[str, Any] | None:
+    """What is trained as plain values; None for the weights alone, which is what a study trains unasked."""
+    if value is None:
+        return None
+    content = {"kind": value} if isinstance(value, str) else value
+    if isinstance(content, Mapping) and content.get("kind") not in REGISTRIES["train"]:
+        known = ", ".join(REGISTRIES["train"])
+        raise ValueError(
+            f"expected one of {known}; got {content.get('kind')!r}; "
+            f"{REGISTRIES['train'].how_to_register(str(content.get('kind')))}"
+        )
+    found = read_table("train", content).model_dump()
+    return None if found == {"kind": "weights"} else found
 
 
 class Stop(Entry):
@@ -161,10 +83,13 @@ class Study(Entry):
     saturation: Annotated[float, Field(gt=0, lt=1)] = 0.05
     alignment: Annotated[float, Field(gt=0, lt=2)] = 0.01
     shard: Annotated[int, Field(ge=1, le=2**20)] = SHARD
-    problem: Problems  # type: ignore[valid-type]
-    init: Inits  # type: ignore[valid-type]
-    rule: Rules  # type: ignore[valid-type]
+    train: Annotated[Any, PlainValidator(_trained)] = None
+    batch: Annotated[int, Field(ge=1)] | None = None
+    problem: Annotated[list[Any], read_tables("problem")]
+    init: Annotated[list[Any], read_tables("init")]
+    rule: Annotated[list[Any], read_tables("rule")]
     stop: Stop
+    sources: dict[str, Any] | None = Field(None, validate_default=True)  # of members from outside; not in the file
 
     @pydantic.field_validator("record")
     @classmethod
@@ -173,12 +98,30 @@ class Study(Entry):
             raise ValueError(f"expected steps up to the horizon {info.data['steps']}; got {max(record)}")
         return sorted(set(record) | {info.data["steps"]}) if record and "steps" in info.data else record
 
+    @pydantic.field_validator("batch")
+    @classmethod
+    def _has_batches(cls, batch: int | None, info: pydantic.ValidationInfo) -> int | None:
+        kind = (info.data.get("train") or {"kind": "weights"})["kind"]
+        if batch is not None and "batch" not in inspect.signature(REGISTRIES["train"][kind]).parameters:
+            raise ValueError(f"has no meaning for train = {kind!r}")
+        return batch
+
+    @pydantic.field_validator("sources")
+    @classmethod
+    def _where_from(cls, sources: dict[str, Any] | None, info: pydantic.ValidationInfo) -> dict[str, Any] | None:
+        return sources_of(info.data) if sources is None else sources
+
+    @pydantic.model_serializer(mode="wrap")
+    def _plain(self, handler: pydantic.SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found = handler(self)
+        return {k: v for k, v in found.items() if k not in WHERE_GIVEN or v is not None}
+
     @pydantic.model_validator(mode="after")
     def _fits(self):
         """Held against memory before any list of choices, cells or shards is made."""
         cells = 1
-        for kind, tables in (("problem", self.problem), ("init", self.init), ("rule", self.rule)):
-            choices = sum(_points(entry, TAGS[kind]) for entry in tables)
+        for kind, entries in (("problem", self.problem), ("init", self.init), ("rule", self.rule)):
+            choices = sum(_points(entry, TAGS[kind]) for entry in entries)
             _machine.need(kind, CHOICE_BYTES * choices, f"{choices:,} of them")
             cells *= choices
         _machine.need("stop.lanes", CELL_BYTES * cells, f"{cells:,} cells")
@@ -212,17 +155,17 @@ class Study(Entry):
     @functools.cached_property
     def problems(self) -> list[Choice]:
         """Every problem of the grid."""
-        return labelled(_expand(entry, "family") for entry in self.problem)
+        return labelled(expand(entry, "family") for entry in self.problem)
 
     @functools.cached_property
     def inits(self) -> list[Choice]:
         """Every initialisation law of the grid."""
-        return labelled(_expand(entry, "law") for entry in self.init)
+        return labelled(expand(entry, "law") for entry in self.init)
 
     @functools.cached_property
     def rules(self) -> list[Choice]:
         """Every rule of the grid."""
-        return labelled(_expand(entry, "name") for entry in self.rule)
+        return labelled(expand(entry, "name") for entry in self.rule)
 
     def what_shards_depend_on(self) -> dict[str, Any]:
         """Plain values: everything but the name, the stopping rule and where files lie."""
@@ -231,6 +174,15 @@ class Study(Entry):
             if entry["family"] == "file":
                 del entry["path"]
         return plain
+
+    def hold_sources(self) -> None:
+        """Refuse to go on where a member from outside is another than when the study was begun."""
+        here = sources_of({part: getattr(self, part) for part in (*PARTS, "train")})
+        if here != self.sources:
+            raise ValueError(
+                "sources: the study was begun with other members from outside:\n  "
+                + "\n  ".join(differences(self.sources or {}, here or {}, "sources"))
+            )
 
     @functools.cached_property
     def hash(self) -> str:
@@ -255,11 +207,3 @@ def _points(entry: Entry, tag: str) -> int:
     """How many points the grid of a table has."""
     values = entry.model_dump(exclude={tag, "path"}).values()
     return math.prod(len(v) for v in values if isinstance(v, list))
-
-
-def _expand(entry: Entry, tag: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The kind and parameters of every point of a table's grid."""
-    values = {k: v for k, v in entry.model_dump(exclude={tag, "path"}).items() if v is not None}
-    grids = [v if isinstance(v, list) else [v] for v in values.values()]
-    for point in itertools.product(*grids):
-        yield getattr(entry, tag), {{"seeds": "seed"}.get(k, k): v for k, v in zip(values, point, strict=True)}

@@ -1,5 +1,6 @@
 """Study files: TOML in, a `Study` or a message that names key, line and what was expected."""
 
+import contextlib
 import json
 import os
 import re
@@ -11,13 +12,19 @@ from typing import Any
 import pydantic
 
 from jaxsim import _machine, data
+from jaxsim.model import named
 from jaxsim.results import CURVES
+from jaxsim.rules import check_rule
 from jaxsim.study import cells
-from jaxsim.study.cells import build_init, build_problem, build_rule
+from jaxsim.study.choices import build_init, build_problem, build_rule, build_train
 from jaxsim.study.manifest import Contents, manifests
-from jaxsim.study.spec import TABLES, TAGS, Stop, Study
+from jaxsim.study.sources import missing, shown
+from jaxsim.study.spec import PARTS, Stop, Study
+from jaxsim.study.tables import REGISTRIES, TAGS, expand, tables
 
 SHOWN = 5  # errors in one message
+NOT_IN_FILES = ("fingerprint", "sources")  # found by reading, not given
+NOT_GIVEN = ("train", "batch", "sources")  # not named beside what is missing
 DEEPEST = 8  # tables in tables: a study has a list of tables of lists of lists
 
 
@@ -68,6 +75,8 @@ def build(**content: Any) -> Study:
 
 def _parse(content: Mapping[str, Any], folder: Path, text: str | None) -> Study:
     _refuse_depth(content, text)
+    if "sources" in content:
+        raise ValueError(f"{_where(text, ('sources',))}sources: unknown key; a study finds out where members come from")
     try:
         study = Study.model_validate(content)
     except pydantic.ValidationError as error:
@@ -123,10 +132,14 @@ def _try_each(study: Study, text: str | None) -> None:
         where, what = _where(text, ("shard",)), f"{study.shard:,} lanes with {numbers:,} numbers each"
         _machine.need(f"{where}shard", 8 * study.shard * numbers, what)
     for choice, k in zip(study.rules, _places(study, "rule"), strict=True):
-        _tried("rule", k, text, build_rule, choice)
+        check_rule(_tried("rule", k, text, build_rule, choice))
+    told = study.train is not None or study.batch is not None
+    train = _told("train", text, build_train, study.train, study.batch, study.seed)
     for choice, k in zip(study.inits, _places(study, "init"), strict=True):
-        for problem in problems if choice.pixels else [None]:
-            _tried("init", k, text, build_init, choice, problem)
+        for problem in problems if choice.pixels or told else [None]:
+            law = _tried("init", k, text, build_init, choice, problem)
+            if told:
+                _told("train", text, train.check, problem, named(study.loss), law)
 
 
 def _tried(kind: str, k: int, text: str | None, build: Callable[..., Any], *arguments: Any) -> Any:
@@ -138,43 +151,54 @@ def _tried(kind: str, k: int, text: str | None, build: Callable[..., Any], *argu
         raise ValueError(f"{_where(text, (kind, k, key))}{kind}[{k}].{error}") from error
 
 
+def _told(key: str, text: str | None, make: Callable[..., Any], *arguments: Any) -> Any:
+    """What comes of a key that stands alone; its error with the line."""
+    try:
+        return make(*arguments)
+    except ValueError as error:
+        raise ValueError(f"{_where(text, (key,))}{key}: {error}") from error
+
+
 def _places(study: Study, kind: str) -> list[int]:
     """Which table of the file each choice came from."""
-    from jaxsim.study.spec import _expand
-
-    return [k for k, entry in enumerate(getattr(study, kind)) for _ in _expand(entry, TAGS[kind])]
+    return [k for k, entry in enumerate(getattr(study, kind)) for _ in expand(entry, TAGS[kind])]
 
 
 def _message(error: Mapping[str, Any], content: Mapping[str, Any], text: str | None) -> str:
     """One error of the schema as: where, key, what was expected, what came."""
     loc = list(error["loc"])
-    kind = loc[0] if loc else ""
-    tables = TABLES.get(kind, {})  # type: ignore[arg-type]
-    if len(loc) > 2 and loc[2] in tables:
-        tag, loc = loc[2], loc[:2] + loc[3:]
-        allowed: Sequence[str] = [*tables[tag].model_fields]
+    kind = str(loc[0]) if loc else ""
+    known = tables(kind) if kind in TAGS else {}
+    place = 1 if kind == "train" else 2  # of the name of a table
+    if len(loc) > place and loc[place] in known:
+        tag, loc = loc[place], loc[:place] + loc[place + 1 :]
+        allowed: Sequence[str] = [*known[tag].model_fields]
     else:
         allowed = [*(Stop if kind == "stop" and len(loc) > 1 else Study).model_fields]
     key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")
     where = _where(text, tuple(loc))
-    got = _shown(error["input"])
+    got = shown(error["input"])
     match error["type"]:
         case "missing":
-            return f"{where}{key}: missing; expected it beside {', '.join(a for a in allowed if a != loc[-1])}"
+            beside = ", ".join(a for a in allowed if a not in (loc[-1], *NOT_GIVEN))
+            return f"{where}{key}: missing; expected it beside {beside}"
         case "extra_forbidden":
-            return f"{where}{key}: unknown key; expected one of {', '.join(a for a in allowed if a != 'fingerprint')}"
+            expected = ", ".join(a for a in allowed if a not in NOT_IN_FILES)
+            return f"{where}{key}: unknown key; expected one of {expected}"
         case "union_tag_invalid" | "union_tag_not_found":
-            tag = TAGS[kind]  # type: ignore[index]
+            tag = TAGS[kind]
             value = error["input"].get(tag) if isinstance(error["input"], Mapping) else None
-            came = "nothing" if value is None else _shown(value)
-            return f"{_where(text, (*loc, tag)) or where}{key}.{tag}: expected one of {', '.join(tables)}; got {came}"
+            came = "nothing" if value is None else shown(value)
+            how = REGISTRIES[kind].how_to_register(str(value))
+            at = _where(text, (*loc, tag)) or where
+            return f"{at}{key}.{tag}: expected one of {', '.join(known)}; got {came}; {how}"
         case "value_error":
             reason = str(error["ctx"]["error"])
             named = tuple(reason.partition(":")[0].split("."))  # a rule over several keys names one itself
             return f"{where}{key}: {reason}" if key else f"{_where(text, named)}{reason}"
         case "model_attributes_type" | "model_type" | "dict_type":
             return f"{where}{key}: expected a table of keys; got {got}"
-    if kind in tables or (kind in TABLES and len(loc) == 1):
+    if kind in PARTS and len(loc) == 1:
         return f"{where}{key}: expected at least one table [[{kind}]]; got {got}"
     reason = error["msg"].removeprefix("Input should be ").removeprefix("a valid ").replace("'", "")
     reason = reason.replace("greater than or equal to", "at least").replace("less than or equal to", "at most")
@@ -183,11 +207,6 @@ def _message(error: Mapping[str, Any], content: Mapping[str, Any], text: str | N
     )
     words = {"integer": "a whole number", "number": "a number", "string": "text in quotes", "boolean": "true or false"}
     return f"{where}{key}: expected {words.get(reason, reason)}; got {got}"
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _where(text: str | None, loc: Sequence[str | int]) -> str:
@@ -200,7 +219,7 @@ def line_of(text: str, loc: Sequence[str | int]) -> int | None:
 
     Headers `[a]` and `[[a]]` and keys at the start of a line are seen; inline tables count for the line of their key.
     """
-    wanted_table = [part for part in loc[:2] if part in ("stop", *TABLES) or isinstance(part, int)]
+    wanted_table = [part for part in loc[:2] if part in ("stop", "train", *PARTS) or isinstance(part, int)]
     key = next((str(part) for part in loc[len(wanted_table) :] if isinstance(part, str)), None)
     table: list[str | int] = []
     seen: dict[str, int] = {}
@@ -227,17 +246,6 @@ def line_of(text: str, loc: Sequence[str | int]) -> int | None:
     return header
 
 
-def differences(old: Any, new: Any, key: str = "") -> list[str]:
-    """What differs between two plain structures, one line each."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        names = [*old, *(name for name in new if name not in old)]
-        return [d for name in names for d in differences(old.get(name), new.get(name), f"{key}.{name}".lstrip("."))]
-    if isinstance(old, list) and isinstance(new, list) and any(isinstance(v, dict) for v in old + new):
-        pairs = zip(old + [None] * (len(new) - len(old)), new + [None] * (len(old) - len(new)), strict=True)
-        return [d for k, (a, b) in enumerate(pairs) for d in differences(a, b, f"{key}[{k}]")]
-    return [] if old == new else [f"{key}: {_shown(old)} there, {_shown(new)} here"]
-
-
 def as_study(content: Mapping[str, Any]) -> Study:
     """A study from the plain values of a manifest, without looking at files again."""
     return Study.model_validate(content)
@@ -255,7 +263,7 @@ def recorded(known: Contents, folder: Path) -> Study:
         study = as_study(known.meta["study"])
         count = cells.count(study)
     except (ValueError, TypeError) as error:
-        reason = " ".join(str(error).split())
+        reason = " ".join(_reason(error, known.meta["study"]).split())
         raise ValueError(f"study: {os.fspath(manifests(folder)[0])!r} tells no study that can be ({reason})") from error
     for record in known.shards.values():
         if record.cell >= count and record.state != "damaged":
@@ -263,6 +271,17 @@ def recorded(known: Contents, folder: Path) -> Study:
                 f"study: {os.fspath(manifests(folder)[0])!r} has a shard of cell {record.cell}, of {count} cells"
             )
     return study
+
+
+def _reason(error: Exception, content: Any) -> str:
+    """Why plain values are no study."""
+    if isinstance(error, pydantic.ValidationError) and isinstance(content, Mapping):
+        with contextlib.suppress(AttributeError, TypeError):  # sources that are no tables
+            if absent := missing(content.get("sources")):
+                return f"nobody has registered {', '.join(absent)}; jaxsim.register or --plugin MODULE does"
+        found = error.errors(include_url=False)
+        return "; ".join(_message(e, content, None) for e in found[:SHOWN])
+    return str(error)
 
 
 def json_line(value: Any) -> str:

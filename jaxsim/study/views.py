@@ -7,6 +7,7 @@ import numpy as np
 
 from jaxsim.analysis import VERDICTS
 from jaxsim.study import cells
+from jaxsim.study.choices import Choice
 from jaxsim.study.spec import Study
 
 if TYPE_CHECKING:
@@ -49,14 +50,14 @@ def by_lane(table: "pyarrow.Table", study: Study, cell: int, fractions: "xarray.
     return xr.Dataset(variables, named, {"cell": cell, "label": label} | dict(fractions.attrs))
 
 
-def coordinates(choices: Mapping[str, Sequence[cells.Choice]]) -> dict[str, Any]:
+def coordinates(choices: Mapping[str, Sequence[Choice]]) -> dict[str, Any]:
     """Labels of the choices, and their numbers as coordinates named dimension_number."""
     found: dict[str, Any] = {}
     for dim, chosen in choices.items():
         found[dim] = [choice.label for choice in chosen]
         found[f"{dim}_kind"] = (dim, [choice.kind for choice in chosen])
         for name in sorted({k for choice in chosen for k, _ in choice.values}):
-            values = [dict(choice.values).get(name) for choice in chosen]
+            values = [choice.shown().get(name) for choice in chosen]
             numbers = all(isinstance(v, int | float | None) for v in values)
             column = [np.nan if v is None else float(v) for v in values] if numbers else list(map(str, values))
             found[f"{dim}_{name}"] = (dim, column)

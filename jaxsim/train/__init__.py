@@ -1,9 +1,17 @@
 """What to train: `simulate(..., train=...)`."""
 
+from jaxsim._registry import Registry
 from jaxsim.train.base import OfW, Train, View, each_once
+from jaxsim.train.contract import check_class
 from jaxsim.train.joint import Joint
 from jaxsim.train.key_query import KeyQuery
 from jaxsim.train.starts import Drawing, Known
 from jaxsim.train.weights import WEIGHTS, Weights
 
-__all__ = ["WEIGHTS", "Drawing", "Joint", "KeyQuery", "Known", "OfW", "Train", "View", "Weights", "each_once"]
+KINDS = Registry("train", "jaxsim.train", check_class, noun="trained thing")
+for _kind in (Weights, Joint, KeyQuery):
+    KINDS.register(_kind)
+
+__all__ = [
+    "KINDS", "WEIGHTS", "Drawing", "Joint", "KeyQuery", "Known", "OfW", "Train", "View", "Weights", "each_once",
+]  # fmt: skip
