@@ -77,7 +77,7 @@ def test_shards_that_vanish_at_work_are_told_at_the_end(whole, tmp_path):
     assert contents(place) == contents(whole)
 
 
-@pytest.mark.parametrize("deed", ["move", "delete"])
+@pytest.mark.parametrize("deed", [pytest.param("move", marks=pytest.mark.slow), "delete"])
 def test_a_process_whose_folder_vanishes_ends_with_one(tmp_path, deed):
     process = start(tmp_path, text=LONG)
     wait_for_shards(tmp_path, 3)

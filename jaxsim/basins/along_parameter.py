@@ -145,7 +145,7 @@ def continuation(
             dtype=dtype,
             record=[steps],
             limits="saturated",
-            coordinates=rule.coordinates or "dual",
+            coordinates=rule.coordinates or "dual",  # type: ignore[arg-type]
         )
         code = codes(run.verdict)
         problems.append(problem)
