@@ -27,6 +27,7 @@ EXAMPLES = {
     ("CONTRIBUTING.md", "python", "class Clipped"): "test_contributing.test_the_recipe_runs",
     ("CONTRIBUTING.md", "python", "class Ball"): "test_contributing.test_the_recipe_runs",
     ("CONTRIBUTING.md", "python", "def leader"): "test_contributing.test_the_recipe_runs",
+    ("CONTRIBUTING.md", "python", "class Entropy"): "test_contributing.test_the_recipe_runs",
     ("CONTRIBUTING.md", "python", "Result("): "test_contributing.test_the_recipe_runs",
 }
 

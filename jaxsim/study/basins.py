@@ -110,6 +110,6 @@ def _settings(reader: Reader, cell: int) -> dict[str, Any]:
     """How the lanes were made, as plain values."""
     spec, rule = reader.study, build_rule(reader.cell(cell).rule)
     return {
-        "rule": repr(rule), "rule_name": rule.name, "label": label(rule),
-        "rule_data": parameters(rule), "steps": spec.steps, "loss": spec.loss, "dtype": spec.dtype, "study": spec.hash, "cell": cell,
+        "rule": repr(rule), "rule_name": rule.name, "label": label(rule), "rule_data": parameters(rule),
+        "steps": spec.steps, "loss": spec.loss, "dtype": spec.dtype, "study": spec.hash, "cell": cell,
     }  # fmt: skip

@@ -63,12 +63,14 @@ def twin_tokens(key, n: int = 4, T: int = 3, d: int = 6, spread: float = 0.5) ->
     return jaxsim.Problem(tokens, rng.standard_normal((n, d)), labels, rng.standard_normal(d))
 
 
-@jaxsim.register(name="with-growth")
+@jaxsim.register
 @dataclasses.dataclass(frozen=True, eq=False)
 class Growing(jaxsim.train.Weights):
     """W alone, with what ‖W‖ has gained since the first recorded step as a curve of its own."""
 
+    name = "with-growth"
+    curves = {"growth": "growth"}
+
     def columns(self, view):
         """The curve "growth", one number per lane and recorded step."""
-        norm = np.asarray(view.columns["norm"])
-        return super().columns(view) | {"more.growth": norm - norm[:, :1]}
+        return {"growth": view.norm - view.norm[:, :1]}
