@@ -57,6 +57,7 @@ def register(thing: Any = None, *, kind: Kind | None = None, name: str | None = 
         ...         return jaxsim.init.Sphere(self.radius / 2).place(xi, rest)
         >>> jaxsim.init.LAWS["half-sphere"] is HalfSphere
         True
+        >>> jaxsim.init.LAWS.forget("half-sphere")
     """
     if thing is None:
         return functools.partial(register, kind=kind, name=name)

@@ -64,6 +64,13 @@ class Registry(Mapping[str, Any]):
                 self._sources[name] = source or source_of(member)
         return member
 
+    def forget(self, name: str) -> None:
+        """Take out a member that came from outside."""
+        with self._lock:
+            if name not in self.outside():
+                raise ValueError(f"{self.kind}: expected a member from outside; got {name!r}")
+            del self._members[name], self._sources[name]
+
     def source(self, name: str) -> Source | None:
         """Where a member came from: None for the package's own; distribution and version; or module and its sha256."""
         return self._complete()._sources[name]
