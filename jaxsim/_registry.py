@@ -65,10 +65,10 @@ class Registry(Mapping[str, Any]):
         return member
 
     def forget(self, name: str) -> None:
-        """Take out a member that came from outside."""
+        """Take a member out, so that its name is free again."""
         with self._lock:
-            if name not in self.outside():
-                raise ValueError(f"{self.kind}: expected a member from outside; got {name!r}")
+            if name not in self:
+                raise ValueError(f"{self.kind}: expected one of {', '.join(self)}; got {name!r}")
             del self._members[name], self._sources[name]
 
     def source(self, name: str) -> Source | None:
