@@ -57,6 +57,7 @@ def register(thing: Any = None, *, kind: Kind | None = None, name: str | None = 
         ...         return jaxsim.init.Sphere(self.radius / 2).place(xi, rest)
         >>> jaxsim.init.LAWS["half-sphere"] is HalfSphere
         True
+        >>> jaxsim.init.LAWS.forget("half-sphere")
     """
     if thing is None:
         return functools.partial(register, kind=kind, name=name)
@@ -114,6 +115,11 @@ def locations(sources: Iterable[dict[str, Any]]) -> list[tuple[str, str | None]]
     names = dict.fromkeys(str(source["module"]) for source in sources if "module" in source)
     main = file_of("__main__")
     files = {name: file_of(name) or (main if main is not None and main.stem == name else None) for name in names}
+    for name, file in files.items():
+        if file is None and not _importable(name):
+            raise ValueError(
+                f"workers: members of {name!r} are not in any file; expected a module that workers can import"
+            )
     return [(name, None if file is None else os.fspath(file.absolute())) for name, file in files.items()]
 
 

@@ -57,12 +57,19 @@ class Registry(Mapping[str, Any]):
             raise ValueError(f"{self.kind}: expected a name of letters, digits and dashes; got {name!r}")
         with self._lock:
             taken = self._members.get(name)
-            if name in self.reserved or (taken is not None and taken is not member):
+            if name in self.reserved or not (taken is None or taken is member or _again(taken, member)):
                 raise ValueError(f"{self.kind}: the name {name!r} is taken{_of(taken)}; expected another name")
             self._members[name] = member
-            if name not in self._sources or source is not None:
+            if taken is not member or source is not None:
                 self._sources[name] = source or source_of(member)
         return member
+
+    def forget(self, name: str) -> None:
+        """Take a member out, so that its name is free again."""
+        with self._lock:
+            if name not in self:
+                raise ValueError(f"{self.kind}: expected one of {', '.join(self)}; got {name!r}")
+            del self._members[name], self._sources[name]
 
     def source(self, name: str) -> Source | None:
         """Where a member came from: None for the package's own; distribution and version; or module and its sha256."""
@@ -177,15 +184,25 @@ def dashed(member: Any) -> str:
 
 
 def source_of(member: Any) -> Source | None:
-    """None for the package's own; otherwise the module that defines a member, and the sha256 of its file."""
+    """None for the package's own; otherwise the module that defines a member, and the sha256 of its file.
+
+    Of a member that a notebook defines it is that of the text of its definition, where that can be found.
+    """
     name = getattr(member, "__module__", None) or "__main__"
     if name.partition(".")[0] == "jaxsim":
         return None
     file = file_of(name)
     if file is None or not file.is_file():
-        return {"module": name, "sha256": None}
+        return {"module": name, "sha256": _sha256_at_prompt(member)}
     script = name in ("__main__", "__mp_main__")
     return {"module": file.stem if script else name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+
+
+def _sha256_at_prompt(member: Any) -> str | None:
+    try:
+        return hashlib.sha256(inspect.getsource(member).encode()).hexdigest()
+    except (OSError, TypeError):
+        return None
 
 
 def file_of(module: str) -> Path | None:
@@ -194,6 +211,12 @@ def file_of(module: str) -> Path | None:
         return Path(inspect.getsourcefile(sys.modules[module]) or "")
     except (KeyError, TypeError):  # made at a prompt
         return None
+
+
+def _again(taken: Any, member: Any) -> bool:
+    """Whether a cell of a notebook, or a line at a prompt, is run again."""
+    same = taken.__module__ == member.__module__ == "__main__" and taken.__qualname__ == member.__qualname__
+    return same and file_of("__main__") is None
 
 
 def _of(member: Any) -> str:

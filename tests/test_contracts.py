@@ -279,6 +279,10 @@ def test_registering_twice_and_under_taken_names(restored):
     assert rules.RULES["bare"] is Bare and "bare" not in rules.MATRIX_RULES and list(rules.RULES)[-1] == "bare"
     assert rules.EVERY.source("bare")["module"] == __name__ and len(rules.EVERY.source("bare")["sha256"]) == 64
     assert rules.EVERY.source("ngd") is None and rules.EVERY.outside() == ["bare"]
+    rules.EVERY.forget("bare")
+    assert "bare" not in rules.RULES and jaxsim.register(Bare) is Bare
+    with pytest.raises(ValueError, match="rule: expected one of gd, ngd, .*; got 'nobody'"):
+        rules.EVERY.forget("nobody")
     for name in ("ngd", "optax", "per-block"):
         with pytest.raises(ValueError, match=f"rule: the name '{name}' is taken"):
             jaxsim.register(Bare, name=name)

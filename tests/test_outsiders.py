@@ -20,6 +20,7 @@ from jaxsim import _plugins, cli, plot, rules
 from jaxsim import study as studies
 from jaxsim._plugins import REGISTRIES
 from jaxsim.study import audit, cells
+from jaxsim.study.manifest import read
 from jaxsim.study.shards import Workshop
 
 FILE = pathlib.Path(__file__).parent / "plugin" / "outsider.py"
@@ -97,8 +98,8 @@ def test_the_command_line_takes_a_plugin(alone, tmp_path):
     said = commands.invoke("replay", "made", "--lane", "3", "--plugin", "./outsider.py", cwd=tmp_path)
     assert said.code == 0, said.err
     said = commands.invoke("run", "--plugin", "outsider", "--help", cwd=tmp_path)
-    for name in ("root-norm", "between-spheres", "twin-tokens", "with-growth"):
-        assert f", {name}" in said.out
+    for name in ("; also root-norm", ", between-spheres", ", twin-tokens", "; also with-growth"):
+        assert name in " ".join(said.out.replace("│", " ").split())
 
 
 @pytest.mark.parametrize(
@@ -276,3 +277,34 @@ def test_studies_have_the_hashes_that_they_had_before_there_were_registries():
     assert studies.build(**tomllib.loads(example)).hash == (
         "e2ea7138dfe1e9e2481e20c97d2338486fe8f2a6f35c025d8f6aa709c7ae6ba5"
     )
+
+
+def test_an_installed_package_needs_no_plugin(tmp_path):
+    """Announced by an entry point, as far as importlib.metadata looks; its distribution and version are recorded."""
+    shutil.copy(FILE, tmp_path / "faraway.py")
+    text = (tmp_path / "faraway.py").read_text(encoding="utf-8")
+    (tmp_path / "faraway.py").write_text(
+        text.replace("@jaxsim.register\n", "").replace('@jaxsim.register(name="', "# ")
+    )
+    info = tmp_path / "faraway-1.2.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: faraway\nVersion: 1.2\n")
+    (info / "entry_points.txt").write_text(
+        "[jaxsim.rules]\nroot-norm = faraway:RootNorm\n[jaxsim.laws]\nbetween-spheres = faraway:BetweenSpheres\n"
+        "[jaxsim.data]\ntwin-tokens = faraway:twin_tokens\n[jaxsim.train]\nwith-growth = faraway:Growing\n"
+    )
+    text = TOML.replace('family = "unit-sphere"\nn = 3\nT = 4\nd = 5', 'family = "twin-tokens"\nn = 3')
+    text = text.replace('name = "ngd"', 'name = "root-norm"').replace("lanes = 60", "lanes = 20")
+    (tmp_path / "s.toml").write_text(text.replace('law = "sphere"\nradius', 'law = "between-spheres"\nouter'))
+    here = {"PYTHONPATH": os.fspath(tmp_path)}
+    for out, workers in (("here", "here"), ("there", "dask")):
+        done = commands.shell(
+            "study", "run", "s.toml", "--out", out, "--workers", workers, "--cores", "1", cwd=tmp_path, env=here
+        )
+        assert done.returncode == 0, done.stderr
+    assert read(tmp_path / "here").meta["study"]["sources"]["rule"] == {
+        "root-norm": {"distribution": "faraway", "version": "1.2"}
+    }
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: faraway\nVersion: 1.3\n")
+    done = commands.shell("study", "run", "s.toml", "--out", "here", cwd=tmp_path, env=here)
+    assert done.returncode == 2 and b"sources.rule.root-norm.version: '1.2' there, '1.3' here" in done.stderr

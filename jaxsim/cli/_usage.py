@@ -37,18 +37,20 @@ class Command(TyperCommand):
         """Write the help, with members from outside in their places."""
         for option in self.params:
             text = getattr(option, "help", None)
-            if text and "{more_" in text:
+            if text and ("{more_" in text or "{also_" in text):
                 option.help = filled(text)  # type: ignore[attr-defined]
         super().format_help(ctx, formatter)
 
 
 def filled(text: str) -> str:
-    """A text with members from outside where it says {more_rule}, {more_law}, {more_data} or {more_train}."""
+    """A text with the members of a kind from outside where it says {more_KIND}, in a list, or {also_KIND}, after it."""
     from jaxsim._plugins import REGISTRIES
 
     for kind, registry in REGISTRIES.items():
-        if f"{{more_{kind}}}" in text:
-            text = text.replace(f"{{more_{kind}}}", "".join(f", {name}" for name in registry.outside()))
+        if f"_{kind}}}" in text:
+            names = ", ".join(registry.outside())
+            text = text.replace(f"{{more_{kind}}}", names and f", {names}")
+            text = text.replace(f"{{also_{kind}}}", names and f"; also {names}")
     return text
 
 

@@ -40,7 +40,7 @@ def basin(
     zoom: Annotated[str | None, _Plane(help="A,B,FACTOR: magnify the window around the point (A, B).")] = None,
     resolution: Annotated[int, _Plane(help="Pixels on each side, 2 to 1000.")] = 256,
     refine: Annotated[int, _Plane(help="Run every 2^k-th pixel, and then only near borders.")] = 0,
-    rule: Annotated[str, _Dynamics(help="NAME=STEP, such as ngd=0.1, gd=1, polyak=1.")] = "ngd=0.1",
+    rule: Annotated[str, _Dynamics(help="NAME=STEP, such as ngd=0.1, gd=1, polyak=1{more_rule}.")] = "ngd=0.1",
     versus: Annotated[str | None, _Dynamics(help="A second rule NAME=STEP; also draws where the two differ.")] = None,
     max_step: Annotated[float, _Dynamics(help="polyak: bound on the Frobenius norm of a step.")] = 1000.0,
     steps: Annotated[int, _Dynamics(help="Horizon: number of updates.")] = 2000,

@@ -31,7 +31,7 @@ DATA_HELP = (
     "test_mask."
 )
 CLASSES_HELP = "digits: two classes such as 3,8, or all for the 45 pairs (default: all)."
-RULE_HELP = "NAME=STEP, repeatable (default: gd=10, ngd=0.1, polyak=1, adam=0.03)."
+RULE_HELP = "NAME=STEP, repeatable (default: gd=10, ngd=0.1, polyak=1, adam=0.03){also_rule}."
 BATCH_HELP = "Sequences per step, or full (default: 50, or all where there are fewer)."
 LIMITS_HELP = "Which lanes to hold against the att-SVM: all, saturated, or none (for high dimensions)."
 RULES = ["gd=10", "ngd=0.1", "polyak=1", "adam=0.03"]

@@ -31,7 +31,7 @@ SIZES = "(n, T, d): digits 20, 4, 16; signal-noise 10, 5, 64; unit-sphere 6, 8, 
 DATA_HELP = f"Problem: {DATA}. Default sizes {SIZES}."
 RULES_HELP = (
     "NAME=STEP, repeatable: gd and ngd take η, polyak a factor (default: gd=1, ngd=0.5, polyak=1; for digits "
-    "gd=1000){more_rule}."
+    "gd=1000){also_rule}."
 )
 POSITIONS_HELP = "digits: one-hot positions appended to tokens: none, one-hot or both (default: both)."
 INIT_HELP = "Law of W_0: gaussian, sphere, zero{more_law}, or a FILE.npy with (d, d) or (lanes, d, d)."
@@ -39,7 +39,7 @@ SCALE_HELP = "gaussian: standard deviation of an entry; sphere: Frobenius radius
 LANES_HELP = "Number of initialisations, called lanes (default: 4096, or as many as the file of --init has)."
 TRAIN_HELP = (
     "What is trained: weights (W), joint (W and the decoder) or key-query (W = K Qᵀ; --scale is that of K, Q)"
-    "{more_train}."
+    "{also_train}."
 )
 WIDTH_HELP = "key-query: inner width m of K and Q (default: the smaller side of W)."
 NUCLEAR_HELP = "key-query: also hold W against the nuclear-norm att-SVM of every selection."

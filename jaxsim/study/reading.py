@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     import pyarrow.dataset
     import xarray
 
-PER_BLOCK = "per-block"
 Damaged = Literal["refuse", "leave out"]
 
 
@@ -189,8 +188,7 @@ class Reader:
             rows.append(row)
         frame = pd.DataFrame(rows)
         for name in frame.columns[1:]:  # where some are schedules, told in words, all are
-            known = [value for value in frame[name] if isinstance(value, str | int | float) and value == value]
-            if {str} < set(map(type, known)):
+            if {str} < {type(value) for value in frame[name] if value == value}:
                 frame[name] = frame[name].map(str, na_action="ignore")
         frame["lanes"], frame["done"] = self.counts.sum(1), self.done
         return frame
@@ -273,7 +271,7 @@ class Reader:
         found = {}
         for record in self.records.values():
             rule = self.study.rules[record.cell % len(self.study.rules)]
-            kind = rule if rule.kind == PER_BLOCK else rule.kind  # rules of one kind report alike
+            kind = rule if rule.kind == "per-block" else rule.kind  # other rules of one kind report alike
             if kind not in found and record.state != "failed" and record.file not in self.damaged:
                 found[kind] = pq.read_schema(self.folder / str(record.file))
         recorded = len(self.study.record) if len(self.study.record) > 1 else 0
