@@ -4,12 +4,12 @@ from jaxsim import basins, data, init, plot, report, rules, storage, study, trai
 from jaxsim._plugins import register
 from jaxsim.analysis import Thresholds, attractors, conditions, predict
 from jaxsim.driver import compilations
-from jaxsim.head import Heads, heads
+from jaxsim.head import heads
 from jaxsim.margin import MarginSolver, MaxMargin, max_margin
 from jaxsim.model import losses
 from jaxsim.normed import NormedMargin
 from jaxsim.problem import Problem
-from jaxsim.results import Run
+from jaxsim.results import Heads, Run
 from jaxsim.simulation import LinearRun, Survey, geometry, regress, simulate, simulate_many, survey
 from jaxsim.study import open_study
 

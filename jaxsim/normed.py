@@ -84,7 +84,7 @@ def solve(problem: Problem, alpha: Int[np.ndarray, " n"], name: Norm, p: float |
     "inaccurate" with norm inf where the solver found no W: whether there is one is not for a solver to say.
     """
     label = name if p is None else f"l{p:g}"
-    nothing = NormedMargin(alpha, label, "inaccurate", np.inf, np.full(problem.weights, np.nan), np.inf)
+    nothing = NormedMargin(alpha, label, "inaccurate", np.inf, np.full(problem.W_shape, np.nan), np.inf)
     rows = unit_rows(problem, alpha, rotated=name in ("nuclear", "spectral"))
     if rows is None:
         return nothing

@@ -107,7 +107,7 @@ class Problem:
         return self.tokens if self.given_keys is None else self.given_keys
 
     @property
-    def weights(self) -> tuple[int, int]:
+    def W_shape(self) -> tuple[int, int]:
         """The shape of W: (d, d) in self-attention."""
         return self.keys.shape[2], self.queries.shape[1]
 

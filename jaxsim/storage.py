@@ -14,9 +14,8 @@ import numpy as np
 
 from jaxsim import _files
 from jaxsim.data.files import save as save_problem
-from jaxsim.head import Heads
 from jaxsim.init import Given
-from jaxsim.results import CURVES, Run
+from jaxsim.results import CURVES, Heads, Run
 
 if TYPE_CHECKING:
     import pandas

@@ -85,7 +85,7 @@ def norm_of_two(problem, alpha, name):
         def ratio(s):
             weight = mpmath.exp(s)
             pull = [weight * x + y for x, y in zip(a, b, strict=True)]
-            return dual_norm(pull, problem.weights, name) / (weight + 1)
+            return dual_norm(pull, problem.W_shape, name) / (weight + 1)
 
         low, high, golden = mpmath.mpf(-180), mpmath.mpf(180), (mpmath.sqrt(5) - 1) / 2
         left, right = high - golden * (high - low), low + golden * (high - low)

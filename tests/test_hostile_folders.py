@@ -283,7 +283,7 @@ def test_loading_sixty_runs_with_other_metadata(sound, tmp_path_factory, data):
     except ValueError as error:
         assert str(there) in str(error) and "\n" not in str(error)
     else:
-        assert repr(run) and run.summary()["lanes"] == run.lanes and run.W(0).shape == run.problem.weights
+        assert repr(run) and run.summary()["lanes"] == run.lanes and run.W(0).shape == run.problem.W_shape
 
 
 @SETTLE
@@ -308,7 +308,7 @@ def test_loading_sixty_runs_with_other_arrays(sound, tmp_path_factory, data):
     except ValueError as error:
         assert str(there) in str(error) and "\n" not in str(error)
     else:
-        assert repr(run) and run.summary()["lanes"] == run.lanes and run.W(0).shape == run.problem.weights
+        assert repr(run) and run.summary()["lanes"] == run.lanes and run.W(0).shape == run.problem.W_shape
 
 
 @pytest.mark.parametrize("kind", ["zlib", "lzma", "encrypted", "method", "shape12", "shape20", "deep", "no-members"])

@@ -213,8 +213,8 @@ def assert_engines_agree(problem, alpha):
         assert (mm.status == "infeasible") == (exact.status == "infeasible"), norm
         if mm.status == "optimal":
             # No feasible W has a smaller Frobenius norm, and every norm is within a factor of that one.
-            rank = min(problem.weights) ** 0.5
-            size = (problem.weights[0] * problem.weights[1]) ** 0.5
+            rank = min(problem.W_shape) ** 0.5
+            size = (problem.W_shape[0] * problem.W_shape[1]) ** 0.5
             low = dict(frobenius=1, nuclear=1, spectral=1 / rank, l1=1, linf=1 / size)[norm]
             assert mm.norm >= exact.norm * low * (1 - 1e-6), norm
             assert mm.norm <= norm_of(exact.W, norm) * (1 + 1e-6), norm

@@ -231,7 +231,7 @@ EXACT = {"gd": rules.GD, "ngd": rules.NGD, "adagrad-norm": rules.AdaGradNorm}
 def attack(seed, shape, offset, sizes, name, coordinates):
     assume(offset * 2.2e-16 < 1e-4 * min(sizes))  # else tokens of that size are not there, or equal
     problem = random_problem(seed, shape, offset, np.resize(sizes, shape[1]))
-    W0 = np.random.default_rng(seed).normal(size=problem.weights) / reach(problem)
+    W0 = np.random.default_rng(seed).normal(size=problem.W_shape) / reach(problem)
     eta = 0.05 / reach(problem) ** (2 if name == "gd" else 1)
     norm, logits, differences, run = held(problem, ((name, eta), EXACT[name](eta)), W0, 4, coordinates)
     # What the offset and the sizes cost is what they cost any sum of numbers of that size.

@@ -33,7 +33,7 @@ def autodiff_run(p, steps, eta):
 @pytest.mark.parametrize("coordinates", ["dual", "primal"])
 def test_prompt_follows_the_definition(coordinates):
     problem = jaxsim.data.prompt(X, Y, U, M)
-    assert problem.weights == (3, 1)
+    assert problem.W_shape == (3, 1)
     p0 = np.array([0.3, -0.2, 0.1])
     run = jaxsim.simulate(
         problem, jaxsim.rules.NGD(0.1), jaxsim.init.Given(p0[:, None]), key=jax.random.key(0), lanes=1, steps=60,

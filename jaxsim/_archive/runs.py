@@ -47,7 +47,7 @@ def _settings(fields: Mapping[str, Any]) -> str | None:
         return f"settings.first: expected the index of a lane; got {first!r}"
     if seconds is not None and not isinstance(seconds, int | float):
         return f"settings.seconds: expected a number; got {seconds!r}"
-    size = {"dual": n * T, "primal": settings.get("rank"), "full": math.prod(fields["problem"].weights)}
+    size = {"dual": n * T, "primal": settings.get("rank"), "full": math.prod(fields["problem"].W_shape)}
     wanted, came = size[settings["coordinates"]], position.shape[1]
     if came != wanted:
         return f"position: expected {wanted} coordinates, as the settings say; got {came}"
@@ -81,7 +81,7 @@ def _shapes(fields: Mapping[str, Any], finals: Mapping[str, str]) -> str | None:
     with jaxtyped("context"):
         has_axes(fields["norm"], "lanes R")  # which gives them their lengths
         has_axes(problem.scores, "n T")
-        has_axes(np.broadcast_to(0.0, problem.weights), "d e")
+        has_axes(np.broadcast_to(0.0, problem.W_shape), "d e")
         for group, name, value, axes in named:
             if not has_axes(value, axes):
                 came = f"{value.dtype} of shape {value.shape}" if isinstance(value, np.ndarray) else repr(value)

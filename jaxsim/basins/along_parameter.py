@@ -203,7 +203,7 @@ def between(first: Problem, second: Problem, share: float) -> Problem:
     Raises:
         ValueError: where shapes, labels or masks differ.
     """
-    if first.shape != second.shape or first.weights != second.weights:
+    if first.shape != second.shape or first.W_shape != second.W_shape:
         raise ValueError(f"second: expected a problem of shape {first.shape}; got {second.shape}")
     if not (np.array_equal(first.labels, second.labels) and np.array_equal(first.visible, second.visible)):
         raise ValueError("second: expected the labels and the mask of the first problem; got others")

@@ -132,7 +132,7 @@ def basin_map(
     """
     began = time.perf_counter()
     pixels = Pixels(plane, window, resolution)
-    pixels.check(1, problem.weights)
+    pixels.check(1, problem.W_shape)
     levels = check_map(window, resolution, refine, memory)
     shape = (len(pixels.b), len(pixels.a))
     found = _Canvas(shape)

@@ -87,4 +87,4 @@ def limits_plane(problem: Problem, selection: Any) -> Plane:
 
 def random_plane(problem: Problem, key: jax.Array) -> Plane:
     """A plane through zero whose directions have independent normal entries."""
-    return plane(*generator(key).standard_normal((2, *problem.weights)), names=("random", "random"))
+    return plane(*generator(key).standard_normal((2, *problem.W_shape)), names=("random", "random"))

@@ -143,8 +143,8 @@ def _plane(text: str, problem: Any, rule: Any, seed: int) -> Any:
             matrices.append(_archive.read_array(file))
         except ValueError as error:
             raise ValueError(f"plane: expected a readable .npy file of numbers at {file!r}; {error}") from error
-        if matrices[-1].shape != problem.weights:
-            raise ValueError(f"plane: expected matrices {problem.weights}; {file!r} holds {matrices[-1].shape}")
+        if matrices[-1].shape != problem.W_shape:
+            raise ValueError(f"plane: expected matrices {problem.W_shape}; {file!r} holds {matrices[-1].shape}")
     return basins.plane(*matrices, names=(printable(Path(files[0]).stem), printable(Path(files[1]).stem)))
 
 

@@ -21,7 +21,7 @@ from jaxsim.cli.console import Console
 from jaxsim.cli.run import _rules
 
 if TYPE_CHECKING:
-    from jaxsim.head import Heads
+    from jaxsim.results import Heads
 
 _Data = functools.partial(typer.Option, rich_help_panel="Data")
 _Dynamics = functools.partial(typer.Option, rich_help_panel="Dynamics")
@@ -139,7 +139,7 @@ def _once_done(advance):
 
 def _show(found: "Heads", sets: dict[str, Any], batch: int | None) -> None:
     """Rules as columns, last recorded step: means over pairs with 95% intervals, or over starts of one pair."""
-    from jaxsim.head import FEWEST
+    from jaxsim.results.heads import FEWEST
 
     console, several = Console(), len(found.pairs) > 1
     train, test = next(iter(sets.values()))

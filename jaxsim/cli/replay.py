@@ -100,7 +100,7 @@ def _given(path: Path, lane: int, problem: Any) -> Any:
         if matrices.ndim == 3 and lane >= len(matrices):
             raise ValueError(f"expected a matrix of lane {lane}; got {len(matrices)}")
         law = Given(matrices[lane] if matrices.ndim == 3 else matrices)
-        law.check(1, problem.weights)
+        law.check(1, problem.W_shape)
     except ValueError as error:
         raise ValueError(f"replay: cannot read {os.fspath(path)!r}: {error}") from error
     return law

@@ -211,7 +211,7 @@ def _train(what: str, width: int | None, nuclear: bool, batch: int | None, seed:
     key = jax.random.fold_in(jax.random.key(seed), 2**32 - 2)
     values = {"width": width, "nuclear": nuclear, "batch": batch, "key": key}
     if width is None and "width" in takes:
-        values["width"] = min(problem.weights)
+        values["width"] = min(problem.W_shape)
     return KINDS[what](**{name: value for name, value in values.items() if name in takes})
 
 

@@ -22,7 +22,7 @@ def frame_of(problem: Problem, kind: Literal["dual", "primal", "full"] | None = 
         raise ValueError(f"coordinates: expected 'dual', 'primal', 'full' or None for the cheapest; got {kind!r}")
     if kind is None:
         n, T, _ = problem.shape
-        d, e = problem.weights
+        d, e = problem.W_shape
         r_x, r_z = min(d, n * T), min(e, n)
         primal = PRIMAL_OVERHEAD * 2 * n * r_x * (r_z + T)
         kind = "dual" if (n * T) ** 2 <= primal else "primal"
@@ -33,7 +33,7 @@ def frame_of(problem: Problem, kind: Literal["dual", "primal", "full"] | None = 
 def _check_memory(problem: Problem, kind: str) -> None:
     """Refuse a frame whose matrices cannot fit, before they are made."""
     n, T, _ = problem.shape
-    d, e = problem.weights
+    d, e = problem.W_shape
     if kind == "dual":
         advice = f'; {DUAL_MATRICES} matrices of (n·T)² numbers. Coordinates "primal" need none'
         _machine.need("problem", DUAL_MATRICES * 8 * (n * T) ** 2, f"(n·T)² = {n * T:,}² numbers", advice)

@@ -59,7 +59,7 @@ class DualFrame:
         self.span = turn.T
         self.gram = centred @ centred.T
         self.shape, self.size, self.rank = (n, T), n * T, basis.shape[1]
-        self.ambient = math.prod(problem.weights)
+        self.ambient = math.prod(problem.W_shape)
         rounding = SAFE * len(centred) * np.finfo(dtype).eps
         self.factored = _least_cosine(centred, rows.seen) <= rounding if factored is None else factored
 

@@ -24,7 +24,7 @@ class PrimalFrame:
     def __init__(self, problem: Problem, dtype: Any = np.float64):
         self._rows = rows_of(problem, self.whole)
         self.size = self._rows.means.shape[1] * self._rows.queries.shape[1]
-        self.rank, self.ambient = self.size, math.prod(problem.weights)
+        self.rank, self.ambient = self.size, math.prod(problem.W_shape)
 
     def space(self, dtype):
         """See Frame."""

@@ -59,8 +59,8 @@ def load_split(path: str | os.PathLike) -> tuple[Problem, Problem | None]:
         test = Problem(**tests, decoder=decoder)
     except ValueError as error:
         raise ValueError(f"test set: {error}") from error
-    if test.weights != train.weights:
-        raise ValueError(f"test set: expected weights of shape {train.weights} as in training; got {test.weights}")
+    if test.W_shape != train.W_shape:
+        raise ValueError(f"test set: expected weights of shape {train.W_shape} as in training; got {test.W_shape}")
     return train, test
 
 

@@ -134,7 +134,7 @@ def prompt(tokens: Any, labels: Any, decoder: Any, weights: Any = None, mask: An
     Example:
         >>> import numpy as np
         >>> p = prompt(np.eye(3)[None], [1], [1.0, 0.0, 0.0])
-        >>> p.weights
+        >>> p.W_shape
         (3, 1)
     """
     x = finite_array("tokens", tokens, (None, None, None), "(n, T, d)")

@@ -69,7 +69,7 @@ class MaxMargin:
     def W(self) -> Float[np.ndarray, "d e"]:
         """W^α as a matrix; NaN where there is none."""
         if not np.isfinite(self.norm):
-            return np.full(self.problem.weights, np.nan)
+            return np.full(self.problem.W_shape, np.nan)
         if self.matrix is not None:
             return self.matrix.copy()
         keys = self.problem.keys * self.problem.visible[:, :, None]

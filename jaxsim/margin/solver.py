@@ -41,7 +41,7 @@ class MarginSolver:
         self._rows = coordinates(rows).reshape(n, T, -1)
         self._query_gram = self._z @ self._z.T
         self._query_sizes = np.linalg.norm(self._z, axis=1)
-        self._rounding = (sum(problem.weights) + n + T + 10) * np.finfo(float).eps / 2  # of nested sums, relative
+        self._rounding = (sum(problem.W_shape) + n + T + 10) * np.finfo(float).eps / 2  # of nested sums, relative
 
     @functools.cached_property
     def _whole(self) -> WholeNumbers:

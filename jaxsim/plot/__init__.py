@@ -3,7 +3,6 @@ return them; those of several panels return the Figure.
 """
 
 from jaxsim.basins import BasinMap, Comparison, Continuation, Perturbations, Shells
-from jaxsim.head import Heads
 from jaxsim.plot.accuracy import heads
 from jaxsim.plot.basins import basin_map, comparison, continuation, disagreement, maps, robustness, shells, time_map
 from jaxsim.plot.curves import loss_gap, norm, trajectories
@@ -20,7 +19,7 @@ from jaxsim.plot.runs import (
 )  # fmt: skip
 from jaxsim.plot.selection_bars import geometry, selections
 from jaxsim.plot.studies import fractions
-from jaxsim.results import Run
+from jaxsim.results import Heads, Run
 from jaxsim.results.figures import FIGURES
 from jaxsim.simulation import Geometry
 

@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING
 
 from jaxsim._text import drawn
-from jaxsim.head import Heads
 from jaxsim.plot.runs import LINES, colour
+from jaxsim.results import Heads
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

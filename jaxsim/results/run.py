@@ -206,7 +206,7 @@ class Run(Saved):
             weights = self.settings.get("given_weights")
             outside = given[own if len(given) > 1 else 0] if weights is None else np.tensordot(weights[own], given, 1)
             return inside + outside
-        other = np.random.default_rng([*self.settings["key"], self.first + lane]).standard_normal(self.problem.weights)
+        other = np.random.default_rng([*self.settings["key"], self.first + lane]).standard_normal(self.problem.W_shape)
         other -= frame.lift(frame.project(other[None])[0][0])
         return inside + other * np.sqrt(self.outside[lane] / np.sum(other**2))
 

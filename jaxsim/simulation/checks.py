@@ -39,7 +39,7 @@ def check(
         raise ValueError(f"train: expected what to train, such as jaxsim.train.Joint(); got {train!r}")
     train.check(problem, named(loss), init)
     if isinstance(init, Fixed):
-        init.check(end, problem.weights)
+        init.check(end, problem.W_shape)
     return lanes, steps
 
 

@@ -15,7 +15,7 @@ from jaxsim._check import finite_array, random_key, whole_number
 from jaxsim._tree import pytree
 from jaxsim.analysis.limits import follow
 from jaxsim.coordinates import PrimalEntry, as_device
-from jaxsim.init import Gaussian, Law, Sphere, Zero
+from jaxsim.init import Law
 from jaxsim.margin import hard_margin
 from jaxsim.model import Loss, named
 from jaxsim.model.linear import LinearModel
@@ -49,7 +49,7 @@ def regress(
         features: x, shape (n, d).
         labels: y, shape (n,), each +1 or -1.
         rule: a rule that runs in any coordinates, such as jaxsim.rules.NGD(0.1).
-        init: the law of w_0: Gaussian, Sphere or Zero.
+        init: the law of w_0, such as Gaussian, Sphere or Zero.
         key: the JAX key; lane i draws from fold_in(key, i).
         lanes: number of runs.
         steps: number of updates.
@@ -79,8 +79,8 @@ def regress(
     y = finite_array("labels", labels, (len(x),), "(n,)")
     if len(x) == 0 or not np.all(np.abs(y) == 1):
         raise ValueError("labels: expected at least one label, each +1 or -1")
-    if not isinstance(init, Gaussian | Sphere | Zero):
-        raise ValueError(f"init: expected jaxsim.init.Gaussian, Sphere or Zero; got {init!r}")
+    if isinstance(init, type) or not hasattr(init, "place"):
+        raise ValueError(f"init: expected jaxsim.init.Gaussian, Sphere or Zero, or a law of your own; got {init!r}")
     check_rule(rule)
     if rule.coordinates is not None:
         raise ValueError(

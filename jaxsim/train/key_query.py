@@ -56,7 +56,7 @@ class KeyQuery:
         if not isinstance(init, Gaussian | Factors):
             raise ValueError(f"init: expected jaxsim.init.Gaussian or jaxsim.init.Factors for K and Q; got {init!r}")
         n, T, _ = problem.shape
-        numbers = (sum(problem.weights) + n * T) * self.width
+        numbers = (sum(problem.W_shape) + n * T) * self.width
         _machine.need("width", 8 * numbers, f"K, Q and their tokens, {numbers:,} numbers for each lane,")
 
     def model(self, problem, frame, loss, dtype):
