@@ -58,7 +58,7 @@ def jumps(run: Run) -> Jumps:
         for k in np.flatnonzero((path[1:] != path[:-1]).any(1)):
             rows.append((lane, run.steps[seen[k]], path[k], path[k + 1]))
     n = run.selections.shape[1]
-    before = np.array([row[2] for row in rows]).reshape(-1, n)
+    before = np.array([row[2] for row in rows], int).reshape(-1, n)
     distinct, inverse = np.unique(before, axis=0, return_inverse=True)
     solved = MarginSolver(run.problem).solve_many(distinct)
     local = np.array([mm.locally_optimal for mm in solved], bool)[inverse.ravel()] if rows else np.zeros(0, bool)
@@ -67,7 +67,7 @@ def jumps(run: Run) -> Jumps:
         lane,
         np.array([row[1] for row in rows], int),
         before,
-        np.array([row[3] for row in rows]).reshape(-1, n),
+        np.array([row[3] for row in rows], int).reshape(-1, n),
         local,
         angles(run)[lane],
         np.sqrt((run.start**2).sum(1) + run.outside)[lane],

@@ -33,6 +33,6 @@ __all__ = [
 FIGURES.update(
     {
         BasinMap: basin_map, Comparison: comparison, Continuation: continuation, Geometry: geometry, Heads: heads,
-        Perturbations: robustness, Run: direction_error, Shells: shells,
+        Perturbations: robustness, Run: direction_error, Shells: lambda found, **how: shells([found], **how),
     }
 )  # fmt: skip
