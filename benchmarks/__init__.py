@@ -1,1 +1,1 @@
-"""Benchmarks and measurements behind the figures in the README."""
+"""Benchmarks and measurements behind the figures of the pages."""

@@ -45,7 +45,7 @@ class Problem:
             are refused because the limit of the dynamics would not be defined.
 
     Reference:
-        Vasudeva, Deora, Thrampoulidis, arXiv 2402.05738; symbols as in the README.
+        Vasudeva, Deora, Thrampoulidis, arXiv 2402.05738; symbols as in model/README.md.
 
     Example:
         >>> import numpy as np, jaxsim
