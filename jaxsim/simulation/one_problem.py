@@ -50,6 +50,8 @@ def simulate(
         lanes: number of runs.
         steps: number of updates S.
         train: what is trained: W alone, or `jaxsim.train.Joint()` for W and the decoder.
+
+    Other Args:
         record: the recorded steps; by default 0 and about ten per decade. The horizon is always recorded.
         loss: ℓ: "logistic", "exponential", "linear", or a `jaxsim.losses.Smooth`.
         dtype: float32 or float64; by default float64 where JAX has it switched on, else float32. Float32 is
