@@ -17,7 +17,7 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 import jaxsim  # noqa: E402
 
 collect_ignore = ["make_reference.py", "make_models.py"]  # scripts; they need mpmath
-collect_ignore_glob = ["recipes/*"]  # scripts; test_contributing.py runs them
+collect_ignore_glob = ["recipes/*", "plugin/*"]  # scripts; test_contributing.py runs them
 DATA = pathlib.Path(__file__).parent / "data"
 
 

@@ -304,7 +304,7 @@ def test_bad_pairs(problem, run, found_edges):
 
 def test_edge_states_refuse_rules_with_memory(found_edges):
     rule = jaxsim.rules.HeavyBall(0.1)
-    settings = found_edges.settings | {"rule": repr(rule)}
+    settings = found_edges.settings | {"rule": repr(rule), "rule_data": jaxsim.rules.parameters(rule)}
     with pytest.raises(ValueError, match="rule: expected GD, NGD or Polyak with constant steps"):
         basins.edge_states(dataclasses.replace(found_edges, settings=settings), rule)
 

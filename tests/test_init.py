@@ -111,7 +111,7 @@ def test_lifted_matrices_of_given_starts_hold_what_was_given(tmp_path):
     grid = np.einsum("lp,pde->lde", np.stack([a.ravel(), b.ravel()], 1), plane.axes)
     for law, start in ((jaxsim.init.Given(W0), W0), (jaxsim.init.Span(M, w), W0), (pixels, grid)):
         run = jaxsim.simulate(problem, jaxsim.rules.NGD(0.1), law, key=jax.random.key(0), lanes=8, steps=5)
-        run.save(tmp_path / "run.npz")
+        run.save(tmp_path / "run.npz", overwrite=True)
         for found in (run, jaxsim.Run.load(tmp_path / "run.npz")):
             for lane in (0, 7):
                 moved = found.W(lane) - start[lane]

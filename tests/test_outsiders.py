@@ -74,9 +74,7 @@ def test_every_function_takes_members_from_outside(outsider, key):
     assert run.label == "RootNorm 0.3" and run.more["growth"].shape == run.norm.shape
     start = np.sqrt((run.start**2).sum(1) + run.outside)
     assert (start >= 1.5).all() and (start <= 3.0).all() and np.ptp(start) > 0.1
-    assert repr(jaxsim.survey(problem, rule, law, key=key, lanes=8, steps=60)).startswith(
-        "Survey(RootNorm(eta=0.3), 8 "
-    )
+    assert repr(jaxsim.survey(problem, rule, law, key=key, lanes=8, steps=60)).startswith("Survey of RootNorm(eta=0.3)")
     line = jaxsim.regress(np.eye(3), [1, -1, 1], rule, jaxsim.init.Gaussian(), key=key, lanes=2, steps=20)
     assert np.isfinite(line.norm).all()
     plane = jaxsim.basins.random_plane(problem, key)

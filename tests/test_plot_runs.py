@@ -139,7 +139,13 @@ def test_a_lane_is_drawn_whatever_became_of_it(problem):
 def test_geometry_prints_its_numbers_and_frames_the_nearest():
     values = np.array([[0.9, 0.5, np.nan], [np.nan] * 3])
     found = jaxsim.simulation.Geometry(
-        ["NGD(eta=0.1)", "GD(eta=1.0)"], ["frobenius", "l1", "linf"], values, values, np.array([4, 0]), 4
+        ["NGD(eta=0.1)", "GD(eta=1.0)"],
+        ["frobenius", "l1", "linf"],
+        values,
+        values,
+        np.array([4, 0]),
+        4,
+        ["NGD 0.1", "GD 1.0"],
     )
     ax = plot.geometry(found, axes())
     assert [text.get_text() for text in ax.texts] == ["0.90", "0.50", "–", "–", "–", "–"]

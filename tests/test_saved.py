@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
@@ -96,6 +97,7 @@ def test_every_figure_of_a_result_is_drawn(results):
     for result in results:
         if type(result) in jaxsim.results.figures.FIGURES:
             assert result.plot() is not None
+            plt.close("all")
         else:
             with pytest.raises(ValueError, match="result: expected one that has a figure"):
                 result.plot()

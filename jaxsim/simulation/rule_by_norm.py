@@ -25,7 +25,6 @@ class Geometry(Saved):
 
     Attributes:
         rules: the rules, as text, K of them.
-        labels: their short names.
         norms: the norms, as text, N of them.
         correlation: ⟨W, W^α_N⟩ / (‖W‖_F ‖W^α_N‖_F), (K, N), with α the lane's own selection.
         margin_ratio: N(W^α_N) · (least margin of W) / N(W), (K, N): 1 exactly where W is a max-margin solution of the
@@ -33,17 +32,18 @@ class Geometry(Saved):
             separate α.
         saturated: lanes that entered, (K,).
         lanes: lanes of every rule.
+        labels: short names of the rules.
     """
 
     kind: ClassVar[str] = "geometry"
 
     rules: list[str]
-    labels: list[str]
     norms: list[str]
     correlation: Float[np.ndarray, "K N"]
     margin_ratio: Float[np.ndarray, "K N"]
     saturated: Int[np.ndarray, " K"]
     lanes: int
+    labels: list[str]
 
     def _said(self):
         title = f"Geometry of {len(self.rules)} rules and {len(self.norms)} norms"
@@ -105,8 +105,8 @@ def geometry(
         if len(settled):
             correlation[k], ratio[k] = np.median(each, axis=1)
     names = [name if p is None else f"l{p:g}" for name, p in orders]
-    made = [repr(rule) for rule in rules], [label(rule) for rule in rules]
-    return Geometry(*made, names, correlation, ratio, saturated, lanes)
+    texts, labels = [repr(rule) for rule in rules], [label(rule) for rule in rules]
+    return Geometry(texts, names, correlation, ratio, saturated, lanes, labels)
 
 
 def _compare(problem: Problem, W: np.ndarray, alpha: np.ndarray, best: NormedMargin, name: str, p: float | None):
