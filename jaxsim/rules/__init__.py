@@ -14,7 +14,6 @@ from jaxsim.rules.contract import EVERY as EVERY, check_rule as check_rule, numb
 from jaxsim.rules.gd import GD as GD
 from jaxsim.rules.ngd import NGD as NGD
 from jaxsim.rules.polyak import Polyak as Polyak
-from jaxsim.rules.root_norm import RootNormDescent as RootNormDescent
 from jaxsim.rules.momentum import HeavyBall as HeavyBall, Nesterov as Nesterov, NormalisedMomentum as NormalisedMomentum
 from jaxsim.rules.adagrad_norm import AdaGradNorm as AdaGradNorm
 from jaxsim.rules.coordinatewise import Adam as Adam, Mirror as Mirror, SignDescent as SignDescent
