@@ -282,6 +282,10 @@ def test_no_traceback_whatever_happened_to_an_old_manifest(tmp_path, harm):
     survives(OLD, tmp_path, harm, (True, False, False, False, False, True))
 
 
+def test_rows_of_which_the_shard_cannot_be_told_are_not_left_out_in_silence(finished, tmp_path):
+    survives(finished, tmp_path, ("value", ("shards", "cell"), -1, 0), (True, False, False, True, False, False))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("old", [False, True])
 @settings(max_examples=300, **CAMPAIGN)

@@ -124,14 +124,15 @@ class Manifest:
 class Contents:
     """What the manifests of a folder say, taken together.
 
-    `damaged` names rows that are not as they were written and of which not even the shard can be told, and why. Shards
-    whose rows are not as they were written are damaged ones without counts.
+    `damaged` names rows that are not as they were written and of which not even the shard can be told, and why; `astray`
+    those of them that were shards. Shards whose rows are not as they were written are damaged ones without counts.
     """
 
     meta: dict[str, Any] = dataclasses.field(default_factory=dict)
     shards: dict[tuple[int, int], Record] = dataclasses.field(default_factory=dict)
     sessions: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     damaged: dict[str, str] = dataclasses.field(default_factory=dict)
+    astray: set[str] = dataclasses.field(default_factory=set)
 
 
 def manifests(folder: Path) -> list[Path]:
@@ -179,7 +180,9 @@ def _add_shards(found: Contents, base: sqlite3.Connection, path: Path, number: i
         if record is None:
             cell, shard = row[:2]
             if not (isinstance(cell, int) and isinstance(shard, int) and cell >= 0 and shard >= 0):
-                found.damaged[f"{path.name}, shard {cell!r:.40} {shard!r:.40}"] = "its row is not as it was written"
+                name = f"{path.name}, shard {cell!r:.40} {shard!r:.40}"
+                found.damaged[name] = "its row is not as it was written"
+                found.astray.add(name)
                 continue
             record = Record(cell, shard, "damaged", file_of(cell, shard), message=why)
         known = found.shards.get((record.cell, record.shard))

@@ -44,6 +44,7 @@ class Reader:
         found = manifest.read(self.folder)
         self.study: Study = recorded(found, self.folder)
         self.records, self.sessions, self._otherwise = found.shards, found.sessions, found.damaged
+        self._astray = found.astray
 
     def __repr__(self):
         done = self.cells_done
@@ -246,11 +247,11 @@ class Reader:
         return pa.table({f.name: empty.get(f.name) or found[f.name] for f in self.schema}, schema=self.schema)
 
     def _chosen(self, cell: int | None) -> tuple[list[Record], set[str]]:
-        """Shards of one cell or all, and the files of those that are damaged."""
+        """Shards of one cell or all, and the files of those that are damaged, or rows that may have been of them."""
         if cell is not None:
             self.cell(cell)
         chosen = [r for r in self.records.values() if r.state != "failed" and cell in (None, r.cell)]
-        return chosen, {str(r.file) for r in chosen if r.file in self.damaged}
+        return chosen, {str(r.file) for r in chosen if r.file in self.damaged} | self._astray
 
     def _refuse(self, wrong: set[str], count: int) -> NoReturn:
         names = ", ".join(sorted(wrong)[:3]) + (" …" if len(wrong) > 3 else "")
