@@ -16,7 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 
 WIDE = {"xla_cpu_prefer_vector_width": "512"}
-TOLERANCE = 64  # units of rounding; correct code is within a few, and wrong code misses by far more
+# Units of rounding. XLA's log1p in float64 is 117 off near -0.41, with the option and without; wrong code misses by 1e12.
+TOLERANCE = 512
 
 # Arithmetic, comparison, movement, control: one machine operation each, or none.
 PLAIN = frozenset(
