@@ -7,7 +7,7 @@ _SPLIT = 2.0**27 + 1  # Veltkamp's, for numbers of 53 digits
 
 
 def dot_of_differences(
-    u: Float[np.ndarray, " d"], a: Float[np.ndarray, "... d"], b: Float[np.ndarray, "... d"]
+    u: Float[np.ndarray, " d"], a: Float[np.ndarray, "... d"], b: Float[np.ndarray, "... #d"]
 ) -> Float[np.ndarray, "..."]:
     """Σ_k u_k (a_k - b_k), computed as if in twice the precision and rounded once.
 
@@ -29,7 +29,7 @@ def dot_of_differences(
     for k in range(high.shape[-1]):
         total, lost = _two_sum(total, product[..., k])
         rest = rest + (lost + error[..., k])
-    return total + rest
+    return np.asarray(total + rest)
 
 
 def _two_sum(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,11 +1,17 @@
 """Frozen dataclasses that JAX can trace: one decorator, used by every state, model, law and rule."""
 
 import dataclasses
-from typing import Any, TypeVar, dataclass_transform
+from typing import TYPE_CHECKING, Any, TypeVar, dataclass_transform
 
 import jax
+import numpy as np
 
 T = TypeVar("T")
+
+if TYPE_CHECKING:
+    Part = jax.Array
+else:
+    Part = jax.Array | np.ndarray  # of a model: made on the host, and brought to the device before it is used
 
 
 def static(**kwargs: Any) -> Any:

@@ -86,6 +86,8 @@ def follow(
     return norm, error
 
 
-def same(selections: Int[np.ndarray, "lanes n"], target: Int[np.ndarray, " n"]) -> Bool[np.ndarray, " lanes"]:
+def same(
+    selections: Int[np.ndarray, "lanes n"], target: Int[np.ndarray, "#lanes n"] | Int[np.ndarray, " n"]
+) -> Bool[np.ndarray, " lanes"]:
     """Which lanes select exactly `target`."""
     return (selections == target).all(-1)

@@ -122,7 +122,7 @@ def terms(g: Float[Array, "n T lanes"], lengths: Float[Array, "n T #lanes"], siz
 
 def host(dtype: Any, *arrays: np.ndarray) -> list[Any]:
     """The arrays in the run's dtype, not yet on a device."""
-    return [array.astype(dtype) for array in arrays]
+    return [np.asarray(array, dtype) for array in arrays]
 
 
 def as_device(tree: Any, dtype: Any) -> Any:

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from jaxsim._basis import orthonormal_basis, units
 from jaxsim._fold import total
-from jaxsim._tree import pytree, static
+from jaxsim._tree import Part, pytree, static
 from jaxsim.coordinates.base import host, product, terms
 from jaxsim.coordinates.rows import beyond, in_core, inside, rows_of, rows_times, sums
 from jaxsim.problem import Problem
@@ -158,9 +158,9 @@ class Dual:
     One of each for all lanes, or one for each of several equal groups of lanes that belong to different problems.
     """
 
-    gram: Float[Array, "*groups N N"]
-    size: Float[Array, "*lanes"]
-    lengths: Float[Array, "n T #lanes"]  # of the centred rows
+    gram: Float[Part, "*groups N N"]
+    size: Float[Part, "*lanes"]
+    lengths: Float[Part, "n T #lanes"]  # of the centred rows
     shape: tuple[int, int] = static()
 
     def enter(self, start):
@@ -197,9 +197,9 @@ class Factored:
     As `Dual`, one matrix for all lanes or one for each of several equal groups of lanes.
     """
 
-    factor: Float[Array, "*groups N p"]
-    size: Float[Array, "*lanes"]
-    lengths: Float[Array, "n T #lanes"]  # of the centred rows
+    factor: Float[Part, "*groups N p"]
+    size: Float[Part, "*lanes"]
+    lengths: Float[Part, "n T #lanes"]  # of the centred rows
     shape: tuple[int, int] = static()
 
     def enter(self, start):
@@ -231,8 +231,8 @@ class Factored:
 class DualEntry:
     """Random ξ to their part inside the span and the centred logits at step 0; on the device."""
 
-    root: Float[Array, "N N"]
-    projector: Float[Array, "N N"] | None
+    root: Float[Array, "*problems N p"]
+    projector: Float[Array, "*problems N N"] | None
 
     def __call__(self, xi: Float[Array, "lanes N"]) -> tuple[Array, Array]:
         """(ξ inside, centred logits)."""

@@ -9,7 +9,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from jaxsim._fold import total
-from jaxsim._tree import pytree
+from jaxsim._tree import Part, pytree
 from jaxsim.coordinates.base import host, product, terms
 from jaxsim.coordinates.rows import beyond, inside, rows_of, sums
 from jaxsim.problem import Problem
@@ -84,9 +84,9 @@ class PrimalFrame:
 class Primal:
     """The r_x × r_z core of W, with centred tokens and queries in their own bases."""
 
-    tokens: Float[Array, "n T r_x"]
-    queries: Float[Array, "n r_z"]
-    lengths: Float[Array, "n T 1"]  # of the centred rows
+    tokens: Float[Part, "n T r_x"]
+    queries: Float[Part, "n r_z"]
+    lengths: Float[Part, "n T 1"]  # of the centred rows
 
     def enter(self, start):
         """`start` holds the core, flattened."""

@@ -92,13 +92,13 @@ class Chunk:
     Attributes:
         start: as it was given.
         records: what the model observes, (lanes, R, …) each.
-        final: the final logits, (lanes, n, T).
+        final: the final logits, (lanes, n, T); of linear models, which have no tokens, (lanes, n).
         report: the rule's diagnostics, (lanes,) each.
     """
 
     start: Start
     records: Any
-    final: Float[np.ndarray, "lanes n T"]
+    final: Float[np.ndarray, "lanes ..."]
     report: dict[str, np.ndarray]
 
     def results(self, lanes: Any) -> tuple[Any, np.ndarray, dict[str, np.ndarray]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Integer
 
 from jaxsim.init.laws import Law
 
@@ -15,7 +15,7 @@ from jaxsim.init.laws import Law
 def draw(
     law: Law,
     key: jax.Array,
-    lanes: Int[Array, "blocks width"],
+    lanes: Integer[Array, "blocks width"],
     entry: Callable[[Array], tuple[Array, Array]],
     size: int,
     rest: int,
@@ -88,7 +88,7 @@ def _start(law: Law, xi: Array, chi2: Array, entry: Callable[[Array], tuple[Arra
 
 @functools.partial(jax.jit, static_argnames=("shape", "dtype"))
 def draw_factors(
-    scale: Array, key: jax.Array, lanes: Int[Array, " lanes"], shape: tuple[int, int, int], dtype: Any
+    scale: Array, key: jax.Array, lanes: Integer[Array, " lanes"], shape: tuple[int, int, int], dtype: Any
 ) -> tuple[Float[Array, "lanes d m"], Float[Array, "lanes e m"]]:
     """K_0 and Q_0 with independent N(0, scale²) entries; lane i draws from fold_in(key, i). `shape` is (d, e, m)."""
     d, e, m = shape

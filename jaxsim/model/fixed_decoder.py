@@ -15,7 +15,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from jaxsim._fold import largest
-from jaxsim._tree import pytree, static
+from jaxsim._tree import Part, pytree, static
 from jaxsim.coordinates import Factored, Frame, Params, Space, host
 from jaxsim.model.gradient import Block, Gradient
 from jaxsim.model.losses import Loss
@@ -32,7 +32,7 @@ class Attention:
 
     space: Space
     scores: Scores
-    visible: Bool[Array, "n T 1"] | None
+    visible: Bool[Part, "n T #lanes"] | None
     loss: Loss = static()
 
     def enter(self, start: Float[Array, "p lanes"]) -> Blocks:
@@ -105,7 +105,7 @@ class Attention:
         )
 
 
-def shown(x: Float[Array, "n T lanes"], visible: Bool[Array, "n T 1"] | None) -> Float[Array, "n T lanes"]:
+def shown(x: Float[Array, "n T lanes"], visible: Bool[Array, "n T #lanes"] | None) -> Float[Array, "n T lanes"]:
     """The same, -inf at hidden tokens."""
     return x if visible is None else jnp.where(visible, x, -jnp.inf)
 

@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float
 
 from jaxsim._basis import orthonormal_basis
 from jaxsim._fold import largest
-from jaxsim._tree import pytree, static
+from jaxsim._tree import Part, pytree, static
 from jaxsim.coordinates import Frame, Params, Primal, Space, host
 from jaxsim.model.fixed_decoder import shown
 from jaxsim.model.gradient import Block, Gradient
@@ -36,7 +36,7 @@ class Joint:
 
     space: Space
     decoder: Primal
-    visible: Bool[Array, "n T 1"] | None
+    visible: Bool[Part, "n T 1"] | None
     loss: Loss = static()
     shape: tuple[int, int] = static()
     own: int = static()  # numbers of a start that are the decoder's

@@ -11,7 +11,7 @@ from jax import numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxsim._fold import largest, total
-from jaxsim._tree import pytree, static
+from jaxsim._tree import Part, pytree, static
 from jaxsim.coordinates import Params
 from jaxsim.model.gradient import Block, Gradient
 from jaxsim.model.losses import Loss, scaled_mean
@@ -24,7 +24,7 @@ Blocks = tuple[Params, ...]
 class LinearModel:
     """The model of one data set: rows y_i x_i in a basis of their span."""
 
-    rows: Float[Array, "n r"]
+    rows: Float[Part, "n r"]
     loss: Loss = static()
 
     def enter(self, start: Float[Array, "r lanes"]) -> Blocks:

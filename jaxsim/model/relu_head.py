@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxsim._fold import largest, total
-from jaxsim._tree import pytree, static
+from jaxsim._tree import Part, pytree, static
 from jaxsim.coordinates import Dual, DualFrame, Params, host
 from jaxsim.model.gradient import Block, Gradient
 from jaxsim.model.losses import Loss, scaled_mean
@@ -37,8 +37,8 @@ class ReluHead:
     """One problem per lane. A start vector holds the centred logits."""
 
     space: Dual
-    units: Float[Array, "n T h lanes"]  # v_ith
-    labels: Float[Array, "n 1 lanes"]
+    units: Float[Part, "n T h lanes"]  # v_ith
+    labels: Float[Part, "n 1 lanes"]
     loss: Loss = static()
 
     def enter(self, start: Float[Array, "p lanes"]) -> Blocks:

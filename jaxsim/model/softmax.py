@@ -23,15 +23,15 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from jaxsim._fold import largest, smallest, total
-from jaxsim._tree import pytree, static
+from jaxsim._tree import Part, pytree, static
 
 
 @pytree
 class Scores:
     """What the map needs to know of the token scores."""
 
-    deficits: Float[Array, "n T #lanes"]
-    best: Float[Array, "n 1 #lanes"]
+    deficits: Float[Part, "n T #lanes"]
+    best: Float[Part, "n 1 #lanes"]
     distinct: bool = static()  # no two scores of a sequence are equal, so that k has no peer but itself
 
 

@@ -67,4 +67,4 @@ def cosine(a: Float[np.ndarray, "... d e"], b: Float[np.ndarray, "... d e"]) -> 
     """The correlation ⟨A, B⟩ / (‖A‖ ‖B‖) of matrices; NaN where one is zero or missing."""
     with np.errstate(invalid="ignore", divide="ignore"):
         size = np.linalg.norm(a, axis=(-2, -1)) * np.linalg.norm(b, axis=(-2, -1))
-        return (a * b).sum((-2, -1)) / size
+        return np.asarray((a * b).sum((-2, -1)) / size)

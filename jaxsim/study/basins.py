@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Integer
 
 from jaxsim.analysis import VERDICTS
 from jaxsim.basins import BasinMap, Shells
@@ -90,7 +90,7 @@ def shells(reader: Reader, problem: int = 0, rule: int = 0) -> Shells:
     )
 
 
-def _lanes(reader: Reader, cell: int, *more: str) -> dict[str, Int[np.ndarray, "..."]]:
+def _lanes(reader: Reader, cell: int, *more: str) -> dict[str, Integer[np.ndarray, "..."]]:
     """Verdicts as places in VERDICTS, selections, and more columns of the lanes of a cell."""
     import pyarrow as pa
 

@@ -124,8 +124,9 @@ class Manifest:
 class Contents:
     """What the manifests of a folder say, taken together.
 
-    `damaged` names rows that are not as they were written and of which not even the shard can be told, and why; `astray`
-    those of them that were shards. Shards whose rows are not as they were written are damaged ones without counts.
+    `damaged` names rows that are not as they were written and of which not even the shard can be told, and why;
+    `astray` those of them that were shards. Shards whose rows are not as they were written are damaged ones without
+    counts.
     """
 
     meta: dict[str, Any] = dataclasses.field(default_factory=dict)
