@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsim._check import leaf, positive_number
-from jaxsim.model.sums import add_exactly
+from jaxsim.model.sums import Exact
 from jaxsim.rules.base import Defaults, pytree, register, step_size, times, zeros_per_lane
 
 
@@ -44,17 +44,16 @@ class AdaGradNorm(Defaults):
     def init(self, params):
         """Log b per lane, and what rounding has left out of it."""
         leaf = jax.tree.leaves(params)[0]
-        return jnp.full(leaf.shape[-1:], jnp.log(jnp.asarray(self.b0, leaf.dtype))), zeros_per_lane(params)
+        return Exact(jnp.full(leaf.shape[-1:], jnp.log(jnp.asarray(self.b0, leaf.dtype))), zeros_per_lane(params))
 
     def update(self, gradient, state, step):
         """-(η / b) ∇; log b grows by log(1 + ‖∇‖²/b²) / 2, which is far below the rounding of log b late in a run."""
-        eta, (log_b, residual) = self.eta(step, gradient.gap.dtype), state
-        growth = 0.5 * jax.nn.softplus(2 * ((gradient.log_norm - log_b) - residual))
-        log_b, residual = add_exactly(log_b, residual, growth)
-        factors = [jnp.exp((b.log_scale - log_b) - residual) for b in gradient.blocks]
+        eta = self.eta(step, gradient.gap.dtype)
+        log_b = state.plus(0.5 * jax.nn.softplus(2 * ((gradient.log_norm - state.value) - state.residual)))
+        factors = [jnp.exp((b.log_scale - log_b.value) - log_b.residual) for b in gradient.blocks]
         moved = tuple(times(-eta * f, b.direction) for f, b in zip(factors, gradient.blocks, strict=True))
-        return moved, (log_b, residual)
+        return moved, log_b
 
     def report(self, state):
         """B at the end, as its logarithm to base 10."""
-        return {"log10_b": state[0] / jnp.log(jnp.asarray(10.0, state[0].dtype))}
+        return {"log10_b": state.value / jnp.log(jnp.asarray(10.0, state.value.dtype))}
