@@ -73,8 +73,24 @@ def whole_number(name: str, value: Any, at_least: int = 1, at_most: int | None =
     if number < at_least:
         raise ValueError(f"{name}: expected at least {at_least}; got {_brief(number)}")
     if at_most is not None and number > at_most:
-        raise ValueError(f"{name}: expected at most {at_most}; got {_brief(number)}")
+        bound = at_most if at_most < 10**20 else f"{at_most:.0e}"
+        raise ValueError(f"{name}: expected at most {bound}; got {_brief(number)}")
     return number
+
+
+def step_number(name: str, value: Any, at_least: int = 1, at_most: int | None = None) -> int:
+    """A number of steps: a whole number, which may be written as 1e15."""
+    whole = isinstance(value, float | np.floating) and math.isfinite(value) and value == int(value)
+    return whole_number(name, int(value) if whole else value, at_least, at_most)
+
+
+def written_steps(text: str) -> int:
+    """A number of steps as it is written, such as 2000 or 1e15."""
+    try:
+        number = int(text) if text.strip().isascii() and text.strip().isdigit() else float(text)
+    except ValueError:
+        number = text
+    return step_number("steps", number)
 
 
 def seed_number(name: str, value: Any) -> int:

@@ -213,7 +213,12 @@ def curves(run: Run) -> "pandas.DataFrame":
             points = np.quantile(sound, QUANTILES) if len(sound) else np.full(len(QUANTILES), np.nan)
             names = (f"q{int(100 * q):02d}" for q in QUANTILES)
             rows.append(
-                {"step": int(step), "quantity": quantity, "lanes": len(sound), **dict(zip(names, points, strict=True))}
+                {
+                    "step": step.item(),
+                    "quantity": quantity,
+                    "lanes": len(sound),
+                    **dict(zip(names, points, strict=True)),
+                }
             )
     return pd.DataFrame(rows)
 

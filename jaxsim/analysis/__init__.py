@@ -14,11 +14,11 @@ from jaxsim.analysis.intervals import (
 from jaxsim.analysis.limits import Limits, follow
 from jaxsim.analysis.prediction import Prediction, attractors, predict
 from jaxsim.analysis.quantiles import Sketch
-from jaxsim.analysis.rates import Rate, fit_rate
+from jaxsim.analysis.rates import Rate, fit_rate, steps_to
 from jaxsim.analysis.verdict import VERDICTS, Thresholds, by_direction, by_selection
 
 __all__ = [
     "BOUNDS", "VERDICTS", "Conditions", "Limits", "Prediction", "Proportion", "Rate", "Sketch", "Thresholds",
     "anytime_bounds", "attractors", "by_direction", "by_selection", "conditions", "exact_bounds", "fit_rate", "follow",
-    "fractions", "median_bounds", "predict", "wilson", "wilson_bounds",
+    "fractions", "median_bounds", "predict", "steps_to", "wilson", "wilson_bounds",
 ]  # fmt: skip

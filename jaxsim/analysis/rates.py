@@ -4,8 +4,9 @@ import dataclasses
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Real
 
+from jaxsim._check import positive_number
 from jaxsim.analysis.intervals import median_bounds
 
 RateLaw = Literal["power", "inverse-log"]
@@ -39,7 +40,7 @@ class Rate:
 
 
 def fit_rate(
-    steps: Int[np.ndarray, " R"],
+    steps: Real[np.ndarray, " R"],
     error: Float[np.ndarray, "lanes R"],
     law: RateLaw = "power",
     window: tuple[int, int] | None = None,
@@ -87,3 +88,34 @@ def _least_squares(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray
     total = (dy * dy).sum(1)
     with np.errstate(invalid="ignore", divide="ignore"):
         return slopes, 1 - (residual * residual).sum(1) / total
+
+
+def steps_to(
+    steps: Real[np.ndarray, " R"], curve: Float[np.ndarray, "lanes R"], level: float
+) -> Float[np.ndarray, " lanes"]:
+    """The step from which each curve stays at or below a level; NaN where it does not.
+
+    Args:
+        steps: the recorded steps, ascending.
+        curve: positive values at these steps.
+        level: the level, above 0. Between recorded steps log value is taken as linear in log step, before step 1 the
+            step is 1.
+
+    Raises:
+        ValueError: where the level is not a number above 0.
+
+    Example:
+        >>> steps_to(np.array([1, 100]), np.array([[1.0, 0.01], [1.0, 0.5]]), 0.1)
+        array([10., nan])
+    """
+    positive_number("error", level)
+    below = curve <= level
+    stays = np.flip(np.logical_and.accumulate(np.flip(below, 1), 1), 1)
+    first = stays.argmax(1)
+    lane, before = np.arange(len(curve)), np.maximum(first - 1, 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        k, value = np.log(np.maximum(steps.astype(float), 1.0)), np.log(curve)
+        fall = value[lane, before] - value[lane, first]
+        share = np.where(fall > 0, (value[lane, before] - np.log(level)) / fall, 1.0)
+        found = np.exp(k[before] + np.clip(share, 0.0, 1.0) * (k[first] - k[before]))
+    return np.where(stays[:, -1], found, np.nan)

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from jaxsim import _machine
-from jaxsim._check import seed_number, whole_number
+from jaxsim._check import seed_number, whole_number, written_steps
 from jaxsim._text import printable
 from jaxsim.cli._usage import filled
 
@@ -41,6 +41,11 @@ TRAIN_HELP = (
     "What is trained: weights (W), joint (W and the decoder) or key-query (W = K Qᵀ; --scale is that of K, Q)"
     "{also_train}."
 )
+STEPS_HELP = (
+    "Horizon: number of updates, such as 2000 or 1e15. Beyond 2,000 lanes of gd and adagrad-norm leap; of other rules "
+    "every step is made."
+)
+STEPPING_HELP = "auto; every: no leaps; leap: an error where there can be none."
 WIDTH_HELP = "key-query: inner width m of K and Q (default: the smaller side of W)."
 NUCLEAR_HELP = "key-query: also hold W against the nuclear-norm att-SVM of every selection."
 OPTIONS = ("n", "T", "d", "signal", "noise", "classes", "positions")  # that --data may take
@@ -64,7 +69,8 @@ def run(
     width: Annotated[int | None, _Dynamics(help=WIDTH_HELP)] = None,
     nuclear: Annotated[bool, _Dynamics("--nuclear", help=NUCLEAR_HELP)] = False,
     batch: Annotated[int | None, _Dynamics(help="weights, joint: sequences per step (default: all).")] = None,
-    steps: Annotated[int, _Dynamics(help="Horizon: number of updates.")] = 2000,
+    steps: Annotated[str, _Dynamics(help=STEPS_HELP)] = "2000",
+    stepping: Annotated[str, _Dynamics(help=STEPPING_HELP)] = "auto",
     init: Annotated[str, _Start(help=INIT_HELP)] = "gaussian",
     scale: Annotated[float | None, _Start(help=SCALE_HELP)] = None,
     lanes: Annotated[int | None, _Start(help=LANES_HELP)] = None,
@@ -77,7 +83,9 @@ def run(
     full: Annotated[bool, _Output("--full", help="Also save every run's arrays, for jaxsim.Run.load.")] = False,
 ) -> None:
     """Train one attention head from many random initialisations and say where each run went."""
-    options = dict(locals())
+    horizon = written_steps(steps)
+    options = dict(locals()) | {"steps": horizon}
+    del options["horizon"]
     import jax
 
     began = time.perf_counter()
@@ -93,8 +101,9 @@ def run(
 
     from jaxsim import storage
     from jaxsim.cli import table
-    from jaxsim.driver import record_steps
     from jaxsim.simulation import check, check_kept, simulate
+    from jaxsim.simulation.options import Options
+    from jaxsim.simulation.stepping import leaps
 
     given = {
         "n": n,
@@ -109,11 +118,13 @@ def run(
     texts = rule or [f"gd={1000 if data == 'digits' else 1}", "ngd=0.5", "polyak=1"]
     rules = _rules(texts, max_step)
     law, count = _law(init, scale, lanes)
-    trained = {}
+    trained, recorded = {}, Options(horizon, dtype=dtype, stepping=stepping).recorded
     for name, problem in problems.items():
         trained[name] = _train(train, width, nuclear, batch, seed, problem)
-        check(problem, law, count, steps, loss, trained[name])
-        check_kept(problem, count, len(record_steps(steps)), runs=len(problems) * len(rules))
+        check(problem, law, count, loss, trained[name])
+        for r in rules:
+            leaps(stepping, recorded, r, trained[name])
+        check_kept(problem, count, len(recorded), runs=len(problems) * len(rules))
     whole_number("memory", memory)
     settings = {**options, "lanes": count, "rule": [repr(r) for r in rules], "init": repr(law)}
     settings["command"] = shlex.join(["jaxsim", *sys.argv[1:]])
@@ -130,7 +141,8 @@ def run(
                         law,
                         key=jax.random.key(seed),
                         lanes=count,
-                        steps=steps,
+                        steps=horizon,
+                        stepping=stepping,  # type: ignore[arg-type]
                         train=trained[name],
                         loss=loss,  # type: ignore[arg-type]
                         dtype=dtype,

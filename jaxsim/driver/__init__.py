@@ -1,7 +1,10 @@
 """The driver: steps, records, blocks, chunks and devices, for any model and any rule."""
 
 from jaxsim.driver.batch import Chunk, Plan, Start, compilations, plan, run
-from jaxsim.driver.schedule import LARGEST_STEP, record_steps
+from jaxsim.driver.schedule import LARGEST_HORIZON, LARGEST_STEP, LEAPS_FROM, record_steps
 from jaxsim.driver.step import Model
 
-__all__ = ["LARGEST_STEP", "Chunk", "Model", "Plan", "Start", "compilations", "plan", "record_steps", "run"]
+__all__ = [
+    "LARGEST_HORIZON", "LARGEST_STEP", "LEAPS_FROM", "Chunk", "Model", "Plan", "Start", "compilations", "plan",
+    "record_steps", "run",
+]  # fmt: skip

@@ -17,16 +17,19 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Real
 
 from jaxsim.driver.compile import Compiled
-from jaxsim.driver.step import Model, trajectory
+from jaxsim.driver.leap import leaping
+from jaxsim.driver.schedule import split
+from jaxsim.driver.step import End, Model, trajectory
 from jaxsim.rules.base import Rule
 
 CACHE_BYTES = 2**16  # per array of a block; a dozen such arrays fit the second-level cache of a core
 CPU_BLOCKS = (16, 256)  # narrowest and widest block on a CPU
 CPU_SPREAD = 8  # few lanes still make this many blocks, so that all cores have work
 ACCELERATOR_BLOCK = 2**14
+LEAP_BLOCK = 32  # widest block of lanes that leap, on a CPU: the stages of a leap stay in cache
 HOST_COPIES = 5  # of the recorded positions, in float64, while a chunk is analysed
 
 
@@ -107,7 +110,7 @@ class Chunk:
 
 
 def run(
-    model: Model, rule: Rule, starts: Iterable[Start], recorded: Int[np.ndarray, " R"], how: Plan
+    model: Model, rule: Rule, starts: Iterable[Start], recorded: Real[np.ndarray, " R"], how: Plan, leaps: bool = False
 ) -> Iterator[Chunk]:
     """Run one chunk of starts after another.
 
@@ -117,16 +120,24 @@ def run(
         starts: the starts of each chunk of the plan, blocks · width lanes each.
         recorded: the recorded steps, ascending.
         how: the plan.
+        leaps: whether lanes may leap beyond step LEAPS_FROM; until then every step is made.
     """
     mesh = _mesh()
     sharded = NamedSharding(mesh, PartitionSpec("lanes"))
-    gaps = jnp.asarray(np.diff(recorded, prepend=0), jnp.int32)
+    near, far = split(recorded) if leaps else (recorded, recorded[:0])
+    gaps = jnp.asarray(np.diff(near, prepend=0), jnp.int32)
     for start in starts:
         blocks = jnp.swapaxes(jnp.asarray(start.vectors).reshape(how.blocks, how.width, -1), 1, 2)
         each = start.model is not None
         own = jax.device_put(start.model, sharded) if each else model
-        parts = _PROGRAM(own, rule, jax.device_put(blocks, sharded), gaps, mesh, each)
-        yield Chunk(start, *jax.tree.map(_lanes_first, parts))
+        *parts, end = _PROGRAM(own, rule, jax.device_put(blocks, sharded), gaps, mesh, each)
+        if not len(far):
+            yield Chunk(start, *jax.tree.map(_lanes_first, parts))
+            continue
+        marks = jnp.asarray(np.append(near[-1:], far), blocks.dtype)
+        early, late = (jax.tree.map(_lanes_first, p) for p in (parts[0], _LEAPS(own, rule, end, marks, mesh, each)))
+        early = jax.tree.map(functools.partial(np.compress, np.isin(near, recorded), axis=1), early)
+        yield Chunk(start, jax.tree.map(lambda *both: np.concatenate(both, 1), early, late[0]), *late[1:])
 
 
 def _lanes_first(x: Array) -> np.ndarray:
@@ -148,19 +159,36 @@ def _run_blocks(model, rule, starts: Float[Array, "blocks p width"], gaps, mesh:
             return lax.map(lambda pair: trajectory(pair[0], rule, pair[1], gaps), (model, starts))
         return lax.map(lambda start: trajectory(model, rule, start, gaps), starts)
 
+    return _on_devices(local, mesh, each)(model, rule, starts, gaps)
+
+
+def _leap_blocks(model, rule, end: End, marks: Float[Array, " R"], mesh: Mesh, each: bool):
+    """The same from where all blocks have come to: lanes of one model are gathered as they need it."""
+
+    def local(model, rule, end, marks):
+        if each:
+            return lax.map(lambda pair: leaping(pair[0], rule, pair[1], marks), (model, end))
+        width = jax.tree.leaves(end)[0].shape[-1]
+        width = min(width, LEAP_BLOCK) if jax.default_backend() == "cpu" else width
+        lanes = jax.tree.map(lambda x: jnp.moveaxis(x, 0, -2).reshape(*x.shape[1:-1], -1), end)
+        parts = leaping(model, rule, lanes, marks, width)
+        return jax.tree.map(lambda x: jnp.moveaxis(x.reshape(*x.shape[:-1], -1, width), -2, 0), parts)
+
+    return _on_devices(local, mesh, each)(model, rule, end, marks)
+
+
+def _on_devices(local: Any, mesh: Mesh, each: bool) -> Any:
     everywhere, split = PartitionSpec(), PartitionSpec("lanes")
+    own = split if each else everywhere
     return jax.shard_map(
-        local,
-        mesh=mesh,
-        in_specs=(split if each else everywhere, everywhere, split, everywhere),
-        out_specs=split,
-        check_vma=False,
-    )(model, rule, starts, gaps)
+        local, mesh=mesh, in_specs=(own, everywhere, split, everywhere), out_specs=split, check_vma=False
+    )
 
 
 def compilations() -> int:
     """How many programs of the driver have been compiled in this process."""
-    return _PROGRAM.compilations()
+    return _PROGRAM.compilations() + _LEAPS.compilations()
 
 
 _PROGRAM = Compiled(_run_blocks, static_argnames=("mesh", "each"))
+_LEAPS = Compiled(_leap_blocks, static_argnames=("mesh", "each"))

@@ -21,11 +21,11 @@ TOLERANCE = 512
 
 # Arithmetic, comparison, movement, control: one machine operation each, or none.
 PLAIN = frozenset(
-    """abs add and argmax argmin broadcast_in_dim concatenate convert_element_type copy cumsum custom_jvp_call
-    div dot_general dynamic_slice dynamic_update_slice eq ge gt integer_pow iota is_finite jit le lt max min mul ne neg
-    not or pad pjit random_bits random_fold_in random_split random_unwrap random_wrap reduce_and reduce_max reduce_min
-    reduce_or reduce_sum rem reshape rev scan select_n shard_map sign slice sort split squeeze stack sub square svd
-    transpose while xor""".split()
+    """abs add and argmax argmin broadcast_in_dim ceil concatenate convert_element_type copy cumsum custom_jvp_call
+    div dot_general dynamic_slice dynamic_update_slice eq gather ge gt integer_pow iota is_finite jit le lt max min mul
+    ne neg not or pad pjit random_bits random_fold_in random_split random_unwrap random_wrap reduce_and reduce_max
+    reduce_min reduce_or reduce_sum rem reshape rev scan scatter select_n shard_map sign slice sort split squeeze stack
+    sub square svd transpose while xor""".split()
 )
 
 _Elementary = tuple[Callable[..., Any], Callable[..., Any], Callable[[np.ndarray, float], tuple[np.ndarray, ...]]]

@@ -1,23 +1,30 @@
 """Which steps are recorded."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Real
 
-from jaxsim._check import whole_number
+from jaxsim._check import step_number
 
 PER_DECADE = 10
 LARGEST_STEP = 2**31 - 1  # devices count in 32 bits
+LARGEST_HORIZON = {"float32": int(1e30), "float64": int(1e300)}  # of lanes that leap, by dtype
+LEAPS_FROM = 2_000  # until then every step is made
+EXACT = 2**53  # whole numbers below that are numbers of float64
 
 
-def record_steps(steps: int, record: Sequence[int] | None = None) -> Int[np.ndarray, " R"]:
-    """The recorded steps in ascending order; the horizon is always one of them.
+def record_steps(
+    steps: int, record: Sequence[int] | None = None, at_most: int = LARGEST_STEP
+) -> Real[np.ndarray, " R"]:
+    """The recorded steps in ascending order, whole numbers in floats from 2^53; the horizon is always one of them.
 
     Args:
         steps: the horizon S.
         record: steps to record, from 0 to S; step k means after k updates. By default 0 and about ten per
             decade, evenly in log k.
+        at_most: the longest horizon.
 
     Raises:
         ValueError: where a step is negative, beyond the horizon or not whole.
@@ -26,12 +33,20 @@ def record_steps(steps: int, record: Sequence[int] | None = None) -> Int[np.ndar
         >>> record_steps(10, [0, 5]).tolist()
         [0, 5, 10]
     """
-    whole_number("steps", steps, at_most=LARGEST_STEP)
+    steps = step_number("steps", steps, at_most=at_most)
+    kind = int if steps < EXACT else float
     if record is None:
-        count = max(2, round(PER_DECADE * np.log10(max(steps, 2))) + 1)
-        chosen = np.concatenate([[0], np.rint(np.geomspace(1, steps, count)).astype(int)])
+        count = max(2, round(PER_DECADE * math.log10(max(steps, 2))) + 1)
+        chosen = np.concatenate([[0], np.rint(np.geomspace(1, float(steps), count)).astype(kind)])
     else:
-        chosen = np.array([whole_number("record", k, at_least=0) for k in record], dtype=int)
-        if len(chosen) and chosen.max() > steps:
-            raise ValueError(f"record: expected steps up to the horizon {steps}; got {chosen.max()}")
-    return np.unique(np.append(chosen, steps))
+        asked = [step_number("record", k, at_least=0) for k in record]
+        if asked and max(asked) > steps:
+            raise ValueError(f"record: expected steps up to the horizon {steps}; got {max(asked)}")
+        chosen = np.array(asked, dtype=kind)
+    return np.unique(np.append(chosen, kind(steps)))
+
+
+def split(recorded: Real[np.ndarray, " R"]) -> tuple[Real[np.ndarray, " S"], Real[np.ndarray, " L"]]:
+    """The recorded steps up to LEAPS_FROM, with LEAPS_FROM where others follow; and the others."""
+    near, far = recorded[recorded <= LEAPS_FROM], recorded[recorded > LEAPS_FROM]
+    return (np.union1d(near, [LEAPS_FROM]) if len(far) else near), far

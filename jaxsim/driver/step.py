@@ -90,10 +90,18 @@ def compensated(
     return lax.fori_loop(jnp.zeros_like(count), (count + BURST - 1) // BURST, burst, (state, residual))
 
 
+@pytree
+class End:
+    """Where a run has come to: its state, and what rounding has left out of the parameters, in compensated runs."""
+
+    state: State
+    residual: tuple[Tree, ...] | None
+
+
 def trajectory(
     model: Model, rule: Rule, start: Float[Array, "p lanes"], gaps: Int[Array, " R"]
-) -> tuple[Any, Array, dict[str, Array]]:
-    """Records after each gap of steps, (R, …, lanes); the final logits; and the rule's report.
+) -> tuple[Any, Array, dict[str, Array], End]:
+    """Records after each gap of steps, (R, …, lanes); the final logits; the rule's report; and all of the end.
 
     `gaps` are traced: another schedule with as many records, or another horizon, does not recompile.
     """
@@ -109,5 +117,5 @@ def trajectory(
 
     state = begin(model, rule, start)
     residual = jax.tree.map(jnp.zeros_like, state.params) if compensate else None
-    (state, *_), records = lax.scan(segment, (state, residual, jnp.zeros((), gaps.dtype)), gaps)
-    return records, model.logits(state.params), rule.report(state.memory)
+    (state, residual, _), records = lax.scan(segment, (state, residual, jnp.zeros((), gaps.dtype)), gaps)
+    return records, model.logits(state.params), rule.report(state.memory), End(state, residual)

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Real
 
 from jaxsim.analysis import Rate, fit_rate
 from jaxsim.analysis.rates import RateLaw
@@ -31,7 +31,7 @@ class LinearRun(Saved):
     kind: ClassVar[str] = "linear run"
 
     settings: dict[str, Any]
-    steps: Int[np.ndarray, " R"]
+    steps: Real[np.ndarray, " R"]
     limit: Float[np.ndarray, " d"]
     norm: Float[np.ndarray, "lanes R"]
     direction_error: Float[np.ndarray, "lanes R"]

@@ -6,10 +6,10 @@ import os
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Real
 
 from jaxsim._archive.runs import check_run
-from jaxsim.analysis import Proportion, Rate, Thresholds, by_direction, by_selection, fit_rate, fractions
+from jaxsim.analysis import Proportion, Rate, Thresholds, by_direction, by_selection, fit_rate, fractions, steps_to
 from jaxsim.analysis.limits import same
 from jaxsim.analysis.rates import RateLaw
 from jaxsim.coordinates import Frame, frame_of, least_norm_coefficients
@@ -34,7 +34,7 @@ class Run(Saved):
     Attributes:
         problem: the data.
         settings: how the run was made: rule, init, lanes, steps, loss, dtype, coordinates, key.
-        steps: recorded steps, (R,); step k means after k updates.
+        steps: recorded steps, (R,); step k means after k updates. Whole numbers below 2^53, floats beyond.
         norm: ‖W_k‖_F, (lanes, R).
         direction_error: ‖W_k/‖W_k‖ - W^α/‖W^α‖‖ with α the lane's own final selection, (lanes, R); NaN where
             W_k = 0 or α is infeasible.
@@ -46,7 +46,11 @@ class Run(Saved):
         selection_number: which row of the table of selections, (lanes,).
         selections: the distinct final selections, (U, n), with `limit_norm` ‖W^α‖ (inf where infeasible, NaN where
             unsolved), `limit_status`, `locally_optimal` and `support` (U, n, T).
-        report: the rule's per-lane diagnostics, such as Polyak's capped_steps.
+        report: the rule's per-lane diagnostics, such as Polyak's capped_steps. Where lanes leapt: `leaps` and
+            `leaps_refused`; `single_steps`, made one by one beyond step 2,000; `leapt_from`, the step of the first
+            leap (NaN where there was none); `leap_error`, the sum of what the leaps may be off by, relative to the
+            largest logit or coefficient; and `stuck_at`, the step at which a lane had made 2^20 single steps and went
+            no further (NaN where none did): it counts as unresolved.
         start, position, outside: ξ_0, final ξ and ‖W_0 outside the span‖² (reduced coordinates).
         converged: lanes whose gradient was, at the end, what rounding leaves of terms that cancel: W is at a minimum of
             the loss and goes nowhere, (lanes,). There are such minima only where rows x_it z_iᵀ depend on each other.
@@ -60,7 +64,7 @@ class Run(Saved):
 
     problem: Problem
     settings: dict[str, Any]
-    steps: Int[np.ndarray, " R"]
+    steps: Real[np.ndarray, " R"]
     norm: Float[np.ndarray, "lanes R"]
     direction_error: Float[np.ndarray, "lanes R"]
     log10_grad_norm: Float[np.ndarray, "lanes R"]
@@ -115,7 +119,20 @@ class Run(Saved):
         return self.nonfinite_step < 0
 
     @property
-    def nonfinite_step(self) -> Int[np.ndarray, " lanes"]:
+    def log10_steps(self) -> Float[np.ndarray, " R"]:
+        """log10 of the recorded steps; -inf for step 0."""
+        with np.errstate(divide="ignore"):
+            return np.log10(self.steps.astype(float))
+
+    def steps_to(self, error: float) -> Float[np.ndarray, " lanes"]:
+        """The step from which the direction error of each lane stays at or below `error`; NaN where it does not.
+
+        Between recorded steps log error is taken as linear in log step (convention of this project).
+        """
+        return steps_to(self.steps, self.direction_error, error)
+
+    @property
+    def nonfinite_step(self) -> Real[np.ndarray, " lanes"]:
         """The first recorded step at which a lane was not finite; -1 for sound lanes."""
         bad = ~((self.log10_grad_norm < np.inf) & np.isfinite(self.norm))  # a gradient of 0 is sound
         bad[:, -1] |= ~np.isfinite(self.final_logits).all((1, 2))
@@ -127,7 +144,7 @@ class Run(Saved):
         return self.log10_attention_gap <= np.log10(self.thresholds.saturation)
 
     @property
-    def settled_step(self) -> Int[np.ndarray, " lanes"]:
+    def settled_step(self) -> Real[np.ndarray, " lanes"]:
         """The first recorded step from which attention stays saturated; -1 where it does not, or is not finite."""
         stays = np.flip(np.logical_and.accumulate(np.flip(self.saturated, 1), 1), 1)
         return np.where(stays[:, -1] & self.finite, self.steps[stays.argmax(1)], -1)
@@ -139,10 +156,15 @@ class Run(Saved):
         return by_selection(
             finite=self.finite,
             feasible=~np.isinf(self.limit_norm)[number],
-            saturated=self.saturated[:, -1],
+            saturated=self.saturated[:, -1] & ~self._stuck,
             optimal=same(self.selection, self._scores.argmax(-1)),
             locally_optimal=self._locally_optimal,
         )
+
+    @property
+    def _stuck(self) -> Bool[np.ndarray, " lanes"]:
+        """Lanes that did not come to the horizon; see `jaxsim.driver.leap`."""
+        return ~np.isnan(self.report.get("stuck_at", np.full(self.lanes, np.nan)))
 
     @property
     def _scores(self) -> Float[np.ndarray, "lanes_or_1 n T"]:

@@ -14,6 +14,17 @@ if TYPE_CHECKING:
 NAMED = 20  # lanes that were not finite
 
 
+LARGEST, COUNTED = ("leap_error",), ("stuck_at",)  # diagnostics of which not the sum over lanes is told
+BY_LANE = ("leapt_from",)  # and of which nothing is
+
+
+def of_all(name: str, values: np.ndarray) -> float:
+    """What is told of a rule's diagnostic over all lanes: the sum, the largest value, or how many lanes have one."""
+    if name in COUNTED:
+        return float(np.sum(~np.isnan(values)))
+    return float(np.nanmax(values)) if name in LARGEST else float(np.nansum(values))
+
+
 def summary(run: Any) -> dict[str, Any]:
     """The figures of the printed table of a `Run`; None where there is none."""
     verdicts = {name: dataclasses.asdict(p) for name, p in run.fractions().items()}
@@ -25,7 +36,7 @@ def summary(run: Any) -> dict[str, Any]:
         "rule_name": run.settings["rule_name"],
         "label": run.label,
         "lanes": run.lanes,
-        "steps": int(run.steps[-1]),
+        "steps": run.steps[-1].item(),
         "verdicts": verdicts,
         "verdicts_by_direction": {
             name: dataclasses.asdict(p) for name, p in fractions(run.verdict_by_direction).items()
@@ -37,7 +48,7 @@ def summary(run: Any) -> dict[str, Any]:
         "median_more": {name: _median(values[run.finite, -1]) for name, values in run.more_curves.items()},
         "rate": {name: _known(value) for name, value in dataclasses.asdict(run.rate(law)).items()},
         "distinct_selections": len(run.selections),
-        "report": {name: float(np.nansum(values)) for name, values in run.report.items()},
+        "report": {name: of_all(name, values) for name, values in run.report.items() if name not in BY_LANE},
         "converged": int(run.converged.sum()),
         "nonfinite": [{"lane": int(i), "first_recorded_step": int(run.nonfinite_step[i])} for i in bad[:NAMED]],
         "seconds": run.settings.get("seconds"),

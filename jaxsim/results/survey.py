@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Real
 
 from jaxsim.analysis import VERDICTS, Proportion, Sketch, wilson
 from jaxsim.problem import Problem
@@ -34,7 +34,7 @@ class Survey(Saved):
 
     problem: Problem
     settings: dict[str, Any]
-    steps: Int[np.ndarray, " R"]
+    steps: Real[np.ndarray, " R"]
     selections: Int[np.ndarray, "U n"]
     limit_norm: Float[np.ndarray, " U"]
     limit_status: np.ndarray

@@ -36,6 +36,7 @@ class AdaGradNorm(Defaults):
     b0: Any = 1.0
 
     name = "adagrad-norm"
+    stepped_because = None
 
     def __post_init__(self):
         object.__setattr__(self, "eta", step_size("eta", self.eta))

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 from jaxsim._check import finite_number, positive_number
 from jaxsim._tree import pytree, static
 from jaxsim.model.gradient import Block, Gradient, Tree
-from jaxsim.rules.contract import register
+from jaxsim.rules.contract import UNKNOWN, register
 from jaxsim.rules.named import Named
 
 __all__ = [
@@ -18,7 +18,7 @@ __all__ = [
     "static", "step_size", "times", "zeros_per_lane",
 ]  # fmt: skip
 
-Step = Int[Array, ""]
+Step = Int[Array, ""] | Float[Array, " lanes"]  # of a leap, whose lanes each have made their own
 
 
 class Rule(Protocol):
@@ -28,9 +28,9 @@ class Rule(Protocol):
 
     For those who write one: a rule is a class decorated with `pytree`, so that its parameters are leaves and a sweep
     does not compile again; a parameter that is no number is declared by `static()`. Required are `name`, `init`,
-    `update` and `report`. `coordinates` and `predicts` may be left out; `Defaults` says them, and that there is nothing
-    to report, and `Stateless` says in addition that nothing is remembered. Arguments are kept in attributes of their
-    names, from which tables, files and studies take them. Register the class by `@jaxsim.register`.
+    `update` and `report`. `coordinates`, `predicts` and `stepped_because` may be left out; `Defaults` says them, and
+    that there is nothing to report, and `Stateless` says in addition that nothing is remembered. Arguments are kept in
+    attributes of their names, from which tables, files and studies take them. Register the class by `@jaxsim.register`.
     """
 
     @property
@@ -52,6 +52,14 @@ class Rule(Protocol):
         """The law by which direction errors fall, which tables fit: "power" of the step, or "inverse-log"."""
         ...
 
+    @property
+    def stepped_because(self) -> str | None:
+        """Why its iterates are not samples of a slow flow, so that every step has to be made; None where they are.
+
+        They are where steps shrink as fast as gradients do, and what the rule remembers changes as slowly as W.
+        """
+        ...
+
     def init(self, params: Tree) -> Tree:
         """The rule's own state at step 0."""
         ...
@@ -70,6 +78,7 @@ class Defaults:
 
     coordinates: str | None = None
     predicts: str = "power"
+    stepped_because: str | None = UNKNOWN
 
     def report(self, state: Tree) -> dict[str, Float[Array, " lanes"]]:
         """Nothing to report."""

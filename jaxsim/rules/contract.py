@@ -9,7 +9,8 @@ import numpy as np
 from jaxsim._registry import Registry, called, needs
 
 METHODS = ("init", "update", "report")
-DEFAULTS = {"coordinates": None, "predicts": "power"}  # what a class need not say
+UNKNOWN = "it does not say that its iterates follow a slow flow"
+DEFAULTS = {"coordinates": None, "predicts": "power", "stepped_because": UNKNOWN}  # what a class need not say
 ALLOWED = {"coordinates": (None, "primal", "full"), "predicts": ("power", "inverse-log")}
 COMPOSED = ("per-block", "optax")  # made of other rules, or of what another library calls a rule
 
@@ -67,7 +68,7 @@ def _hold(rule: Any, owner: type) -> None:
         if not hasattr(owner, name):
             setattr(owner, name, default)
         value = getattr(rule, name)
-        if value not in ALLOWED[name] and not isinstance(value, property):
+        if name in ALLOWED and value not in ALLOWED[name] and not isinstance(value, property):
             words = " or ".join(map(repr, ALLOWED[name]))
             raise ValueError(f"rule: {called(rule)}.{name}: expected {words}; got {value!r}")
 

@@ -30,6 +30,7 @@ class GD(Stateless):
 
     name = "gd"
     predicts = "inverse-log"
+    stepped_because = None
 
     def __post_init__(self):
         object.__setattr__(self, "eta", step_size("eta", self.eta))

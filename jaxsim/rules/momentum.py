@@ -15,6 +15,8 @@ class _Momentum(Defaults):
     eta: Any
     beta: Any
 
+    stepped_because = "what it remembers changes within a few steps"
+
     def __post_init__(self):
         object.__setattr__(self, "eta", step_size("eta", self.eta))
         object.__setattr__(self, "beta", leaf("beta", self.beta, decay))

@@ -32,6 +32,7 @@ class NGD(Stateless):
     eta: Any
 
     name = "ngd"
+    stepped_because = "its steps keep their length however small gradients are, and W turns within a few of them"
 
     def __post_init__(self):
         object.__setattr__(self, "eta", step_size("eta", self.eta))

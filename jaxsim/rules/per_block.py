@@ -50,6 +50,11 @@ class PerBlock:
         """The law of the first block, which is W's in joint training."""
         return self.rules[0].predicts
 
+    @property
+    def stepped_because(self):
+        """Why the first of the rules that cannot leap cannot."""
+        return next((rule.stepped_because for rule in self.rules if rule.stepped_because), None)
+
     def init(self, params):
         """Each rule's own memory."""
         if len(params) != len(self.rules):

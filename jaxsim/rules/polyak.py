@@ -39,6 +39,7 @@ class Polyak(Defaults):
     max_step: Any = 1000.0
 
     name = "polyak"
+    stepped_because = "its steps do not shrink with the gradient, and W turns within a few of them"
 
     def __post_init__(self):
         object.__setattr__(self, "scale", step_size("scale", self.scale))

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxsim import _machine, driver
+from jaxsim import _machine
 from jaxsim._check import random_key, whole_number
 from jaxsim.init import Factors, Fixed, Law
 from jaxsim.model import Loss, named
@@ -24,13 +24,12 @@ def check(
     problem: Problem,
     init: Law | Fixed,
     lanes: int,
-    steps: int,
     loss: str | Loss,
     train: Train = WEIGHTS,
     first: int = 0,
-) -> tuple[int, int]:
-    """Lanes and steps as integers, or the ValueError that `simulate` would raise for these arguments."""
-    lanes, steps = whole_number("lanes", lanes), whole_number("steps", steps, at_most=driver.LARGEST_STEP)
+) -> int:
+    """Lanes as an integer, or the ValueError that `simulate` would raise for these arguments."""
+    lanes = whole_number("lanes", lanes)
     end = whole_number("first", first, at_least=0) + lanes
     if end > LARGEST_LANE:
         raise ValueError(f"lanes: expected first + lanes at most 2^32; got {end}")
@@ -40,7 +39,7 @@ def check(
     train.check(problem, named(loss), init)
     if isinstance(init, Fixed):
         init.check(end, problem.W_shape)
-    return lanes, steps
+    return lanes
 
 
 def check_types(problem: Any, rule: Any, init: Any, key: Any) -> None:

@@ -12,6 +12,7 @@ from jaxsim.analysis.verdict import codes
 from jaxsim.init import Fixed, Law
 from jaxsim.problem import Problem
 from jaxsim.results import Run, Survey
+from jaxsim.results.summary import BY_LANE, LARGEST, of_all
 from jaxsim.results.survey import CURVES
 from jaxsim.rules import Rule
 from jaxsim.simulation.options import Flat, Options, refuse
@@ -126,5 +127,7 @@ class _Tally:
         for name, values in run.more_curves.items():
             self.sketches.setdefault(name, Sketch(len(self.steps))).add(values)
         for name, values in run.report.items():
-            self.report[name] = self.report.get(name, 0.0) + float(np.nansum(values))
+            if name not in BY_LANE:
+                known, more = self.report.get(name, 0.0), of_all(name, values)
+                self.report[name] = max(known, more) if name in LARGEST else known + more
         return table

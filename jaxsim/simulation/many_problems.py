@@ -20,6 +20,7 @@ from jaxsim.results.lanes import Lanes
 from jaxsim.rules import Rule, check_rule
 from jaxsim.simulation.lanes import analyse
 from jaxsim.simulation.options import CHUNK_BYTES, Flat, Options, refuse
+from jaxsim.simulation.stepping import leaps
 from jaxsim.simulation.work import Work, prepare
 from jaxsim.train import WEIGHTS, Known, Train, Weights
 
@@ -99,7 +100,9 @@ def _rows(batch: list[Work], keys: jax.Array) -> Iterator[tuple[Work, Lanes]]:
     first = batch[0]
     places = _Places.of(batch)
     rule: Any = as_device(first.rule, first.options.dtype)
-    chunks = driver.run(first.model, rule, _starts(batch, keys, places), first.options.recorded, places.plan)
+    recorded = first.options.recorded
+    far = leaps(first.options.stepping, recorded, first.rule)
+    chunks = driver.run(first.model, rule, _starts(batch, keys, places), recorded, places.plan, far)
     for k, chunk in enumerate(chunks):
         for p, at in places.lanes(k):
             own = dataclasses.replace(chunk, start=driver.Start(chunk.start.vectors, chunk.start.known[p]))

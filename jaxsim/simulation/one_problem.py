@@ -37,6 +37,7 @@ def simulate(
     limits: Literal["all", "saturated", "none"] = "all",
     chunk_bytes: int = CHUNK_BYTES,
     chunk_lanes: int | None = None,
+    stepping: Literal["auto", "every", "leap"] = "auto",
     first: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Run:
@@ -68,6 +69,9 @@ def simulate(
         chunk_bytes: aim for the memory of the records of one chunk of lanes, in bytes; a chunk has at least one
             block of lanes per device.
         chunk_lanes: likewise for the lanes of one chunk. Results are the same for any chunk size.
+        stepping: "auto": every step is made up to step 2,000; from there lanes of rules whose steps shrink with the
+            gradient leap, to any horizon, and every step is made of the others. "every": no leaps. "leap": as "auto",
+            and an error where there could be none. What leaps cost and how far off they may be is in `Run.report`.
         first: index of the first lane: lanes first … first + lanes - 1 of a longer run, from the same draws.
         progress: called as progress(lanes done, lanes) after each chunk.
 
@@ -88,7 +92,9 @@ def simulate(
         ((8,), True)
     """
     began = time.perf_counter()
-    options = Options(steps, record, loss, dtype, coordinates, keep, thresholds, limits, chunk_bytes, chunk_lanes)
+    options = Options(
+        steps, record, loss, dtype, coordinates, keep, thresholds, limits, chunk_bytes, chunk_lanes, stepping
+    )
     work = prepare(problem, rule, init, options, key=key, lanes=lanes, train=train, first=first)
     check_kept(problem, work.lanes, len(options.recorded), options.keep)
     run = work.run(progress)

@@ -6,12 +6,13 @@ from typing import Any, Literal, TypedDict
 
 import jax
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Real
 
 from jaxsim import driver
-from jaxsim._check import whole_number
+from jaxsim._check import one_of, step_number, whole_number
 from jaxsim.analysis import Thresholds
 from jaxsim.model import Loss, named
+from jaxsim.simulation.stepping import STEPPING
 
 CHUNK_BYTES = 2**28
 KEPT = ("coeffs", "logits")
@@ -40,13 +41,17 @@ class Options:
     limits: str = "all"
     chunk_bytes: int = CHUNK_BYTES
     chunk_lanes: int | None = None
-    recorded: Int[np.ndarray, " R"] = dataclasses.field(init=False)
+    stepping: str = "auto"
+    recorded: Real[np.ndarray, " R"] = dataclasses.field(init=False)
 
     def __post_init__(self):
-        steps = whole_number("steps", self.steps, at_most=driver.LARGEST_STEP)
+        one_of("stepping", self.stepping, STEPPING)
+        real = run_dtype(self.dtype)
+        at_most = driver.LARGEST_STEP if self.stepping == "every" else driver.LARGEST_HORIZON[real.name]
+        steps = step_number("steps", self.steps)
         thresholds = Thresholds() if self.thresholds is None else self.thresholds
-        used = {"steps": steps, "loss": named(self.loss), "dtype": run_dtype(self.dtype), "keep": _kept(self.keep)}
-        used |= {"recorded": driver.record_steps(steps, self.record), "thresholds": thresholds}
+        used = {"steps": steps, "loss": named(self.loss), "dtype": real, "keep": _kept(self.keep)}
+        used |= {"recorded": driver.record_steps(steps, self.record, at_most), "thresholds": thresholds}
         for name, value in used.items():
             object.__setattr__(self, name, value)
         if self.chunk_lanes is not None:
@@ -74,6 +79,7 @@ class Flat(TypedDict, total=False):
     limits: Literal["all", "saturated", "none"]
     chunk_bytes: int
     chunk_lanes: int | None
+    stepping: Literal["auto", "every", "leap"]
 
 
 def refuse(function: str, options: Any, *names: str) -> None:

@@ -3,7 +3,7 @@
 import dataclasses
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,8 @@ from jaxsim.model.linear import LinearModel
 from jaxsim.results import LinearRun
 from jaxsim.rules import Rule, check_rule, label, parameters
 from jaxsim.simulation.lanes import at_minimum
-from jaxsim.simulation.options import CHUNK_BYTES, run_dtype
+from jaxsim.simulation.options import CHUNK_BYTES, Options
+from jaxsim.simulation.stepping import leaps
 from jaxsim.train.base import LOG10
 from jaxsim.train.starts import Drawing, drawn
 
@@ -40,6 +41,7 @@ def regress(
     loss: str | Loss = "logistic",
     dtype: Any = None,
     chunk_bytes: int = CHUNK_BYTES,
+    stepping: Literal["auto", "every", "leap"] = "auto",
 ) -> LinearRun:
     """Train a linear classifier from many starts and follow its direction to the hard-margin solution.
 
@@ -57,6 +59,7 @@ def regress(
         loss: "logistic", "exponential" or a positive `jaxsim.losses.Smooth`.
         dtype: float32 or float64.
         chunk_bytes: aim for the memory of one chunk of lanes.
+        stepping: whether lanes may leap, as for `simulate`.
 
     Returns:
         A `LinearRun`.
@@ -89,8 +92,10 @@ def regress(
     random_key("key", key)
     if named(loss).name == "linear":
         raise ValueError("loss: expected one whose infimum is 0; the linear loss has none")
-    lanes, real = whole_number("lanes", lanes), run_dtype(dtype)
-    recorded = driver.record_steps(steps, record)
+    lanes = whole_number("lanes", lanes)
+    options = Options(steps, record, loss, dtype, stepping=stepping)
+    real, recorded = options.dtype, options.recorded
+    far = leaps(stepping, recorded, rule)
     rows = y[:, None] * x
     basis = orthonormal_basis(rows)
     model = jax.tree.map(jnp.asarray, LinearModel((rows @ basis).astype(real), named(loss)))  # type: ignore[arg-type]
@@ -99,7 +104,7 @@ def regress(
     starts = drawn(Drawing(key, lanes, 0, real, how), init, PrimalEntry(), size, rest)
     unit, limit_norm = hard_margin(rows)
     parts: list[_Lanes] = []
-    for chunk in driver.run(model, as_device(rule, real), starts, recorded, how):
+    for chunk in driver.run(model, as_device(rule, real), starts, recorded, how, far):
         records = jax.tree.map(lambda value: np.asarray(value, np.float64), chunk.records)
         outside, along = chunk.start.known.outside[:, None], np.broadcast_to(unit @ basis, chunk.start.known.xi.shape)
         norm, error = follow(records.position, outside, along)
@@ -119,7 +124,7 @@ def regress(
         "rule_data": parameters(rule),
         "init": repr(init),
         "lanes": lanes,
-        "steps": int(recorded[-1]),
+        "steps": recorded[-1].item(),
     }
     settings |= {"loss": named(loss).name, "dtype": real.name, "seconds": time.perf_counter() - began}
     return LinearRun(settings, recorded, unit * limit_norm, **{f.name: getattr(found, f.name) for f in _FIELDS})

@@ -20,6 +20,7 @@ from jaxsim.rules import Rule, label, parameters
 from jaxsim.simulation.checks import check, check_range, check_types
 from jaxsim.simulation.lanes import analyse
 from jaxsim.simulation.options import Options
+from jaxsim.simulation.stepping import leaps
 from jaxsim.train import WEIGHTS, Drawing, Train
 
 
@@ -74,7 +75,9 @@ class Work:
     def chunks(self) -> Iterator[driver.Chunk]:
         """One chunk of lanes after another, as the driver leaves them."""
         rule = as_device(self.rule, self.options.dtype)
-        return driver.run(self.model, rule, self.starts(), self.options.recorded, self.plan)
+        recorded = self.options.recorded
+        far = leaps(self.options.stepping, recorded, self.rule, self.train)
+        return driver.run(self.model, rule, self.starts(), recorded, self.plan, far)
 
     def parts(self, progress: Callable[[int, int], None] | None = None) -> Iterator[Lanes]:
         """The rows of one chunk of lanes after another."""
@@ -125,7 +128,7 @@ class Work:
             "key": np.asarray(jax.random.key_data(self.key)).ravel().tolist(),
             "first": self.first,
             "lanes": self.lanes,
-            "steps": self.options.steps,
+            "steps": self.options.recorded[-1].item(),
             "loss": self.options.loss.name,
             "train": self.train.name,
             "curves": dict(self.train.curves),
@@ -149,7 +152,8 @@ def prepare(
 ) -> Work:
     """Check what `simulate` was given, choose coordinates and plan the chunks."""
     check_types(problem, rule, init, key)
-    lanes, _ = check(problem, init, lanes, options.steps, options.loss, train, first)
+    lanes = check(problem, init, lanes, options.loss, train, first)
+    leaps(options.stepping, options.recorded, rule, train)
     check_range(problem, options.loss, options.dtype)
     frame = frame_of(problem, _coordinates(rule, train, options.coordinates), options.dtype)
     how = _plan(problem, frame, train, options, lanes)

@@ -1,0 +1,70 @@
+r"""The flow of which the iterates of a map are samples, read off a few steps of the map itself.
+
+    x_{k+1} = Φ(x_k),     dx/dk = log(1+Δ) x = Δx - Δ²x/2 + Δ³x/3 - …,     Δ the forward difference
+
+(the modified equation of backward error analysis: Hairer, Lubich, Wanner, Geometric Numerical Integration, ch. IX). J
+steps from the present state give the first J terms, as a weighted sum of J increments; where increments shrink like
+1/k, the term of order J is O(k^{1-J}) of the first. The last term kept is the measure of what is left out.
+"""
+
+from math import comb
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+from jaxsim.driver.step import Model, State, advance
+from jaxsim.model.gradient import Tree
+from jaxsim.model.sums import minus
+from jaxsim.rules.base import Rule
+
+LOWEST, HIGHEST = 2, 6  # orders J
+
+
+def _weights() -> tuple[np.ndarray, np.ndarray]:
+    """Weights of increments 0 … HIGHEST - 1 in the sum of J terms and in the last of them, (HIGHEST + 1, HIGHEST)."""
+    sums, last = np.zeros((HIGHEST + 1, HIGHEST)), np.zeros((HIGHEST + 1, HIGHEST))
+    for order in range(1, HIGHEST + 1):
+        for j in range(order):
+            sums[order, j] = sum((-1) ** j * comb(i - 1, j) / i for i in range(j + 1, order + 1))
+            last[order, j] = (-1) ** (order - 1 - j) * comb(order - 1, j) / order
+    return sums, last
+
+
+SUMS, LAST = _weights()
+
+
+def generator(
+    model: Model,
+    rule: Rule,
+    state: State,
+    step: Float[Array, " lanes"],
+    order: Int[Array, " lanes"],
+    doubt: bool = True,
+) -> tuple[State, tuple[Tree, ...] | None]:
+    """dx/dk, and of its parameters the last term of the series; lanes by themselves, each to its own order.
+
+    Args:
+        model: the model.
+        rule: the rule; both together are the map.
+        state: where it is.
+        step: how many steps it has made.
+        order: J of every lane, from LOWEST to HIGHEST.
+        doubt: whether the last term is wanted.
+    """
+    sums, last = (jnp.asarray(table, step.dtype)[order] for table in (SUMS, LAST))
+
+    def one(j, carry):
+        here, total, term = carry
+        after, moved = advance(model, rule, here, step + j.astype(step.dtype))
+        change = State(moved, minus(after.memory, here.memory))
+        used = j < order
+        total = jax.tree.map(lambda t, c: jnp.where(used, t + sums[:, j] * c, t), total, change)
+        if doubt:
+            term = jax.tree.map(lambda t, c: jnp.where(used, t + last[:, j] * c, t), term, moved)
+        return after, total, term
+
+    nothing = jax.tree.map(jnp.zeros_like, State(state.params, minus(state.memory, state.memory)))
+    return lax.fori_loop(0, order.max(), one, (state, nothing, nothing.params if doubt else None))[1:]

@@ -1,0 +1,74 @@
+"""Whether lanes may leap in time: what rule, step sizes and model have to be for that."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsim import driver
+from jaxsim.rules import Rule
+from jaxsim.rules.base import Scheduled
+
+STEPPING = ("auto", "every", "leap")
+
+
+def why_stepped(rule: Rule, train: Any = None) -> str | None:
+    """Why every step has to be made; None where lanes may leap.
+
+    Args:
+        rule: the step-size rule.
+        train: what is trained.
+    """
+    if rule.stepped_because:
+        return f"{rule.name} is stepped: {rule.stepped_because}"
+    if getattr(train, "batch", None) is not None:
+        return "minibatches are stepped: each step sees other sequences"
+    for schedule in _schedules(rule):
+        if not _smooth(schedule):
+            return f"the schedule {schedule!r} is stepped: it is not a function of real step numbers"
+    return None
+
+
+def leaps(stepping: str, recorded: np.ndarray, rule: Rule, train: Any = None) -> bool:
+    """Whether lanes leap, under what was asked for and to the horizon that was asked for.
+
+    Raises:
+        ValueError: where they cannot, and were asked to, or the horizon is out of reach of stepping.
+    """
+    horizon = recorded[-1]
+    why = why_stepped(rule, train) if stepping != "every" else "every step was asked for"
+    if why is not None and stepping == "leap":
+        raise ValueError(f"stepping: expected 'auto' or 'every', because {why}; got 'leap'")
+    if why is not None and horizon > driver.LARGEST_STEP:
+        raise ValueError(f"steps: expected at most {driver.LARGEST_STEP}, because {why}; got {_written(horizon)}")
+    return why is None and horizon > driver.LEAPS_FROM
+
+
+def _written(steps: Any) -> str:
+    return f"{steps:.6g}" if steps >= 1e15 else str(int(steps))
+
+
+def _schedules(rule: Any) -> Iterator[Scheduled]:
+    """The schedules of a rule and of those that it is made of."""
+    for field in dataclasses.fields(rule) if dataclasses.is_dataclass(rule) else ():
+        value = getattr(rule, field.name, None)
+        for part in value if isinstance(value, tuple) else (value,):
+            if isinstance(part, Scheduled):
+                yield part
+            elif hasattr(part, "update"):
+                yield from _schedules(part)
+
+
+def _smooth(schedule: Scheduled) -> bool:
+    """Whether a schedule takes real step numbers, one per lane, and agrees there with what it says of whole ones."""
+    whole = np.array([driver.LEAPS_FROM, 3 * driver.LEAPS_FROM, 10**6])
+    try:
+        at_whole = np.array([float(schedule(jnp.asarray(k, jnp.int32), np.float32)) for k in whole])
+        at_real = np.asarray(schedule(jnp.asarray(whole, jnp.float32), np.float32))
+        between = np.asarray(schedule(jnp.asarray(whole + 0.5, jnp.float32), np.float32))
+    except Exception:  # a function of the user's
+        return False
+    sound = at_real.shape == between.shape == whole.shape and bool(np.isfinite(between).all())
+    return sound and np.allclose(at_real, at_whole, rtol=1e-5) and np.allclose(between, at_whole, rtol=1e-2)

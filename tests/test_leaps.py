@@ -1,0 +1,234 @@
+"""Leaps in time, held against stepping, against closed forms, and against what is said of them."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxsim
+from jaxsim import init, rules, train
+from jaxsim.coordinates import as_device
+from jaxsim.driver import LEAPS_FROM, leap
+from jaxsim.driver.generator import HIGHEST, LAST, SUMS, generator
+from jaxsim.driver.step import State, begin, compensated
+
+KEY = jax.random.key(1)
+data = jaxsim.data
+FAMILIES = {
+    "unit-sphere": functools.partial(data.unit_sphere, n=4, T=5, d=8),
+    "signal-noise": functools.partial(data.signal_noise, n=4, T=4, d=20),
+    "orthonormal": functools.partial(data.orthonormal, n=3, T=3, d=9),
+}
+
+
+@functools.partial(jax.jit, static_argnames="count")
+def by_steps(model, rule, start, count):
+    """Parameters after so many single steps, summed with compensation."""
+    state = begin(model, rule, start)
+    zero = jax.tree.map(jnp.zeros_like, state.params)
+    state, residual = compensated(model, rule, state, zero, jnp.int32(0), jnp.int32(count))
+    return jax.tree.map(jnp.add, state.params, residual)
+
+
+CASES = {
+    "gd": (rules.GD(1.0), train.Weights()),
+    "adagrad-norm": (rules.AdaGradNorm(1.0), train.Weights()),
+    "joint": (rules.GD(0.5), train.Joint()),
+    "key-query": (rules.GD(0.5), train.KeyQuery(3)),
+}
+
+
+def work_of(problem, rule, trained, lanes, steps, **options):
+    how = jaxsim.simulation.options.Options(steps, **options)
+    return jaxsim.simulation.work.prepare(problem, rule, init.Gaussian(0.3), how, key=KEY, lanes=lanes, train=trained)
+
+
+def followed(case, family, lanes, steps):
+    """Logits after leaps, after steps, and the bound, lanes first."""
+    rule, trained = CASES[case]
+    work = work_of(FAMILIES[family](jax.random.key(5)), rule, trained, lanes, steps, record=())
+    run = work.run()
+    (start,) = work.starts()
+    vectors = jnp.asarray(start.vectors).reshape(-1, start.vectors.shape[-1])[:lanes].T
+    exact = work.model.logits(by_steps(work.model, as_device(rule, np.float64), vectors, steps))
+    return run, np.moveaxis(np.asarray(exact), -1, 0)
+
+
+def within_the_bound(case, family, lanes, steps):
+    run, exact = followed(case, family, lanes, steps)
+    exact = exact - exact.mean(-1, keepdims=True)
+    found = run.final_logits - run.final_logits.mean(-1, keepdims=True)
+    error = np.abs(found - exact).max((1, 2)) / np.abs(exact).max((1, 2))
+    assert (run.report["leaps"] > 0).all() and (run.report["single_steps"] < steps / 4).all()
+    assert (error < 1e-9).all() and (error <= run.report["leap_error"]).all()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_leaps_end_where_steps_end_within_their_bound(case):
+    within_the_bound(case, "unit-sphere", 4, 10**5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("case", CASES)
+def test_a_million_steps(case, family):
+    within_the_bound(case, family, 8, 10**6)
+
+
+@pytest.mark.slow
+def test_ten_million_steps():
+    within_the_bound("gd", "signal-noise", 8, 10**7)
+
+
+def test_the_whole_run_is_that_of_single_steps():
+    how = dict(key=KEY, lanes=16, steps=30_000)
+    problem = FAMILIES["unit-sphere"](jax.random.key(5))
+    far = jaxsim.simulate(problem, rules.GD(1.0), init.Gaussian(0.3), **how)
+    near = jaxsim.simulate(problem, rules.GD(1.0), init.Gaussian(0.3), **how, stepping="every")
+    assert np.array_equal(far.steps, near.steps) and np.array_equal(far.verdict, near.verdict)
+    early = far.steps <= LEAPS_FROM
+    assert np.array_equal(far.direction_error[:, early], near.direction_error[:, early])
+    for name in ("direction_error", "norm", "log10_grad_norm", "log10_gap", "log10_attention_gap"):
+        np.testing.assert_allclose(getattr(far, name), getattr(near, name), rtol=1e-10)
+    assert "leaps" in far.report and "leaps" not in near.report
+    assert (far.report["leapt_from"] >= LEAPS_FROM).all()
+
+
+def test_regress_leaps():
+    x, y = np.array([[1.0, 0.2], [-0.3, 1.0], [-1.0, 0.4]]), [1, 1, -1]
+    how = dict(key=KEY, lanes=4, steps=10**5)
+    far = jaxsim.regress(x, y, rules.GD(0.5), init.Gaussian(1.0), **how)
+    near = jaxsim.regress(x, y, rules.GD(0.5), init.Gaussian(1.0), **how, stepping="every")
+    np.testing.assert_allclose(far.direction_error, near.direction_error, rtol=1e-9)
+    assert (far.report["leaps"] > 0).all()
+
+
+def test_many_problems_leap_each_by_itself():
+    problems = [data.unit_sphere(jax.random.key(s), n=3, T=4, d=5) for s in range(3)]
+    how = dict(key=KEY, lanes=4, steps=10**6, record=[10**5])
+    runs = jaxsim.simulate_many(problems, rules.GD(1.0), init.Gaussian(0.3), **how)
+    stepped = jaxsim.simulate_many(problems, rules.GD(1.0), init.Gaussian(0.3), **how, stepping="every")
+    for far, near in zip(runs, stepped, strict=True):
+        np.testing.assert_allclose(far.direction_error, near.direction_error, rtol=1e-9)
+
+
+def test_float32_leaps():
+    how = dict(key=KEY, lanes=16, steps=10**6, record=[10**5])
+    problem = FAMILIES["unit-sphere"](jax.random.key(5))
+    wide = jaxsim.simulate(problem, rules.GD(1.0), init.Gaussian(0.3), **how)
+    narrow = jaxsim.simulate(problem, rules.GD(1.0), init.Gaussian(0.3), **how, dtype="float32")
+    np.testing.assert_allclose(narrow.direction_error, wide.direction_error, rtol=1e-4)
+    assert np.array_equal(narrow.verdict, wide.verdict)
+
+
+def lone(gap=1.0):
+    """n = 1, T = 2: the difference a of the two logits follows a ← a + η Kσ(a)σ(-a)δ, with the linear loss."""
+    tokens, queries = np.array([[[1.0, 0.0], [0.0, 1.0]]]), np.array([[1.0, 0.0]])
+    return jaxsim.Problem(tokens, queries, np.array([1.0]), np.array([gap, 0.0]))
+
+
+def test_one_sequence_of_two_tokens_in_closed_form():
+    # a grows by h = 2η σ(a)σ(-a) per step: dk/da = (2 + 2 cosh a)/(2η) + …, so that k ≈ e^a/(2η) and a ≈ log(2ηk).
+    # The corrections are of order log k / k and far below rounding at these horizons.
+    marks = [10**20, 10**100, 10**300 - 1]
+    run = jaxsim.simulate(
+        lone(), rules.GD(1.0), init.Zero(), key=KEY, lanes=1, steps=1e300, record=[1e20, 1e100], loss="linear",
+        keep="logits",
+    )  # fmt: skip
+    a = run.logits[0, :, 0, 0] - run.logits[0, :, 0, 1]
+    np.testing.assert_allclose(a, np.log(2.0) + np.log([float(k) for k in marks]), rtol=1e-10)
+    assert run.steps.dtype == float and run.steps[-1] == 1e300
+
+
+def test_lanes_do_not_depend_on_their_company_or_the_chunk():
+    problem = FAMILIES["unit-sphere"](jax.random.key(5))
+    how = dict(key=KEY, steps=10**6)
+    whole = jaxsim.simulate(problem, rules.GD(1.0), init.Gaussian(2.0), lanes=256, **how)
+    parts = jaxsim.simulate(problem, rules.GD(1.0), init.Gaussian(2.0), lanes=256, **how, chunk_lanes=64)
+    for name in ("direction_error", "norm", "final_logits"):
+        assert np.array_equal(getattr(whole, name), getattr(parts, name))
+    assert all(np.array_equal(whole.report[k], parts.report[k], equal_nan=True) for k in whole.report)
+
+
+def test_a_lane_that_fails_does_not_touch_the_others():
+    problem = FAMILIES["unit-sphere"](jax.random.key(5))
+    W = np.random.default_rng(0).normal(size=(6, 8, 8))
+    bad = W.copy()
+    bad[2] = 1e200
+    how = dict(key=KEY, lanes=6, steps=10**5)
+    sound = jaxsim.simulate(problem, rules.GD(1.0), init.Given(W), **how)
+    mixed = jaxsim.simulate(problem, rules.GD(1.0), init.Given(bad), **how)
+    others = np.arange(6) != 2
+    assert np.array_equal(sound.final_logits[others], mixed.final_logits[others])
+
+
+def test_the_generator_of_a_known_flow():
+    """x ← x + log(1 + 1/k) exactly: its generator is 1/k."""
+    assert np.allclose(SUMS[1:].sum(1), 1.0) and np.allclose(LAST[2:].sum(1), 0.0)
+
+    class Model:
+        def gradient(self, params, step=None):
+            return step
+
+    class Rule:
+        def update(self, step, memory, _):
+            return (jnp.log1p(1 / step),), memory
+
+    k = jnp.array([1e3, 1e5])
+    for order in range(2, HIGHEST + 1):
+        state = State((jnp.zeros(2),), ())
+        found, last = generator(Model(), Rule(), state, k, jnp.full(2, order, jnp.int32))
+        assert (abs(np.asarray(found.params[0]) * k - 1) < 4 * np.asarray(k) ** (1.0 - order) + 1e-13).all()
+        assert (abs(np.asarray(last[0])) >= abs(np.asarray(found.params[0]) - 1 / k) - 1e-15).all()
+
+
+REFUSED = [
+    (dict(steps=1.5), "steps: expected a whole number; got 1.5"),
+    (dict(steps=1e-3), "steps: expected a whole number; got 0.001"),
+    (dict(steps=-5), "steps: expected at least 1; got -5"),
+    (dict(steps=float("nan")), "steps: expected a whole number; got nan"),
+    (dict(steps=float("inf")), "steps: expected a whole number; got inf"),
+    (dict(steps=10**400), r"steps: expected at most 1e\+300"),
+    (dict(steps=10**400, stepping="every"), "steps: expected at most 2147483647"),
+    (dict(steps=10**31, dtype="float32"), r"steps: expected at most 1e\+30"),
+    (dict(steps=10**15, rule=rules.NGD(0.1)), "steps: expected at most 2147483647, because ngd is stepped: its steps"),
+    (dict(steps=10, rule=rules.Polyak(), stepping="leap"), "stepping: expected 'auto' or 'every', because polyak is"),
+    (dict(steps=10, rule=rules.HeavyBall(0.1), stepping="leap"), "what it remembers changes within a few steps"),
+    (dict(steps=10, rule=rules.SignDescent(0.1), stepping="leap"), "it does not say that its iterates follow a slow"),
+    (dict(steps=10, train=train.Weights(2, KEY), stepping="leap"), "minibatches are stepped: each step sees other"),
+    (dict(steps=10, rule=rules.GD(lambda k: jnp.ones(100)[k]), stepping="leap"), "not a function of real step numbers"),
+    (dict(steps=10, rule=rules.GD(lambda k: 1.0 + k % 2), stepping="leap"), "not a function of real step numbers"),
+    (dict(steps=10, stepping="fast"), "stepping: expected one of auto, every, leap; got 'fast'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("how", "said"), REFUSED, ids=[str(k) for k in range(len(REFUSED))])
+def test_what_cannot_leap_is_refused_with_the_reason(problem, how, said):
+    rule = how.get("rule", rules.GD(1.0))
+    rest = {name: value for name, value in how.items() if name != "rule"}
+    with pytest.raises(ValueError, match=said):
+        jaxsim.simulate(problem, rule, init.Zero(), key=KEY, lanes=2, **rest)
+
+
+def test_a_schedule_of_real_steps_leaps():
+    problem = FAMILIES["unit-sphere"](jax.random.key(5))
+    how = dict(key=KEY, lanes=4, steps=10**5, record=())
+    rule = rules.GD(lambda k: (jnp.asarray(k, float) + 1.0) ** -0.25)
+    far = jaxsim.simulate(problem, rule, init.Gaussian(0.3), **how)
+    near = jaxsim.simulate(problem, rule, init.Gaussian(0.3), **how, stepping="every")
+    assert (far.report["leaps"] > 0).all()
+    np.testing.assert_allclose(far.direction_error, near.direction_error, rtol=1e-9)
+
+
+def test_a_lane_that_is_fast_for_too_long_goes_no_further_and_says_where(monkeypatch):
+    jax.clear_caches()
+    monkeypatch.setattr(leap, "LONGEST", 1000)
+    monkeypatch.setattr(leap, "TOLERANCE", {64: 1e-30, 32: 1e-30})  # nothing is slow enough
+    how = dict(key=KEY, lanes=4, steps=10**7, record=[10**6])
+    run = jaxsim.simulate(FAMILIES["unit-sphere"](jax.random.key(5)), rules.GD(1.0), init.Gaussian(0.3), **how)
+    jax.clear_caches()
+    assert (run.report["stuck_at"] < 4000).all() and (run.report["leaps"] == 0).all()
+    assert (run.verdict == "unresolved").all() and run.summary()["report"]["stuck_at"] == 4
+    assert np.array_equal(run.norm[:, -2], run.norm[:, -1])
