@@ -155,7 +155,8 @@ def run(
         storage.write_starts(folder, law)
     for name, runs in groups.items():
         table.show(name, runs)
-    table.closing(folder, time.perf_counter() - began)
+    leapt = any("leaps" in run.report for runs in groups.values() for run in runs)
+    table.closing(folder, time.perf_counter() - began, leapt)
 
 
 def _folder(cache: Path) -> Path:

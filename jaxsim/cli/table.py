@@ -13,6 +13,7 @@ from jaxsim.analysis import VERDICTS, Proportion
 from jaxsim.analysis.rates import NO_INTERVAL
 from jaxsim.analysis.verdict import MEANINGS, PREDICTION
 from jaxsim.cli.console import Console
+from jaxsim.driver import LEAPS_FROM
 from jaxsim.margin import max_margin
 from jaxsim.results import Run
 
@@ -88,13 +89,20 @@ def _grid(runs: Sequence[Run]) -> Table:
     grid.add_row("rate, interval", *(interval for _, interval in rates))
     grid.add_row("rate, lanes", *(f"{s['rate']['lanes']:,}" for s in summaries))
     grid.add_row("selections", *(str(s["distinct_selections"]) for s in summaries))
-    if any(run.report for run in runs):
-        grid.add_row("capped, mean", *(_capped(run) for run in runs))
+    if any("capped_steps" in run.report for run in runs):
+        grid.add_row("capped, mean", *(_mean(run, "capped_steps") for run in runs))
+    if any("leaps" in run.report for run in runs):
+        grid.add_row("leaps, mean", *(_mean(run, "leaps") for run in runs))
+        grid.add_row("steps made, mean", *(_mean(run, "single_steps", LEAPS_FROM) for run in runs))
+        grid.add_row("leaps off by", *(_number(s["report"].get("leap_error")) for s in summaries))
+        stuck = [s["report"].get("stuck_at", 0.0) for s in summaries]
+        if any(stuck):
+            grid.add_row("stuck", *(f"{count:,.0f}" for count in stuck))
     grid.add_row("time", *(f"{s['seconds']:.1f} s" for s in summaries))
     return grid
 
 
-def closing(folder: Path, seconds: float) -> None:
+def closing(folder: Path, seconds: float, leapt: bool = False) -> None:
     """How to read the table, and where everything is."""
     console = Console()
     meanings = "; ".join(f"{name}: {meaning}" for name, meaning in list(MEANINGS.items())[:4])
@@ -104,6 +112,11 @@ def closing(folder: Path, seconds: float) -> None:
         "the last decade of steps, in lanes that ended global or local (GD: slope against 1/log t). selections: "
         "distinct ends. capped: mean of shortened steps."
     )
+    if leapt:
+        text += (
+            " leaps: in time, of lanes slow enough for them; steps made: one by one; off by: the largest bound on the "
+            "error of the leaps, relative to the largest logit or coefficient."
+        )
     for row in textwrap.wrap(text, WIDTH):
         console.print(marked(row), style="dim", highlight=False, soft_wrap=True)
     where(folder, seconds)
@@ -137,8 +150,8 @@ def _rate(rate: dict) -> tuple[str, str]:
     return slope, NO_INTERVAL if rate["low"] is None else f"\\[{rate['low']:.3f}, {rate['high']:.3f}]"
 
 
-def _capped(run: Run) -> str:
-    return f"{run.report['capped_steps'].mean():.1f}" if "capped_steps" in run.report else "-"
+def _mean(run: Run, name: str, more: float = 0.0) -> str:
+    return f"{run.report[name].mean() + more:,.1f}" if name in run.report else "-"
 
 
 def delta(advance):

@@ -24,7 +24,7 @@ from scipy.integrate import DOP853
 from jaxsim._tree import pytree
 from jaxsim.driver.generator import HIGHEST, LOWEST, generator
 from jaxsim.driver.step import End, Model, State, advance
-from jaxsim.model.gradient import Tree
+from jaxsim.model.gradient import Tree, nothing_below
 from jaxsim.model.sums import Exact, minus, plus
 from jaxsim.rules.base import Rule
 
@@ -225,6 +225,15 @@ def leap(model: Model, rule: Rule, lanes: Lanes, marks: Float[Array, " R"]) -> t
     return lanes, arrivals
 
 
+def at_rest(model: Model, state: State, step: PerLane) -> Bool[Array, " lanes"]:
+    """Lanes at a minimum: their gradient is what rounding leaves, and its flow would be one of noise."""
+    gradient = model.gradient(state.params, step)
+    if any(block.terms is None for block in gradient.blocks):
+        return jnp.zeros(step.shape, bool)
+    terms = math.prod(model.logits(state.params).shape[:-1])
+    return gradient.log_cancellation <= nothing_below(terms, step.dtype)
+
+
 def steps(model: Model, rule: Rule, lanes: Lanes, marks: Float[Array, " R"]) -> tuple[Lanes, Arrivals]:
     """Up to STEPS single steps of each fast lane, no further than the next mark; then whether it has become slow."""
     dtype = lanes.elapsed.dtype
@@ -247,8 +256,10 @@ def steps(model: Model, rule: Rule, lanes: Lanes, marks: Float[Array, " R"]) -> 
     scale = jnp.clip(jnp.where(bend == 0, jnp.inf, speed / bend), 1.0, made + 1)
     _, term = generator(model, rule, here, made, jnp.full(scale.shape, HIGHEST, jnp.int32))
     large = jnp.maximum(size(here.params), 1.0)
-    slow = begun & (size(term) * scale <= tolerance * large) & (scale * math.expm1(FIRST) >= SHORT)
-    still = (speed * (marks[-1] - made) <= jnp.finfo(dtype).eps * large) | ~jnp.isfinite(speed)
+    rest = at_rest(model, here, made)
+    slow = begun & ~rest & (size(term) * scale <= tolerance * large) & (scale * math.expm1(FIRST) >= SHORT)
+    still = rest | (speed * (marks[-1] - made) <= jnp.finfo(dtype).eps * large)
+    still = still | ~jnp.isfinite(speed)
     stepped = lanes.stepped + (elapsed - lanes.elapsed)
     stuck = begun & ~slow & ~still & (stepped >= LONGEST)
     lanes = lanes.but(

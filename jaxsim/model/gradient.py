@@ -5,11 +5,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from jaxsim._fold import total
 from jaxsim._tree import pytree, static
 
+ROUNDING = 16  # times the rounding of a sum over tokens: a gradient below that is none
 Tree = Any  # a pytree of arrays whose last axis runs over lanes
 
 
@@ -34,6 +36,11 @@ class Block:
     norm: Float[Array, " lanes"]
     inner: Callable[[Tree, Tree], Float[Array, " lanes"]] = static(default=euclidean)
     terms: Float[Array, " lanes"] | None = None
+
+
+def nothing_below(terms: int, dtype: Any) -> float:
+    """The logarithm of the largest cancellation that rounding alone explains in a sum of so many terms."""
+    return float(np.log(ROUNDING * terms * np.finfo(dtype).eps))
 
 
 @pytree

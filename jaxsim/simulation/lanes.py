@@ -9,11 +9,10 @@ from jaxtyping import Float
 
 from jaxsim.analysis import Limits, follow
 from jaxsim.coordinates import least_norm_coefficients
+from jaxsim.model.gradient import nothing_below
 from jaxsim.results.lanes import Lanes
 from jaxsim.train import Known, Train, View
 from jaxsim.train.base import LOG10
-
-ROUNDING = 16  # times the rounding of a sum over tokens: a gradient below that is none
 
 
 def analyse(
@@ -76,7 +75,7 @@ def analyse(
 
 def at_minimum(records: Any, terms: int, dtype: Any) -> np.ndarray:
     """Lanes whose last gradient is what rounding leaves of terms that cancel."""
-    return records.log_cancellation[:, -1] <= np.log(ROUNDING * terms * np.finfo(dtype).eps)
+    return records.log_cancellation[:, -1] <= nothing_below(terms, dtype)
 
 
 def _coefficients(limits: Limits, position: np.ndarray, xi: np.ndarray, start: np.ndarray) -> np.ndarray:
