@@ -75,6 +75,8 @@ def prepared(folder: Path, settings: dict[str, Any], name: str, text: str, lane:
     """Problem, rule, law and training of the folder, as `simulate` takes them; its error names the file."""
     from jaxsim import data, storage
     from jaxsim.simulation import check
+    from jaxsim.simulation.options import Options
+    from jaxsim.simulation.stepping import leaps
 
     problem = data.load(storage.problem_file(folder, name))
     start, path = settings["given"]["init"], folder / "settings.json"
@@ -84,7 +86,9 @@ def prepared(folder: Path, settings: dict[str, Any], name: str, text: str, lane:
         law = law or _law(start, settings["scale"], settings["lanes"])[0]
         how = {"what": settings["train"]} | {k: settings[k] for k in ("width", "nuclear", "batch", "seed")}
         train = _train(**how, problem=problem)
-        check(problem, law, 1, settings["steps"], settings["loss"], train)
+        check(problem, law, 1, settings["loss"], train)
+        stepping = settings.get("stepping", "auto")
+        leaps(stepping, Options(settings["steps"], dtype=settings["dtype"], stepping=stepping).recorded, rule, train)
     except ValueError as error:
         raise ValueError(f"replay: {os.fspath(path)!r}: {error}") from error
     return {"problem": problem, "rule": rule, "init": law, "train": train}
@@ -115,7 +119,8 @@ def again(work: dict[str, Any], settings: dict[str, Any], lane: int) -> "Run":
     steps = settings["steps"]
     return simulate(
         **work, key=jax.random.key(settings["seed"]), lanes=1, first=lane, steps=steps, loss=settings["loss"],
-        dtype=settings["dtype"], record=records(steps, work["problem"].visible.size), keep=("logits", "coeffs"),
+        dtype=settings["dtype"], stepping=settings.get("stepping", "auto"), keep=("logits", "coeffs"),
+        record=records(steps, work["problem"].visible.size),
     )  # fmt: skip
 
 
@@ -124,8 +129,8 @@ def records(steps: int, numbers: int) -> list[int]:
     most = min(MOST_RECORDS, max(100, RECORD_BYTES // (16 * numbers)))
     if steps < most:
         return list(range(steps + 1))
-    later = np.rint(np.geomspace(most // 2, steps, most // 2)).astype(int)
-    return [*range(most // 2), *np.unique(later).tolist()]
+    later = np.unique(np.rint(np.geomspace(most // 2, float(steps), most // 2)))
+    return [*range(most // 2), *(min(int(k), steps) for k in later)]
 
 
 def _one_of(what: str, asked: str | None, names: list[str]) -> str:

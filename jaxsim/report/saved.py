@@ -12,7 +12,7 @@ from pydantic import Field
 from jaxsim._archive import told
 from jaxsim._check import LARGEST_SEED
 from jaxsim.analysis import VERDICTS
-from jaxsim.driver import LARGEST_STEP
+from jaxsim.driver import LARGEST_HORIZON
 
 if TYPE_CHECKING:
     import pandas
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 DEEPEST = 32  # objects in objects
 Lanes = Annotated[int, Field(ge=1, le=2**32)]
 Count = Annotated[int, Field(ge=0, le=2**32)]
-Steps = Annotated[int, Field(ge=1, le=LARGEST_STEP)]
+Steps = Annotated[int, Field(ge=1, le=LARGEST_HORIZON["float64"])] | Annotated[float, Field(ge=1, le=1e300)]
 
 
 class Part(pydantic.BaseModel):
