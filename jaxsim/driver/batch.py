@@ -20,7 +20,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, Real
 
 from jaxsim.driver.compile import Compiled
-from jaxsim.driver.leap import leaping
+from jaxsim.driver.horizon import leaping
 from jaxsim.driver.schedule import split
 from jaxsim.driver.step import End, Model, trajectory
 from jaxsim.rules.base import Rule

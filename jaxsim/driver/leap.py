@@ -23,7 +23,7 @@ from scipy.integrate import DOP853
 
 from jaxsim._tree import pytree
 from jaxsim.driver.generator import HIGHEST, LOWEST, generator
-from jaxsim.driver.step import End, Model, State, advance
+from jaxsim.driver.step import Model, State, advance
 from jaxsim.model.gradient import Tree, nothing_below
 from jaxsim.model.sums import Exact, minus, plus
 from jaxsim.rules.base import Rule
@@ -276,82 +276,3 @@ def steps(model: Model, rule: Rule, lanes: Lanes, marks: Float[Array, " R"]) -> 
     landed = begun & (elapsed >= gap)
     arrivals = Arrivals(jax.tree.map(lambda x: x[None], here.params), jnp.where(landed, lanes.mark, NONE)[None])
     return arrived(lanes, landed), arrivals
-
-
-def to_the_end(
-    model: Model, rule: Rule, lanes: Lanes, marks: Float[Array, " R"], width: int
-) -> tuple[Lanes, tuple[Tree, ...]]:
-    """All lanes to the last mark, slow and fast ones in turn, in blocks of their kind; parameters at all but the first.
-
-    Args:
-        model: the model.
-        rule: the rule; both together are the map.
-        lanes: where they are.
-        marks: the step that they have come to, and those to be recorded.
-        width: lanes of a block.
-    """
-    count, records = lanes.elapsed.shape[-1], len(marks) - 1
-    kept = jax.tree.map(lambda x: jnp.zeros((records, *x.shape), x.dtype), rounded(lanes.state).params)
-
-    def keep(kept: Tree, arrivals: Arrivals, index: Int[Array, " lanes"]) -> Tree:
-        mark = jnp.where(arrivals.mark == NONE, records, arrivals.mark)
-        place = jnp.broadcast_to(index, mark.shape)
-        axis_first = jax.tree.map(lambda x: jnp.moveaxis(x, -1, 1), arrivals.params)  # (slots, lanes, …)
-        return jax.tree.map(lambda all, x: all.at[mark, ..., place].set(x, mode="drop"), kept, axis_first)
-
-    def of_kind(carry: tuple[Lanes, Tree], fast: bool, work: Any) -> tuple[Lanes, Tree]:
-        lanes, kept = carry
-        if width == count:  # one block, whose lanes may be of several problems: they stay where they are
-            lanes, arrivals = work(model, rule, lanes, marks)
-            return lanes, keep(kept, arrivals, jnp.arange(count, dtype=jnp.int32))
-        chosen = clock(lanes, marks)[2] & (lanes.fast == fast)
-        index = jnp.nonzero(chosen, size=-(-count // width) * width, fill_value=count)[0].astype(jnp.int32)
-
-        def block(b, carry):
-            lanes, kept = carry
-            here = lax.dynamic_slice_in_dim(index, b * width, width)
-            part = jax.tree.map(lambda x: x.at[..., here].get(mode="clip"), lanes)
-            part = part.but(ended=part.ended | (here == count))  # the last block may not be full
-            part, arrivals = work(model, rule, part, marks)
-            lanes = jax.tree.map(lambda x, p: x.at[..., here].set(p, mode="drop"), lanes, part)
-            return lanes, keep(kept, arrivals, here)
-
-        return lax.fori_loop(0, (chosen.sum() + width - 1) // width, block, (lanes, kept))
-
-    def round(carry):
-        return of_kind(of_kind(carry, False, leap), True, steps)
-
-    lanes, kept = lax.while_loop(lambda carry: jnp.any(clock(carry[0], marks)[2]), round, (lanes, kept))
-    last = rounded(lanes.state).params
-    missed = (
-        jnp.arange(records, dtype=jnp.int32)[:, None] >= lanes.mark
-    )  # marks after the end of lanes that ended before
-    fill = jax.tree.map(lambda all, x: jnp.where(jnp.expand_dims(missed, range(1, x.ndim)), x, all), kept, last)
-    return lanes, fill
-
-
-def leaping(
-    model: Model, rule: Rule, end: End, marks: Float[Array, " R"], width: int | None = None
-) -> tuple[Any, Array, dict[str, Array]]:
-    """What `trajectory` gives, from where it ended at the first mark: records at the others, and a longer report.
-
-    Args:
-        model: the model.
-        rule: the rule.
-        end: where the lanes are.
-        marks: the step that they have come to, and those to be recorded.
-        width: lanes of a block; all of them where it is not given.
-    """
-    residual = jax.tree.map(jnp.zeros_like, end.state.params) if end.residual is None else end.residual
-    lanes = begin(end.state, residual)
-    block = width or lanes.elapsed.shape[-1]
-    lanes, kept = to_the_end(model, rule, lanes, marks, block)
-
-    def observed(params):
-        blocks = jax.tree.map(lambda x: jnp.moveaxis(x.reshape(*x.shape[:-1], -1, block), -2, 0), params)
-        return jax.tree.map(
-            lambda x: jnp.moveaxis(x, 0, -2).reshape(*x.shape[1:-1], -1), lax.map(model.observe, blocks)
-        )
-
-    state = rounded(lanes.state)
-    return lax.map(observed, kept), model.logits(state.params), rule.report(state.memory) | lanes.report()
