@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 
 WIDE = {"xla_cpu_prefer_vector_width": "512"}
-# Units of rounding. Wrong code misses by 1e12; XLA's log1p in float64 by 117 near -0.41, with and without the option.
-TOLERANCE = 512
+TOLERANCE = 64  # units of rounding; correct code is within a few, and wrong code misses by far more
+LOOSER = {"log1p": 512}  # XLA's own is 117 off in float64 near -0.41, with the option and without
 
 # Arithmetic, comparison, movement, control: one machine operation each, or none.
 PLAIN = frozenset(
@@ -108,4 +108,5 @@ def right(name: str, dtype: np.dtype, width: int) -> bool:
     given = [a.astype(dtype).reshape(-1, width) for a in made(u, float(np.log(np.finfo(dtype).max)) * 0.95)]
     computed = np.asarray(jax.jit(function, compiler_options=WIDE)(*given), np.float64)
     expected = exact(*(a.astype(np.float64) for a in given))
-    return bool(np.all(np.abs(computed - expected) <= TOLERANCE * float(np.finfo(dtype).eps) * np.abs(expected)))
+    allowed = LOOSER.get(name, TOLERANCE) * float(np.finfo(dtype).eps)
+    return bool(np.all(np.abs(computed - expected) <= allowed * np.abs(expected)))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from jaxsim.driver.leap import NONE, Arrivals, Lanes, begin, clock, leap, rounded, steps
+from jaxsim.driver.leap import Arrivals, Lanes, begin, clock, leap, rounded, steps
 from jaxsim.driver.step import End, Model
 from jaxsim.model.gradient import Tree
 from jaxsim.rules.base import Rule
@@ -29,10 +29,9 @@ def to_the_end(
     kept = jax.tree.map(lambda x: jnp.zeros((records, *x.shape), x.dtype), rounded(lanes.state).params)
 
     def keep(kept: Tree, arrivals: Arrivals, index: Int[Array, " lanes"]) -> Tree:
-        mark = jnp.where(arrivals.mark == NONE, records, arrivals.mark)
-        place = jnp.broadcast_to(index, mark.shape)
-        axis_first = jax.tree.map(lambda x: jnp.moveaxis(x, -1, 1), arrivals.params)  # (slots, lanes, …)
-        return jax.tree.map(lambda all, x: all.at[mark, ..., place].set(x, mode="drop"), kept, axis_first)
+        place = jnp.broadcast_to(index, arrivals.mark.shape)
+        lanes_second = jax.tree.map(lambda x: jnp.moveaxis(x, -1, 1), arrivals.params)  # (slots, lanes, …)
+        return jax.tree.map(lambda all, x: all.at[arrivals.mark, ..., place].set(x, mode="drop"), kept, lanes_second)
 
     def of_kind(carry: tuple[Lanes, Tree], fast: bool, work: Any) -> tuple[Lanes, Tree]:
         lanes, kept = carry
@@ -58,9 +57,7 @@ def to_the_end(
 
     lanes, kept = lax.while_loop(lambda carry: jnp.any(clock(carry[0], marks)[2]), round, (lanes, kept))
     last = rounded(lanes.state).params
-    missed = (
-        jnp.arange(records, dtype=jnp.int32)[:, None] >= lanes.mark
-    )  # marks after the end of lanes that ended before
+    missed = jnp.arange(records, dtype=jnp.int32)[:, None] >= lanes.mark  # of lanes that ended before the last mark
     fill = jax.tree.map(lambda all, x: jnp.where(jnp.expand_dims(missed, range(1, x.ndim)), x, all), kept, last)
     return lanes, fill
 

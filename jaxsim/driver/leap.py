@@ -24,6 +24,7 @@ from scipy.integrate import DOP853
 from jaxsim._tree import pytree
 from jaxsim.driver.generator import HIGHEST, LOWEST, generator
 from jaxsim.driver.step import Model, State, advance
+from jaxsim.model import sums
 from jaxsim.model.gradient import Tree, nothing_below
 from jaxsim.model.sums import Exact, minus, plus
 from jaxsim.rules.base import Rule
@@ -91,13 +92,13 @@ class Lanes:
 
 @pytree
 class Arrivals:
-    """Parameters at marks that lanes have come to, slot by slot, and which marks; none where a lane came to none."""
+    """Parameters at marks that lanes have come to, slot by slot, and which marks; NONE where a lane came to none."""
 
     params: tuple[Tree, ...]  # (slots, …, lanes) each
     mark: Int[Array, "slots lanes"]
 
 
-NONE = -1
+NONE = 2**31 - 1  # beyond all marks, so that nothing is written there
 
 
 def begin(state: State, residual: tuple[Tree, ...]) -> Lanes:
@@ -112,8 +113,7 @@ def begin(state: State, residual: tuple[Tree, ...]) -> Lanes:
 
 def rounded(state: State) -> State:
     """The state in plain numbers, as models and rules know it."""
-    is_exact = lambda x: isinstance(x, Exact)  # noqa: E731
-    return State(jax.tree.map(lambda x: x.value + x.residual, state.params, is_leaf=is_exact), state.memory)
+    return State(sums.rounded(state.params), state.memory)
 
 
 def size(x: Tree) -> PerLane:
@@ -181,9 +181,8 @@ def leap(model: Model, rule: Rule, lanes: Lanes, marks: Float[Array, " R"]) -> t
         smooth, sound = left <= allowed, jnp.isfinite(size(rounded(there).params))
         taken = active & smooth & (local <= tolerance) & sound
         far = size(slope.params) * sigma * lanes.scale / large  # how far the leap goes
-        lower = (
-            taken & (lanes.order > LOWEST) & (10 * far * lanes.scale ** (2.0 - lanes.order.astype(dtype)) <= allowed)
-        )
+        one_less = far * lanes.scale ** (2.0 - lanes.order.astype(dtype))  # about what the last term would then be
+        lower = taken & (lanes.order > LOWEST) & (10 * one_less <= allowed)
         higher = active & ~smooth & sound & (lanes.order < HIGHEST)
 
         bend = size(minus(slope_there.params, slope.params))
@@ -258,8 +257,7 @@ def steps(model: Model, rule: Rule, lanes: Lanes, marks: Float[Array, " R"]) -> 
     large = jnp.maximum(size(here.params), 1.0)
     rest = at_rest(model, here, made)
     slow = begun & ~rest & (size(term) * scale <= tolerance * large) & (scale * math.expm1(FIRST) >= SHORT)
-    still = rest | (speed * (marks[-1] - made) <= jnp.finfo(dtype).eps * large)
-    still = still | ~jnp.isfinite(speed)
+    still = rest | (speed * (marks[-1] - made) <= jnp.finfo(dtype).eps * large) | ~jnp.isfinite(speed)
     stepped = lanes.stepped + (elapsed - lanes.elapsed)
     stuck = begun & ~slow & ~still & (stepped >= LONGEST)
     lanes = lanes.but(

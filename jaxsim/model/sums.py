@@ -36,6 +36,11 @@ def _exact(x: Any) -> bool:
     return isinstance(x, Exact)
 
 
+def rounded(tree: Any) -> Any:
+    """The tree in plain numbers, an array for every `Exact`."""
+    return jax.tree.map(lambda x: x.value + x.residual if _exact(x) else x, tree, is_leaf=_exact)
+
+
 def plus(tree: Any, increments: Any) -> Any:
     """Tree + increments, which has an array where the tree has an `Exact`."""
     return jax.tree.map(lambda x, y: x.plus(y) if _exact(x) else x + y, tree, increments, is_leaf=_exact)
