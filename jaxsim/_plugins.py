@@ -12,12 +12,12 @@ from typing import Any, Literal, TypeVar, overload
 
 from jaxsim import data, init, rules, train
 from jaxsim._registry import Registry, called, file_of
-from jaxsim.data.families import gives_problem
+from jaxsim.data.contract import gives_problem
 
 T = TypeVar("T")
 Kind = Literal["rule", "law", "data", "train"]
 REGISTRIES: dict[str, Registry] = {
-    "rule": rules.EVERY, "law": init.LAWS, "data": data.FAMILIES, "train": train.KINDS,
+    "rule": rules.ALL_RULES, "law": init.LAWS, "data": data.FAMILIES, "train": train.KINDS,
 }  # fmt: skip
 SIGNS = {"rule": "update", "law": "place", "train": "model"}  # the method by which a class of each kind is known
 

@@ -23,7 +23,7 @@ from jaxsim.train import Joint
 if TYPE_CHECKING:
     pass
 
-CURVES = ("log10_loss", "norm", "decoder_norm", "direction_error", "decoder_direction_error", "attention")
+HEAD_CURVES = ("log10_loss", "norm", "decoder_norm", "direction_error", "decoder_direction_error", "attention")
 
 
 def heads(
@@ -173,7 +173,7 @@ def _check(sets: Mapping[str, tuple[Problem, Problem | None]], rules: Sequence[R
 def _gather(names: list[str], found: list[list[Run]], settings: dict[str, Any]) -> Heads:
     first = found[0][0]
     curves = {}
-    for name in (*ACCURACIES, *CURVES):
+    for name in (*ACCURACIES, *HEAD_CURVES):
         if name == "test_accuracy" and name not in first.more:
             continue
         each = [[run.more[name] if name in run.more else getattr(run, name) for run in row] for row in found]

@@ -206,3 +206,14 @@ def test_brackets_in_names_are_no_markup(capsys):
     for name in ("out[old]", "a[/b]"):
         table.where(pathlib.Path(name), 1.0)
         assert f"Results in {name} ({name}/figure.png). 1.0 s in all." in capsys.readouterr().out
+
+
+def test_help_tells_the_sizes_that_problems_have_by_default():
+    """The text is typed, since help must not cost the imports that know them."""
+    from jaxsim.cli import run
+
+    told = dict(each.split(" ", 1) for each in run.SIZES.removeprefix("(n, T, d): ").split("; "))
+    for family, sizes in told.items():
+        (problem, *_) = run._problems(family, {}, 0).values()
+        assert sizes == ", ".join(map(str, problem.shape)), family
+    assert set(told) == {name for name in jaxsim.data.FAMILIES if jaxsim.data.FAMILIES.source(name) is None}

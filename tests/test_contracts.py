@@ -16,11 +16,11 @@ import jaxsim
 from jaxsim import data, init, rules, train
 from jaxsim._plugins import REGISTRIES
 from jaxsim._registry import Registry
-from jaxsim.driver.step import advance, begin
+from jaxsim.driver.trajectory import advance, begin
 from jaxsim.model import Block, Gradient
 from jaxsim.rules.contract import check_class
 
-MEMBERS = {name: rule(0.1) for name, rule in rules.EVERY.items()} | {
+MEMBERS = {name: rule(0.1) for name, rule in rules.ALL_RULES.items()} | {
     "per-block": rules.PerBlock(rules.NGD(0.1)),
     "optax": rules.Optax(rules.transformation("sgd", learning_rate=0.1)),
     "scheduled": rules.NGD(rules.schedule("exponential", init=0.1, steps=100, rate=0.5)),
@@ -277,12 +277,12 @@ def restored():
 def test_registering_twice_and_under_taken_names(restored):
     assert jaxsim.register(Bare) is Bare and jaxsim.register(Bare) is Bare
     assert rules.RULES["bare"] is Bare and "bare" not in rules.MATRIX_RULES and list(rules.RULES)[-1] == "bare"
-    assert rules.EVERY.source("bare")["module"] == __name__ and len(rules.EVERY.source("bare")["sha256"]) == 64
-    assert rules.EVERY.source("ngd") is None and rules.EVERY.outside() == ["bare"]
-    rules.EVERY.forget("bare")
+    assert rules.ALL_RULES.source("bare")["module"] == __name__ and len(rules.ALL_RULES.source("bare")["sha256"]) == 64
+    assert rules.ALL_RULES.source("ngd") is None and rules.ALL_RULES.outside() == ["bare"]
+    rules.ALL_RULES.forget("bare")
     assert "bare" not in rules.RULES and jaxsim.register(Bare) is Bare
     with pytest.raises(ValueError, match="rule: expected one of gd, ngd, .*; got 'nobody'"):
-        rules.EVERY.forget("nobody")
+        rules.ALL_RULES.forget("nobody")
     for name in ("ngd", "optax", "per-block"):
         with pytest.raises(ValueError, match=f"rule: the name '{name}' is taken"):
             jaxsim.register(Bare, name=name)

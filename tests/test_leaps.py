@@ -12,7 +12,7 @@ from jaxsim import init, rules, train
 from jaxsim.coordinates import as_device
 from jaxsim.driver import LEAPS_FROM, leap
 from jaxsim.driver.generator import HIGHEST, LAST, SUMS, generator
-from jaxsim.driver.step import State, begin, compensated
+from jaxsim.driver.trajectory import State, begin, compensated
 
 KEY = jax.random.key(1)
 data = jaxsim.data

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsim.driver.step import advance, begin, trajectory
+from jaxsim.driver.trajectory import advance, begin, trajectory
 from jaxsim.model import Block, Gradient
 from jaxsim.rules import RULES
 

@@ -95,7 +95,7 @@ def test_text_in_a_notebook_is_text(results):
 
 def test_every_figure_of_a_result_is_drawn(results):
     for result in results:
-        if type(result) in jaxsim.results.figures.FIGURES:
+        if type(result) in jaxsim.results.drawing.FIGURES:
             assert result.plot() is not None
             plt.close("all")
         else:

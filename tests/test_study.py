@@ -265,7 +265,7 @@ def test_damage_is_named_and_repaired_on_request(finished, tmp_path, harm):
     repaired = studies.run(small(), place, repair=True)
     assert repaired.repaired == [name] and not repaired.changed
     assert contents(place) == contents(finished)
-    assert audit.verify(place) == audit.Verdict(12, 3, {}, [])
+    assert audit.verify(place) == audit.AuditResult(12, 3, {}, [])
 
 
 def test_a_shard_with_flipped_bits_is_named_by_who_reads_it(finished, tmp_path):
@@ -296,7 +296,7 @@ def test_verify_tells_shards_that_come_out_differently(finished, tmp_path):
     studies.run(small(), tmp_path / "s", engine=Other)
     found = audit.verify(tmp_path / "s", sample=2)
     assert not found.damaged and found.repeated == len(found.different) == 2
-    assert audit.verify(finished, sample=12) == audit.Verdict(12, 12, {}, [])
+    assert audit.verify(finished, sample=12) == audit.AuditResult(12, 12, {}, [])
 
 
 def test_views_agree_with_the_table(finished):
@@ -357,7 +357,7 @@ def test_problem_files_travel_with_the_study(tmp_path):
     study = studies.load(tmp_path / "s.toml")
     studies.run(study, tmp_path / "out")
     (tmp_path / "mine.npz").unlink()
-    assert audit.verify(tmp_path / "out") == audit.Verdict(12, 3, {}, [])
+    assert audit.verify(tmp_path / "out") == audit.AuditResult(12, 3, {}, [])
     jaxsim.data.save(jaxsim.data.unit_sphere(jax.random.key(1), 3, 4, 5), tmp_path / "mine.npz")
     with pytest.raises(ValueError, match=r"problem\[0\].fingerprint"):
         studies.run(studies.load(tmp_path / "s.toml"), tmp_path / "out")

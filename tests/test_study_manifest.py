@@ -60,7 +60,7 @@ def test_counts_changed_by_hand_are_noticed_by_every_reader(finished, place):
     assert found.damaged == [NAME] and found.new_shards == 0 and NAME in said[0]
     assert studies.run(small(), place, repair=True).repaired == [NAME]
     assert contents(place) == contents(finished)
-    assert audit.verify(place) == audit.Verdict(12, 3, {}, [])
+    assert audit.verify(place) == audit.AuditResult(12, 3, {}, [])
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_other_tables_are_guarded_as_well(place):
     execute(place, "UPDATE cells SET rule='gd' WHERE cell=2")
     assert list(audit.verify(place, sample=0).damaged) == [f"{MANIFEST}, cell 2"]
     studies.run(small(), place)
-    assert audit.verify(place, sample=0) == audit.Verdict(12, 0, {}, [])
+    assert audit.verify(place, sample=0) == audit.AuditResult(12, 0, {}, [])
     execute(place, "UPDATE meta SET value=replace(value, '0.95', '0.55')")
     with pytest.raises(ValueError, match=rf"{MANIFEST}'.* 'study' is not as it was written"):
         jaxsim.open_study(place)
@@ -122,7 +122,7 @@ def test_a_study_of_the_first_format_opens_and_resumes(tmp_path):
     reader = jaxsim.open_study(place)
     assert reader.counts.sum(1).tolist() == [40] * 4 and not reader.damaged
     assert reader.table().count_rows() == 160 and len(reader.sessions) == 1
-    assert audit.verify(place, sample=0) == audit.Verdict(8, 0, {}, [])
+    assert audit.verify(place, sample=0) == audit.AuditResult(8, 0, {}, [])
     assert manifest.read(place).meta["format"] == 1  # who only reads changes nothing
     assert studies.run(small(), place).new_shards == 4
     files, rows = contents(place)

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxsim import _files
 from jaxsim._archive.arrays import read_array, read_arrays, told
-from jaxsim._archive.whole import check_fields
+from jaxsim._archive.complete import check_fields
 from jaxsim.problem import Problem
 
 __all__ = ["FORMAT", "check_fields", "read", "read_array", "read_arrays", "told", "write"]

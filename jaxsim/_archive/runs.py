@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import jaxtyped
 
-from jaxsim._archive.whole import has_axes
+from jaxsim._archive.complete import has_axes
 
 KINDS = ("dual", "primal", "full")
 

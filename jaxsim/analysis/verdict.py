@@ -16,6 +16,8 @@ MEANINGS = {
     "nonfinite": "arithmetic failed",
 }
 VERDICTS = tuple(MEANINGS)
+SETTLED = ("global", "local")  # the first of them: attention stays where it is
+COMMON = VERDICTS[:4]  # all but those of faults
 PREDICTION = (
     "local and transient are predictions, from the support tokens at the last step: rules with normalised steps have "
     "settled deep by then, but under GD, which is slow, a few local lanes still move."
@@ -76,3 +78,8 @@ def by_direction(
 def codes(verdict: np.ndarray) -> Int[np.ndarray, " lanes"]:
     """The place of each verdict in `VERDICTS`, as small integers."""
     return np.select([verdict == name for name in VERDICTS], range(len(VERDICTS))).astype(np.int8)
+
+
+def is_settled(codes: Int[np.ndarray, "..."]) -> Bool[np.ndarray, "..."]:
+    """Which of these places are those of a settled verdict."""
+    return codes < len(SETTLED)

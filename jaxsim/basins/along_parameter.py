@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 
 from jaxsim._check import finite_number, one_of, random_key, whole_number
 from jaxsim.analysis import VERDICTS, Proportion, wilson
-from jaxsim.analysis.verdict import codes
+from jaxsim.analysis.verdict import codes, is_settled
 from jaxsim.basins.comparison import Difference, paired_difference
 from jaxsim.init import Law
 from jaxsim.margin import MarginSolver
@@ -151,7 +151,7 @@ def continuation(
         problems.append(problem)
         verdicts.append(np.bincount(code, minlength=len(VERDICTS)))
         is_global.append(code == VERDICTS.index("global"))
-        number, count = np.unique(run.selection_number[code < VERDICTS.index("transient")], return_counts=True)
+        number, count = np.unique(run.selection_number[is_settled(code)], return_counts=True)
         settled.append({tuple(run.selections[i].tolist()): int(c) for i, c in zip(number, count, strict=True)})
         here = {name: run.settings[name] for name in ("rule", "init", "loss", "dtype", "coordinates")}
         kept = settings.get("at", []) + [here | {"problem": problem.fingerprint()}]

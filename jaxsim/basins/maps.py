@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 
 from jaxsim._check import whole_number
 from jaxsim.analysis import VERDICTS, Limits, Thresholds
-from jaxsim.analysis.verdict import codes
+from jaxsim.analysis.verdict import codes, is_settled
 from jaxsim.basins.pixels import RESOLUTION, WINDOW, Pixels, check_grid
 from jaxsim.basins.planes import Plane
 from jaxsim.model import Loss
@@ -74,8 +74,7 @@ class BasinMap(Saved):
     @property
     def labels(self) -> Int[np.ndarray, "ny nx"]:
         """One number per basin: the selection's where the pixel ended global or local, else minus its verdict."""
-        settled = self.verdict < VERDICTS.index("transient")
-        return np.where(settled, self.selection_number, -self.verdict.astype(int))
+        return np.where(is_settled(self.verdict), self.selection_number, -self.verdict.astype(int))
 
     def shares(self) -> dict[str, float]:
         """The share of the window's area with each verdict. It is no probability under any law."""

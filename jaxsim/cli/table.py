@@ -11,7 +11,7 @@ from rich.table import Table
 from jaxsim._text import marked, printable
 from jaxsim.analysis import VERDICTS, Proportion
 from jaxsim.analysis.rates import NO_INTERVAL
-from jaxsim.analysis.verdict import MEANINGS, PREDICTION
+from jaxsim.analysis.verdict import COMMON, MEANINGS, PREDICTION
 from jaxsim.cli.console import Console
 from jaxsim.driver import LEAPS_FROM
 from jaxsim.margin import max_margin
@@ -105,7 +105,7 @@ def _grid(runs: Sequence[Run]) -> Table:
 def closing(folder: Path, seconds: float, leapt: bool = False) -> None:
     """How to read the table, and where everything is."""
     console = Console()
-    meanings = "; ".join(f"{name}: {meaning}" for name, meaning in list(MEANINGS.items())[:4])
+    meanings = "; ".join(f"{name}: {MEANINGS[name]}" for name in COMMON)
     text = (
         f"[low, high]: 95% intervals. {meanings}; aligned: W also points along its max-margin limit. {PREDICTION} "
         "Below: medians over lanes at the last step. error: distance of W/‖W‖ from its limit. rate: of the error over "

@@ -1,7 +1,7 @@
 """Problems to simulate: random families with known geometry, real digits, and files."""
 
 from jaxsim._registry import Registry
-from jaxsim.data.families import check_family
+from jaxsim.data.contract import check_family
 from jaxsim.data.files import load, load_split, save
 from jaxsim.data.images import digits, digits_split
 from jaxsim.data.synthetic import generator, orthonormal, prompt, signal_noise, unit_sphere

@@ -2,7 +2,7 @@
 
 from jaxsim.driver.batch import Chunk, Plan, Start, compilations, plan, run
 from jaxsim.driver.schedule import LARGEST_HORIZON, LARGEST_STEP, LEAPS_FROM, record_steps
-from jaxsim.driver.step import Model
+from jaxsim.driver.trajectory import Model
 
 __all__ = [
     "LARGEST_HORIZON", "LARGEST_STEP", "LEAPS_FROM", "Chunk", "Model", "Plan", "Start", "compilations", "plan",

@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, Int, Real
 from jaxsim.driver.compile import Compiled
 from jaxsim.driver.horizon import leaping
 from jaxsim.driver.schedule import split
-from jaxsim.driver.step import End, Model, trajectory
+from jaxsim.driver.trajectory import End, Model, trajectory
 from jaxsim.rules.base import Rule
 
 CACHE_BYTES = 2**16  # per array of a block; a dozen such arrays fit the second-level cache of a core

@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from jaxsim.driver.step import Model, State, advance
+from jaxsim.driver.trajectory import Model, State, advance
 from jaxsim.model.gradient import Tree
 from jaxsim.model.sums import minus
 from jaxsim.rules.base import Rule

@@ -8,7 +8,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from jaxsim.driver.leap import Arrivals, Lanes, begin, clock, leap, rounded, steps
-from jaxsim.driver.step import End, Model
+from jaxsim.driver.trajectory import End, Model
 from jaxsim.model.gradient import Tree
 from jaxsim.rules.base import Rule
 

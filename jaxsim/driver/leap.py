@@ -23,7 +23,7 @@ from scipy.integrate import DOP853
 
 from jaxsim._tree import pytree
 from jaxsim.driver.generator import HIGHEST, LOWEST, generator
-from jaxsim.driver.step import Model, State, advance
+from jaxsim.driver.trajectory import Model, State, advance
 from jaxsim.model import sums
 from jaxsim.model.gradient import Tree, nothing_below
 from jaxsim.model.sums import Exact, minus, plus

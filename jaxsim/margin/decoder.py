@@ -7,11 +7,11 @@ from jaxtyping import Float
 
 from jaxsim.problem import Problem
 
+from .integers import TooLarge, constraints_of_rows
 from .least_norm import least_norm, proves_infeasible
 from .many_digits import decide
 from .solution import GAP_TOLERANCE
 from .solver import checked_selection, power_below
-from .whole import TooLarge, constraints_of_rows
 
 
 def classifier(problem: Problem, selection: Any) -> tuple[Float[np.ndarray, " d"], float]:

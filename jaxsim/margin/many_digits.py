@@ -16,8 +16,8 @@ from fractions import Fraction
 import numpy as np
 from jaxtyping import Float
 
+from .integers import Certificate, Constraints, TooLarge, certify, dot
 from .solution import GAP_TOLERANCE
-from .whole import Certificate, Constraints, TooLarge, certify, dot
 
 DIGITS = (100, 1000)  # tried in turn; tokens within 1e-20 of degenerate need the second
 

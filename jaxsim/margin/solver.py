@@ -9,10 +9,10 @@ from jaxtyping import Bool, Float, Int
 
 from jaxsim.problem import Problem
 
+from .integers import TooLarge, WholeNumbers
 from .least_norm import coordinates, least_norm, proves_infeasible, surrounded
 from .many_digits import decide
 from .solution import GAP_TOLERANCE, SUPPORT_TOLERANCE, MaxMargin, without_solution
-from .whole import TooLarge, WholeNumbers
 
 BATCH_NUMBERS = 2**21  # held at once while many selections are solved
 

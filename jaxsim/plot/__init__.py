@@ -7,20 +7,12 @@ from jaxsim.plot.accuracy import heads
 from jaxsim.plot.basins import basin_map, comparison, continuation, disagreement, maps, robustness, shells, time_map
 from jaxsim.plot.curves import loss_gap, norm, trajectories
 from jaxsim.plot.one_lane import attention, attention_map, gaps, lane
-from jaxsim.plot.runs import (
-    RULE_COLOURS,
-    VERDICT_COLOURS,
-    attention_gap,
-    colour,
-    direction_error,
-    overview,
-    token_plane,
-    verdict_bars,
-)  # fmt: skip
+from jaxsim.plot.runs import attention_gap, direction_error, overview, token_plane, verdict_bars
 from jaxsim.plot.selection_bars import geometry, selections
 from jaxsim.plot.studies import fractions
+from jaxsim.plot.style import RULE_COLOURS, VERDICT_COLOURS, colour
 from jaxsim.results import Heads, Run
-from jaxsim.results.figures import FIGURES
+from jaxsim.results.drawing import FIGURES
 from jaxsim.simulation import Geometry
 
 __all__ = [

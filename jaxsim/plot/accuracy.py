@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from jaxsim._text import drawn
-from jaxsim.plot.runs import LINES, colour
+from jaxsim.plot.style import LINES, colour
 from jaxsim.results import Heads
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ import numpy as np
 from jaxsim import basins
 from jaxsim._text import drawn
 from jaxsim.analysis import VERDICTS, wilson
-from jaxsim.plot.runs import VERDICT_COLOURS, _axes, colour
+from jaxsim.analysis.verdict import SETTLED
+from jaxsim.plot.style import VERDICT_COLOURS, axes, colour
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +22,7 @@ OTHER_LOCAL = "#EEE8C8"
 
 def basin_map(found: basins.BasinMap, ax: "Axes | None" = None) -> "Axes":
     """The verdict of every pixel: green where global, one colour per local selection, the largest first."""
-    ax = _axes(ax)
+    ax = axes(ax)
     legend = _draw_labels(found, ax)
     _frame(found, ax)
     ax.legend(handles=legend, loc="upper left", bbox_to_anchor=(1.02, 1), frameon=False, fontsize=9, borderaxespad=0)
@@ -51,7 +52,7 @@ def time_map(found: basins.BasinMap, ax: "Axes | None" = None) -> "Axes":
     from matplotlib import colormaps
     from matplotlib.colors import LogNorm
 
-    ax = _axes(ax)
+    ax = axes(ax)
     times = np.ma.masked_array(np.maximum(found.time, 1), found.time < 0)  # step 0 has no place on the scale
     shades = colormaps["viridis_r"].with_extremes(bad=VERDICT_COLOURS["unresolved"])
     if times.count() == 0:
@@ -69,7 +70,7 @@ def time_map(found: basins.BasinMap, ax: "Axes | None" = None) -> "Axes":
 
 def disagreement(first: basins.BasinMap, second: basins.BasinMap, ax: "Axes | None" = None) -> "Axes":
     """Where two rules give different verdicts to one start; faint colours are the first rule's map."""
-    ax = _axes(ax)
+    ax = axes(ax)
     apart = basins.disagreement(first, second)
     _draw_labels(first, ax, alpha=0.25)
     shown = np.zeros((*apart.shape, 4))
@@ -83,7 +84,7 @@ def disagreement(first: basins.BasinMap, second: basins.BasinMap, ax: "Axes | No
 
 def shells(several: Sequence[basins.Shells], ax: "Axes | None" = None, verdict: str = "global") -> "Axes":
     """P(verdict | ‖W_0‖ = R) against R, with interval bands: one curve per rule."""
-    ax = _axes(ax)
+    ax = axes(ax)
     for found in several:
         parts = found.fractions(verdict)
         shade = colour(found.settings["rule_name"])
@@ -99,7 +100,7 @@ def shells(several: Sequence[basins.Shells], ax: "Axes | None" = None, verdict: 
 
 def continuation(found: basins.Continuation, ax: "Axes | None" = None) -> "Axes":
     """Stacked shares of the attractors along the parameter; bands are intervals of all that lies below a border."""
-    ax = _axes(ax)
+    ax = axes(ax)
     order = np.argsort(found.values, kind="stable")
     x = found.values[order]
     shares = 100 * found.counts[order] / found.lanes
@@ -138,7 +139,7 @@ def continuation(found: basins.Continuation, ax: "Axes | None" = None) -> "Axes"
 
 def comparison(found: basins.Comparison, ax: "Axes | None" = None) -> "Axes":
     """The contingency table of two rules' verdicts on the same starts; verdicts that never occur are left out."""
-    ax = _axes(ax)
+    ax = axes(ax)
     seen = np.flatnonzero(found.table.any(0) | found.table.any(1))
     table = found.table[np.ix_(seen, seen)]
     names = [VERDICTS[k] for k in seen]
@@ -158,7 +159,7 @@ def comparison(found: basins.Comparison, ax: "Axes | None" = None) -> "Axes":
 
 def robustness(found: basins.Perturbations, ax: "Axes | None" = None) -> "Axes":
     """The share of starts whose fate changes within a perturbation of a given size."""
-    ax = _axes(ax)
+    ax = axes(ax)
     for is_global, name, style in ((True, "starts that go global", "-"), (False, "starts that do not", "--")):
         sizes = np.sort(found.size[found.optimal == is_global])
         if len(sizes):
@@ -187,14 +188,15 @@ def _draw_labels(found: basins.BasinMap, ax: "Axes", alpha: float = 1.0) -> list
             legend.append(Patch(color=shade, label=f"{name}  {where.mean():.1%}"))
 
     local = found.verdict == VERDICTS.index("local")
-    paint(found.verdict == 0, VERDICT_COLOURS["global"], "global")
+    paint(found.verdict == VERDICTS.index("global"), VERDICT_COLOURS["global"], "global")
     numbers, counts = np.unique(found.selection_number[local], return_counts=True)
     ordered = numbers[np.argsort(-counts)]
     for number, shade in zip(ordered, LOCAL_COLOURS, strict=False):
         paint(local & (found.selection_number == number), shade, f"local {_tokens(found.selections[number])}")
     paint(local & ~np.isin(found.selection_number, ordered[: len(LOCAL_COLOURS)]), OTHER_LOCAL, "other local")
-    for k, name in list(enumerate(VERDICTS))[2:]:
-        paint(found.verdict == k, VERDICT_COLOURS[name], name)
+    for k, name in enumerate(VERDICTS):
+        if name not in SETTLED:
+            paint(found.verdict == k, VERDICT_COLOURS[name], name)
     ax.imshow(picture, origin="lower", extent=_extent(found), aspect="equal", interpolation="nearest", alpha=alpha)
     return legend
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaxsim._text import drawn
-from jaxsim.plot.runs import LINES, _axes, _band, attention_gap, direction_error
+from jaxsim.plot.runs import attention_gap, band, direction_error
+from jaxsim.plot.style import LINES, axes
 from jaxsim.results import Run
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ SHORTEST = 100  # steps: before that there is no last decade worth a slope
 
 def norm(run: Run, ax: "Axes | None" = None, line: str = "-") -> "Axes":
     """‖W‖ against steps: median and 5–95% band over lanes, log-log."""
-    ax = _band(run, run.norm, _axes(ax), line)
+    ax = band(run, run.norm, axes(ax), line)
     ax.set(xscale="log", ylabel="‖W‖")
     if ax.lines:
         ax.set_yscale("log")
@@ -36,7 +37,7 @@ def norm(run: Run, ax: "Axes | None" = None, line: str = "-") -> "Axes":
 
 def loss_gap(run: Run, ax: "Axes | None" = None, line: str = "-") -> "Axes":
     """-log10(L - L*), the digits of the loss, against steps: median and 5–95% band; linear below 1."""
-    ax = _band(run, -run.log10_gap, _axes(ax), line)
+    ax = band(run, -run.log10_gap, axes(ax), line)
     ax.set(xscale="log", ylabel="$-\\log_{10}(L-L^*)$")
     if ax.lines:
         ax.set_yscale("symlog", linthresh=1)

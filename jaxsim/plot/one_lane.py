@@ -8,7 +8,8 @@ from jaxtyping import Float
 
 from jaxsim._text import drawn
 from jaxsim.plot.curves import guide, loss_gap, norm
-from jaxsim.plot.runs import VERDICT_COLOURS, _axes, attention_gap, direction_error
+from jaxsim.plot.runs import attention_gap, direction_error
+from jaxsim.plot.style import VERDICT_COLOURS, axes
 from jaxsim.results import Run
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def attention_map(run: Run, lane: int = 0, ax: "Axes | None" = None) -> "Axes":
     Raises:
         ValueError: as `attention`.
     """
-    ax = _axes(ax)
+    ax = axes(ax)
     phi = attention(run, lane)
     _, n, T = phi.shape
     shown = max(1, min(n, MOST_ROWS // T))
@@ -91,7 +92,7 @@ def lane(run: Run) -> "Figure":
 
 def gaps(run: Run, ax: "Axes | None" = None, lane: int = 0) -> "Axes":
     """The lead of the selected logit over the largest other one, a curve per sequence: W's margins as they grow."""
-    ax = _axes(ax)
+    ax = axes(ax)
     if run.logits is None:
         raise ValueError("run: expected one with its logits kept, simulate(..., keep=['logits'])")
     logits = np.where(run.problem.visible, run.logits[lane], -np.inf)

@@ -7,6 +7,7 @@ import numpy as np
 
 from jaxsim._text import drawn
 from jaxsim.analysis import VERDICTS
+from jaxsim.plot.style import BAND, LINES, VERDICT_COLOURS, axes, colour
 from jaxsim.problem import Problem
 from jaxsim.results import Run
 
@@ -14,30 +15,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colour-blind safe palette; a rule has one colour everywhere.
-RULE_COLOURS = {"gd": "#0072B2", "ngd": "#D55E00", "polyak": "#009E73"}
-LINES = ("-", "--", ":", "-.")  # of the runs of one rule with several step sizes
-OTHER_COLOURS = ("#CC79A7", "#56B4E9", "#E69F00", "#000000")
-VERDICT_COLOURS = {
-    "global": "#117733",
-    "local": "#DDCC77",
-    "transient": "#CC6677",
-    "unresolved": "#DDDDDD",
-    "infeasible": "#999999",
-    "nonfinite": "#222222",
-}
 SEQUENCE_COLOURS = ("#56B4E9", "#F0E442", "#999999", "#CC79A7")
-BAND = (5, 95)
-
-
-def colour(rule_name: str) -> str:
-    """The colour of a rule, the same in every figure."""
-    return RULE_COLOURS.get(rule_name, OTHER_COLOURS[sum(map(ord, rule_name)) % len(OTHER_COLOURS)])
 
 
 def direction_error(run: Run, ax: "Axes | None" = None, line: str = "-") -> "Axes":
     """Direction error ‖W/‖W‖ - W^α/‖W^α‖‖ against steps: median and 5–95% band over lanes, log-log."""
-    ax = _band(run, run.direction_error, _axes(ax), line)
+    ax = band(run, run.direction_error, axes(ax), line)
     ax.set(xscale="log", ylabel="direction error")
     if ax.lines:
         ax.set_yscale("log")
@@ -46,7 +29,7 @@ def direction_error(run: Run, ax: "Axes | None" = None, line: str = "-") -> "Axe
 
 def attention_gap(run: Run, ax: "Axes | None" = None, line: str = "-") -> "Axes":
     """-log10(1 - φ), the number of nines in the attention map, against steps: median and 5–95% band."""
-    ax = _band(run, -run.log10_attention_gap, _axes(ax), line)
+    ax = band(run, -run.log10_attention_gap, axes(ax), line)
     ax.set(xscale="log", ylabel="$-\\log_{10}(1-\\varphi)$")
     if ax.lines:
         ax.set_yscale("symlog", linthresh=1)
@@ -56,7 +39,7 @@ def attention_gap(run: Run, ax: "Axes | None" = None, line: str = "-") -> "Axes"
 
 def verdict_bars(runs: Sequence[Run], ax: "Axes | None" = None) -> "Axes":
     """One stacked bar per run: the share of lanes with each verdict, large shares printed."""
-    ax = _axes(ax)
+    ax = axes(ax)
     left = np.zeros(len(runs))
     for verdict in VERDICTS:
         share = np.array([100 * np.mean(run.verdict == verdict) for run in runs])
@@ -88,7 +71,7 @@ def token_plane(
         paths: (points (R, 2), colour, label) for each line.
         rays: (direction (2,), colour, label), dashed to the edge of what is shown.
     """
-    ax = _axes(ax)
+    ax = axes(ax)
     ends = np.concatenate([np.zeros((1, 2)), *(points for points, *_ in paths), problem.tokens[..., :2].reshape(-1, 2)])
     reach = 2 * np.abs(ends).max()
     for i, sequence in enumerate(problem.tokens[..., :2]):
@@ -135,15 +118,7 @@ def overview(groups: Mapping[str, Sequence[Run]]) -> "Figure":
     return figure
 
 
-def _axes(ax: "Axes | None") -> "Axes":
-    if ax is not None:
-        return ax
-    import matplotlib.pyplot as plt
-
-    return plt.subplots(layout="constrained")[1]
-
-
-def _band(run: Run, values: np.ndarray, ax: "Axes", line: str) -> "Axes":
+def band(run: Run, values: np.ndarray, ax: "Axes", line: str) -> "Axes":
     """Median and band over the lanes that are finite at every step past 0; words where there are none."""
     after = run.steps > 0
     chosen = values[run.finite][:, after]

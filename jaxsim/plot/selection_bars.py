@@ -7,9 +7,9 @@ import numpy as np
 from jaxsim._text import drawn
 from jaxsim.analysis import VERDICTS
 from jaxsim.plot.basins import _tokens
-from jaxsim.plot.runs import VERDICT_COLOURS, _axes
+from jaxsim.plot.style import VERDICT_COLOURS, axes
 from jaxsim.results import Run
-from jaxsim.simulation.rule_by_norm import Geometry
+from jaxsim.simulation.geometries import Geometry
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,7 +27,7 @@ def selections(run: Run, ax: "Axes | None" = None, most: int = MOST) -> "Axes":
         ax: where.
         most: selections drawn one by one.
     """
-    ax = _axes(ax)
+    ax = axes(ax)
     count = np.zeros((len(run.selections), len(VERDICTS)), int)
     for v, verdict in enumerate(VERDICTS):
         count[:, v] = np.bincount(run.selection_number[run.verdict == verdict], minlength=len(count))
@@ -70,7 +70,7 @@ def geometry(
     """
     from matplotlib.patches import Rectangle
 
-    ax = _axes(ax)
+    ax = axes(ax)
     values = getattr(found, what)
     shown = np.ma.masked_invalid(values)
     ax.imshow(shown, cmap="Blues", vmin=min(0.0, shown.min()) if shown.count() else 0.0, vmax=1.0, aspect="auto")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaxsim._text import drawn
-from jaxsim.plot.runs import LINES, colour
+from jaxsim.plot.style import LINES, colour
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

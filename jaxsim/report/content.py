@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxsim.analysis import VERDICTS
 from jaxsim.plot import VERDICT_COLOURS, colour
-from jaxsim.plot.runs import LINES
+from jaxsim.plot.style import LINES
 
 DASHES: dict[str, str] = dict(zip(LINES, ("solid", "dashed", "dotted", "dotdash"), strict=True))
 DIGITS = 5  # of interval ends in the page

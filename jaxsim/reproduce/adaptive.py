@@ -11,7 +11,7 @@ from jaxsim.analysis import fit_rate
 from jaxsim.analysis.rates import NO_INTERVAL, RateLaw
 from jaxsim.data import signal_noise, unit_sphere
 from jaxsim.plot import colour
-from jaxsim.plot.runs import BAND
+from jaxsim.plot.style import BAND
 from jaxsim.reproduce.result import Result, Row
 from jaxsim.rules import Rule
 from jaxsim.simulation import regress, simulate

@@ -16,7 +16,7 @@ from jaxsim.coordinates import Frame, frame_of, least_norm_coefficients
 from jaxsim.problem import Problem
 from jaxsim.results.saved import Saved, said, shares
 from jaxsim.results.summary import lane_table, summary
-from jaxsim.train import Joint, KeyQuery
+from jaxsim.train import KINDS
 
 if TYPE_CHECKING:
     import pandas
@@ -259,7 +259,7 @@ class Run(Saved):
             settings.setdefault("label", settings.get("rule"))
             settings.setdefault("predicts", "inverse-log" if settings.get("rule_name") == "gd" else "power")
             if "curves" not in settings and isinstance(more, dict):
-                titles, shape = {**Joint.curves, **KeyQuery.curves}, np.shape(fields.get("norm", ()))
+                titles, shape = _of_kinds("curves"), np.shape(fields.get("norm", ()))
                 settings["curves"] = {name: titles.get(name, "") for name in more if np.shape(more[name]) == shape}
         if "norm" in fields:
             fields.setdefault("converged", np.zeros(len(fields["norm"]), bool))
@@ -271,4 +271,9 @@ class Run(Saved):
     @classmethod
     def _check(cls, path, fields):
         """See Saved."""
-        check_run(path, fields, {**Joint.finals, **KeyQuery.finals})
+        check_run(path, fields, _of_kinds("finals"))
+
+
+def _of_kinds(what: str) -> dict[str, str]:
+    """What all trained things together add to a run, under `curves` or `finals`."""
+    return {name: told for kind in KINDS.values() for name, told in getattr(kind, what).items()}

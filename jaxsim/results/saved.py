@@ -12,7 +12,7 @@ import numpy as np
 from jaxsim import _archive
 from jaxsim.analysis import Proportion
 from jaxsim.problem import Problem
-from jaxsim.results import figures
+from jaxsim.results import drawing
 
 WIDEST = 96  # characters of a line that says what a result is
 
@@ -86,7 +86,7 @@ class Saved:
 
     def plot(self, *args: Any, **kwargs: Any) -> Any:
         """Draw it: the figure of `jaxsim.plot` for this kind of result, with its arguments."""
-        return figures.draw(self, *args, **kwargs)
+        return drawing.draw(self, *args, **kwargs)
 
     def _fields(self) -> dict[str, Any]:
         """What is saved, by name."""

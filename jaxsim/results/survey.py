@@ -10,7 +10,7 @@ from jaxsim.analysis import VERDICTS, Proportion, Sketch, wilson
 from jaxsim.problem import Problem
 from jaxsim.results.saved import Saved, said, shares
 
-CURVES = ("log10_direction_error", "log10_attention_gap", "log10_grad_norm", "log10_gap", "log10_norm")
+SURVEY_CURVES = ("log10_direction_error", "log10_attention_gap", "log10_grad_norm", "log10_gap", "log10_norm")
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)

@@ -10,7 +10,7 @@ from jaxsim.rules.base import Constant as Constant, Defaults as Defaults, Rule a
 from jaxsim.rules.base import Scheduled as Scheduled, Stateless as Stateless, decay as decay, mix as mix
 from jaxsim.rules.base import pytree as pytree, static as static, step_size as step_size, times as times
 from jaxsim.rules.base import zeros_per_lane as zeros_per_lane
-from jaxsim.rules.contract import EVERY as EVERY, check_rule as check_rule, numbers_first as numbers_first
+from jaxsim.rules.contract import ALL_RULES as ALL_RULES, check_rule as check_rule, numbers_first as numbers_first
 from jaxsim.rules.gd import GD as GD
 from jaxsim.rules.ngd import NGD as NGD
 from jaxsim.rules.polyak import Polyak as Polyak
@@ -20,8 +20,8 @@ from jaxsim.rules.coordinatewise import Adam as Adam, Mirror as Mirror, SignDesc
 from jaxsim.rules.spectral import Spectral as Spectral
 from jaxsim.rules.coordinatewise import Optax as Optax
 from jaxsim.rules.per_block import PerBlock as PerBlock
-from jaxsim.rules.named import schedule as schedule, transformation as transformation
-from jaxsim.rules.plain import build as build, label as label, parameters as parameters
+from jaxsim.rules.optax_by_name import schedule as schedule, transformation as transformation
+from jaxsim.rules.as_data import build as build, label as label, parameters as parameters
 
-RULES = Part(EVERY, lambda rule: rule.coordinates is None)
-MATRIX_RULES = Part(EVERY, lambda rule: rule.coordinates is not None)
+RULES = Part(ALL_RULES, lambda rule: rule.coordinates is None)
+MATRIX_RULES = Part(ALL_RULES, lambda rule: rule.coordinates is not None)

@@ -11,7 +11,7 @@ from jaxsim._check import finite_number, positive_number
 from jaxsim._tree import pytree, static
 from jaxsim.model.gradient import Block, Gradient, Tree
 from jaxsim.rules.contract import UNKNOWN, register
-from jaxsim.rules.named import Named
+from jaxsim.rules.optax_by_name import Named
 
 __all__ = [
     "Constant", "Defaults", "Rule", "Scaled", "Scheduled", "Stateless", "Step", "decay", "mix", "pytree", "register",

@@ -89,5 +89,5 @@ def _no_pytree(rule: Any) -> str:
     )
 
 
-EVERY = Registry("rule", "jaxsim.rules", check_class, reserved=COMPOSED)
-register = EVERY.register
+ALL_RULES = Registry("rule", "jaxsim.rules", check_class, reserved=COMPOSED)
+register = ALL_RULES.register

@@ -15,7 +15,7 @@ from jaxsim._check import finite_number, leaf
 from jaxsim.model.gradient import Block
 from jaxsim.model.sums import add_exactly
 from jaxsim.rules.base import Defaults, Scaled, Stateless, decay, mix, pytree, register, static, step_size, times
-from jaxsim.rules.named import Named
+from jaxsim.rules.optax_by_name import Named
 
 
 @register

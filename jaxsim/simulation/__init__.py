@@ -1,12 +1,12 @@
 """Running it: from problems, rules and initialisation laws to verdicts on every lane."""
 
 from jaxsim.simulation.checks import check, check_kept
-from jaxsim.simulation.counting import Survey, survey
+from jaxsim.simulation.geometries import Geometry, geometry
 from jaxsim.simulation.many_problems import simulate_many
 from jaxsim.simulation.one_problem import simulate
 from jaxsim.simulation.options import Options
 from jaxsim.simulation.regression import LinearRun, regress
-from jaxsim.simulation.rule_by_norm import Geometry, geometry
+from jaxsim.simulation.surveys import Survey, survey
 
 __all__ = [
     "Geometry", "LinearRun", "Options", "Survey", "check", "check_kept", "geometry", "regress", "simulate",

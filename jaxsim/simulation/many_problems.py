@@ -18,8 +18,8 @@ from jaxsim.problem import Problem
 from jaxsim.results import Run
 from jaxsim.results.lanes import Lanes
 from jaxsim.rules import Rule, check_rule
-from jaxsim.simulation.lanes import analyse
-from jaxsim.simulation.options import CHUNK_BYTES, Flat, Options, refuse
+from jaxsim.simulation.analysing import analyse
+from jaxsim.simulation.options import CHUNK_BYTES, OptionKeywords, Options, refuse
 from jaxsim.simulation.stepping import leaps
 from jaxsim.simulation.work import Work, prepare
 from jaxsim.train import WEIGHTS, Known, Train, Weights
@@ -38,7 +38,7 @@ def simulate_many(
     steps: int,
     train: Train = WEIGHTS,
     progress: Callable[[int, int], None] | None = None,
-    **options: Unpack[Flat],
+    **options: Unpack[OptionKeywords],
 ) -> list[Run]:
     """`simulate` on many problems of one shape, with a few lanes each, in one program.
 

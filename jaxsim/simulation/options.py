@@ -67,7 +67,7 @@ class Options:
         return 0.0 if self.limits == "none" else self.thresholds.saturation
 
 
-class Flat(TypedDict, total=False):
+class OptionKeywords(TypedDict, total=False):
     """The options but for `steps`, as keywords."""
 
     record: Sequence[int] | None

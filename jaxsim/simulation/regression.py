@@ -21,7 +21,7 @@ from jaxsim.model import Loss, named
 from jaxsim.model.linear import LinearModel
 from jaxsim.results import LinearRun
 from jaxsim.rules import Rule, check_rule, label, parameters
-from jaxsim.simulation.lanes import at_minimum
+from jaxsim.simulation.analysing import at_minimum
 from jaxsim.simulation.options import CHUNK_BYTES, Options
 from jaxsim.simulation.stepping import leaps
 from jaxsim.train.base import LOG10

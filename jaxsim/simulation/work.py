@@ -17,8 +17,8 @@ from jaxsim.problem import Problem
 from jaxsim.results import Run, joined
 from jaxsim.results.lanes import Lanes
 from jaxsim.rules import Rule, label, parameters
+from jaxsim.simulation.analysing import analyse
 from jaxsim.simulation.checks import check, check_range, check_types
-from jaxsim.simulation.lanes import analyse
 from jaxsim.simulation.options import Options
 from jaxsim.simulation.stepping import leaps
 from jaxsim.train import WEIGHTS, Drawing, Train

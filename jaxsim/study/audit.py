@@ -16,7 +16,7 @@ ROWS = 2**16  # of a row group of an exported table
 
 
 @dataclasses.dataclass(frozen=True)
-class Verdict:
+class AuditResult:
     """What `verify` found: files with their reasons, and files that another computation made differently."""
 
     shards: int
@@ -25,7 +25,7 @@ class Verdict:
     different: list[str]
 
 
-def verify(path: str | os.PathLike, sample: int = 3, progress: Callable[[int, int], None] | None = None) -> Verdict:
+def verify(path: str | os.PathLike, sample: int = 3, progress: Callable[[int, int], None] | None = None) -> AuditResult:
     """Check hash and counts of every shard and every row of the manifests, and compute some shards again.
 
     Damaged shards are marked in the manifest, so that `run(..., repair=True)` makes them again.
@@ -57,7 +57,7 @@ def verify(path: str | os.PathLike, sample: int = 3, progress: Callable[[int, in
         chosen = [sound[k * len(sound) // min(sample, len(sound))] for k in range(min(sample, len(sound)))]
         workshop = Workshop(reader.study, reader.files())
         different = [str(r.file) for r in chosen if workshop.shard(r.cell, r.shard).sha256 != r.sha256]
-    return Verdict(len(records), len(chosen), damaged, different)
+    return AuditResult(len(records), len(chosen), damaged, different)
 
 
 def _checked(place: Path, record: manifest.Record) -> manifest.Record:

@@ -6,13 +6,12 @@ import numpy as np
 from jaxtyping import Integer
 
 from jaxsim.analysis import VERDICTS
+from jaxsim.analysis.verdict import is_settled
 from jaxsim.basins import BasinMap, Shells
 from jaxsim.margin import MarginSolver
 from jaxsim.rules import label, parameters
 from jaxsim.study.choices import build_init, build_rule
 from jaxsim.study.reading import Reader
-
-TRANSIENT = VERDICTS.index("transient")  # the first verdict of lanes that have not settled
 
 
 def basin_map(reader: Reader, cell: int) -> BasinMap:
@@ -43,7 +42,7 @@ def basin_map(reader: Reader, cell: int) -> BasinMap:
     plane, shape = pixels.plane, (len(pixels.b), len(pixels.a))
     selections, number = np.unique(found["selection"][order], axis=0, return_inverse=True)
     verdict = found["verdict"][order]
-    settled = np.unique(number[verdict < TRANSIENT])
+    settled = np.unique(number[is_settled(verdict)])
     norm, locally_optimal = np.full(len(selections), np.nan), np.zeros(len(selections), bool)
     for k, mm in zip(settled, MarginSolver(problem).solve_many(list(selections[settled])), strict=True):
         norm[k], locally_optimal[k] = mm.norm, mm.locally_optimal

@@ -16,14 +16,14 @@ from pydantic import BeforeValidator, Field, PlainValidator
 from jaxsim._registry import Registry
 from jaxsim.data import FAMILIES
 from jaxsim.init import LAWS
-from jaxsim.rules import EVERY
-from jaxsim.rules.named import read
+from jaxsim.rules import ALL_RULES
+from jaxsim.rules.optax_by_name import read
 from jaxsim.study.choices import PLANES
 from jaxsim.train import KINDS
 
 LARGEST = 2**32
 TAGS = {"problem": "family", "init": "law", "rule": "name", "train": "kind"}
-REGISTRIES: dict[str, Registry] = {"problem": FAMILIES, "init": LAWS, "rule": EVERY, "train": KINDS}
+REGISTRIES: dict[str, Registry] = {"problem": FAMILIES, "init": LAWS, "rule": ALL_RULES, "train": KINDS}
 STRICT = pydantic.ConfigDict(strict=True, allow_inf_nan=False)
 OF_THE_STUDY = ("batch", "key")  # what a study says for whatever it trains
 

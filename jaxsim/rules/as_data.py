@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jaxsim.rules.base import Constant, Scheduled
-from jaxsim.rules.contract import EVERY
+from jaxsim.rules.contract import ALL_RULES
 from jaxsim.rules.coordinatewise import Optax
-from jaxsim.rules.named import Named, read
+from jaxsim.rules.optax_by_name import Named, read
 from jaxsim.rules.per_block import PerBlock
 
 MADE_OF_RULES: dict[str, Any] = {PerBlock.name: PerBlock, Optax.name: Optax}
@@ -53,10 +53,12 @@ def build(data: Mapping[str, Any]) -> Any:
         return PerBlock(*map(build, values.pop("rules", ())))
     if name == Optax.name:
         values["transformation"] = read("transformation", values.get("transformation"))
-    elif name not in EVERY:
-        raise ValueError(f"rule: expected one of {', '.join(EVERY)}; got {name!r}; {EVERY.how_to_register(name)}")
+    elif name not in ALL_RULES:
+        raise ValueError(
+            f"rule: expected one of {', '.join(ALL_RULES)}; got {name!r}; {ALL_RULES.how_to_register(name)}"
+        )
     values = {k: read("schedule", v) if isinstance(v, Mapping) else v for k, v in values.items()}
-    make: Any = Optax if name == Optax.name else EVERY[name]
+    make: Any = Optax if name == Optax.name else ALL_RULES[name]
     try:
         inspect.signature(make).bind(**values)
     except TypeError as error:

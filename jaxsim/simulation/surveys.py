@@ -13,9 +13,9 @@ from jaxsim.init import Fixed, Law
 from jaxsim.problem import Problem
 from jaxsim.results import Run, Survey
 from jaxsim.results.summary import BY_LANE, LARGEST, of_all
-from jaxsim.results.survey import CURVES
+from jaxsim.results.survey import SURVEY_CURVES
 from jaxsim.rules import Rule
-from jaxsim.simulation.options import Flat, Options, refuse
+from jaxsim.simulation.options import OptionKeywords, Options, refuse
 from jaxsim.simulation.work import prepare
 from jaxsim.train import WEIGHTS, Train
 
@@ -35,7 +35,7 @@ def survey(
     each: "Callable[[pandas.DataFrame], None] | None" = None,
     first: int = 0,
     progress: Callable[[int, int], None] | None = None,
-    **options: Unpack[Flat],
+    **options: Unpack[OptionKeywords],
 ) -> Survey:
     """`simulate` for any number of lanes in memory that does not grow with them.
 
@@ -104,7 +104,7 @@ class _Tally:
         self.lanes, self.steps = 0, steps
         self.counts = np.zeros((0, len(VERDICTS)), np.int64)
         self.hitting = np.zeros((len(VERDICTS), len(steps) + 1), np.int64)
-        self.sketches: dict[str, Sketch] = {name: Sketch(len(steps)) for name in CURVES}
+        self.sketches: dict[str, Sketch] = {name: Sketch(len(steps)) for name in SURVEY_CURVES}
         self.report: dict[str, float] = {}
 
     def add(self, run: Run) -> "pandas.DataFrame":
