@@ -2,6 +2,8 @@
 
 import unicodedata
 
+SPELT = 10**9  # numbers of steps below are written with all their digits
+
 # What a console without the character shows; others become their base character or their number.
 PLAINER = {
     "‖": "||", "–": "-", "—": "-", "−": "-", "×": "x", "·": ".", "…": "...", "≤": "<=", "≥": ">=", "∝": "~", "→": "->",
@@ -67,6 +69,16 @@ def drawn(text: object) -> str:
         'costs \\$5 and \\$6'
     """
     return printable(text).replace("$", r"\$")
+
+
+def counted(steps: float) -> str:
+    """A number of steps as people read it.
+
+    Example:
+        >>> counted(2000), counted(10**15), counted(1e300)
+        ('2,000', '1e15', '1e300')
+    """
+    return f"{int(steps):,}" if steps < SPELT else f"{float(steps):.6g}".replace("e+", "e")
 
 
 def paged(text: object) -> str:

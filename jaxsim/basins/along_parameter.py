@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from jaxsim._check import finite_number, one_of, random_key, whole_number
+from jaxsim._check import finite_number, one_of, random_key, step_number, whole_number
 from jaxsim.analysis import VERDICTS, Proportion, wilson
 from jaxsim.analysis.verdict import codes, is_settled
 from jaxsim.basins.comparison import Difference, paired_difference
@@ -124,7 +124,7 @@ def continuation(
     """
     given = list(values)
     points = [finite_number("values", v) for v in given]
-    lanes, steps = whole_number("lanes", lanes), whole_number("steps", steps)
+    lanes, steps = whole_number("lanes", lanes), step_number("steps", steps)
     if len(points) < 2:
         raise ValueError(f"values: expected at least two; got {len(points)}")
     problems: list[Problem] = []

@@ -7,13 +7,14 @@ from typing import Any, ClassVar, Literal
 
 import jax
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Real
 
 from jaxsim._check import whole_number
 from jaxsim.analysis import VERDICTS, Limits, Thresholds
 from jaxsim.analysis.verdict import codes, is_settled
 from jaxsim.basins.pixels import RESOLUTION, WINDOW, Pixels, check_grid
 from jaxsim.basins.planes import Plane
+from jaxsim.driver import LARGEST_STEP
 from jaxsim.model import Loss
 from jaxsim.problem import Problem
 from jaxsim.results import STARTS
@@ -56,7 +57,7 @@ class BasinMap(Saved):
     names: tuple[str, str]
     verdict: Int[np.ndarray, "ny nx"]
     selection_number: Int[np.ndarray, "ny nx"]
-    time: Int[np.ndarray, "ny nx"]
+    time: Real[np.ndarray, "ny nx"]
     computed: Bool[np.ndarray, "ny nx"]
     selections: Int[np.ndarray, "U n"]
     limit_norm: Float[np.ndarray, " U"]
@@ -134,11 +135,11 @@ def basin_map(
     pixels.check(1, problem.W_shape)
     levels = check_map(window, resolution, refine, memory)
     shape = (len(pixels.b), len(pixels.a))
-    found = _Canvas(shape)
     options = Options(
         steps, record, loss, dtype, thresholds=thresholds, limits="saturated",
         chunk_bytes=min(CHUNK_BYTES, memory // 4),
     )  # fmt: skip
+    found = _Canvas(shape, options.recorded[-1])
     limits: Limits | None = None
     settings: dict[str, Any] = {}
     for spacing in (2**k for k in range(levels, -1, -1)):
@@ -191,10 +192,10 @@ def _fits(nx: int, ny: int, memory: int) -> None:
 class _Canvas:
     """The arrays of a map while it is computed."""
 
-    def __init__(self, shape: tuple[int, int]):
+    def __init__(self, shape: tuple[int, int], horizon: float):
         self.verdict = np.full(shape, -1, np.int8)
         self.selection_number = np.full(shape, -1, np.int32)
-        self.time = np.full(shape, -1, np.int32)
+        self.time = np.full(shape, -1, np.int32 if horizon <= LARGEST_STEP else np.float64)
         self.computed = np.zeros(shape, bool)
 
     def put(self, where: np.ndarray, verdict: np.ndarray, number: np.ndarray, settled: np.ndarray) -> None:

@@ -10,10 +10,10 @@ from typing import Annotated, Any
 import typer
 
 from jaxsim import _machine
-from jaxsim._check import finite_number, seed_number, whole_number
+from jaxsim._check import finite_number, seed_number, whole_number, written_steps
 from jaxsim._text import printable
 from jaxsim.cli.console import Console
-from jaxsim.cli.run import DATA_HELP, _problems, _rule
+from jaxsim.cli.run import DATA_HELP, STEPS_HELP, _problems, _rule
 
 PROBES = 512  # starts of the quick run that finds the most common local selection
 
@@ -43,7 +43,7 @@ def basin(
     rule: Annotated[str, _Dynamics(help="NAME=STEP, such as ngd=0.1, gd=1, polyak=1{more_rule}.")] = "ngd=0.1",
     versus: Annotated[str | None, _Dynamics(help="A second rule NAME=STEP; also draws where the two differ.")] = None,
     max_step: Annotated[float, _Dynamics(help="polyak: bound on the Frobenius norm of a step.")] = 1000.0,
-    steps: Annotated[int, _Dynamics(help="Horizon: number of updates.")] = 2000,
+    steps: Annotated[str, _Dynamics(help=STEPS_HELP)] = "2000",
     seed: Annotated[int, _Dynamics(help="Seed of the problem and of random planes.")] = 0,
     dtype: Annotated[str, _Machine(help="float32 (compensated, right at any depth) or float64.")] = "float32",
     memory: Annotated[int, _Machine(help="Bound on the memory of the map, in MiB.")] = 1024,
@@ -62,7 +62,8 @@ def basin(
     from jaxsim import basins, plot, storage
     from jaxsim.basins.maps import check_map
     from jaxsim.cli import table
-    from jaxsim.driver import LARGEST_STEP
+    from jaxsim.simulation.options import Options
+    from jaxsim.simulation.stepping import leaps
 
     given = {"n": n, "T": tokens, "d": dim, "signal": signal, "noise": noise, "classes": classes}
     given["positions"] = positions or ("none" if data == "digits" else None)
@@ -72,7 +73,9 @@ def basin(
     rules = [_rule(text, max_step) for text in (rule, versus) if text is not None]
     seen, pixels = _window(window, zoom), whole_number("resolution", resolution, at_least=2)
     check_map(seen, (pixels, pixels), refine, whole_number("memory", memory) * 2**20)
-    whole_number("steps", steps, at_most=LARGEST_STEP)
+    horizon = written_steps(steps)
+    for r in rules:
+        leaps("auto", Options(horizon, dtype=dtype).recorded, r)
     space = _plane(plane, problem, rules[0], seed)
     settings = options | {"command": shlex.join(["jaxsim", *sys.argv[1:]])}
     maps: list[Any] = []
@@ -88,7 +91,7 @@ def basin(
                         space,
                         window=seen,
                         resolution=(pixels, pixels),
-                        steps=steps,
+                        steps=horizon,
                         refine=refine,
                         memory=memory * 2**20,
                         dtype=dtype,

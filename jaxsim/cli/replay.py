@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from jaxsim._text import marked
+from jaxsim._text import counted, marked
 from jaxsim.cli.console import Console
 from jaxsim.cli.run import _law, _rule, _train
 from jaxsim.cli.table import where
@@ -166,7 +166,7 @@ def _saved(folder: Path, problem: str, rule: str, lane: int) -> dict[str, Any]:
 def _show(run: "Run", name: str, lane: int, saved: dict[str, Any], target: Path) -> None:
     console, verdict, norm = Console(), str(run.verdict[0]), float(run.norm[0, -1])
     console.print(
-        f"{name}, {run.settings['rule']}, lane {lane}: {run.steps[-1]:,} steps, {len(run.steps):,} records",
+        f"{name}, {run.settings['rule']}, lane {lane}: {counted(run.steps[-1])} steps, {len(run.steps):,} records",
         style="bold", highlight=False, soft_wrap=True, markup=False,
     )  # fmt: skip
     if verdict != saved["verdict"]:

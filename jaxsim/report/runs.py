@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxsim._text import counted
 from jaxsim.analysis import VERDICTS
 from jaxsim.analysis.intervals import KINDS
 from jaxsim.analysis.rates import NO_INTERVAL
@@ -108,8 +109,8 @@ def _question(settings: dict[str, Any], steps: int) -> str:
     lanes = settings["lanes"]
     starts = f"{lanes:,} random starts W₀ ~ {settings['init']}" if lanes > 1 else f"the start W₀ = {settings['init']}"
     return (
-        f"From {starts}, on which tokens has attention settled after {steps:,} steps: on the optimal token of every "
-        "sequence, so that W tends to the max-margin solution W_mm, or on a worse, local choice?"
+        f"From {starts}, on which tokens has attention settled after {counted(steps)} steps: on the optimal token of "
+        "every sequence, so that W tends to the max-margin solution W_mm, or on a worse, local choice?"
     )
 
 
@@ -134,7 +135,7 @@ def _warnings(everything: list[tuple[str, dict[str, Any]]], steps: int) -> list[
     for name, run in everything:
         who, counts = f"{name}, {_label(run)}", {v: run["verdicts"][v]["count"] for v in VERDICTS}
         if counts["unresolved"] == run["lanes"]:
-            found.append(f"{who}: no run has settled within {steps:,} steps; more steps may decide.")
+            found.append(f"{who}: no run has settled within {counted(steps)} steps; more steps may decide.")
         elif counts["unresolved"] + counts["transient"]:
             open_ = counts["unresolved"] + counts["transient"]
             found.append(f"{who}: {open_:,} of {run['lanes']:,} runs may still change with more steps.")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from jaxsim import plot
+from jaxsim._text import counted
 from jaxsim.analysis import VERDICTS
 from jaxsim.analysis.intervals import KINDS
 from jaxsim.report.content import Cells, Content, Picture, interval, percent
@@ -35,8 +36,8 @@ def content(folder: Path) -> Content:
     return Content(
         title=f"jaxsim study: {spec.name}",
         question=(
-            f"In what fraction of starts does attention end {spec.stop.verdict} after {spec.steps:,} steps, over "
-            f"{sizes} = {reader.count:,} cells?"
+            f"In what fraction of starts does attention end {spec.stop.verdict} after {counted(spec.steps)} steps, "
+            f"over {sizes} = {reader.count:,} cells?"
         ),
         answers=_answers(reader, cells),
         cells=cells,
@@ -117,7 +118,7 @@ def _answers(reader: Reader, cells: Cells) -> list[str]:
         found.append("Median over cells: " + ", ".join(parts) + ".")
     open_ = reader.counts[:, [VERDICTS.index(name) for name in ("unresolved", "transient")]].sum()
     if open_:
-        found.append(f"{open_:,} of {lanes.sum():,} runs have not settled for good within {spec.steps:,} steps.")
+        found.append(f"{open_:,} of {lanes.sum():,} runs have not settled for good within {counted(spec.steps)} steps.")
     return [*found, progress]
 
 

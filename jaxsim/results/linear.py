@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Bool, Float, Real
 
+from jaxsim._text import counted
 from jaxsim.analysis import Rate, fit_rate
 from jaxsim.analysis.rates import RateLaw
 from jaxsim.results.saved import Saved
@@ -56,7 +57,7 @@ class LinearRun(Saved):
         came = (
             f"median direction error {np.nanmedian(error):.3g}" if np.isfinite(error).any() else "no hard-margin limit"
         )
-        made = f"{lanes:,} lanes, {steps:,} steps, {self.settings['loss']}, {self.settings['dtype']}"
+        made = f"{lanes:,} lanes, {counted(steps)} steps, {self.settings['loss']}, {self.settings['dtype']}"
         return f"LinearRun of {self.settings['rule']} in {len(self.limit)} dimensions", made, came
 
     @classmethod

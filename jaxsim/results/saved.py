@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from jaxsim import _archive
+from jaxsim._text import counted
 from jaxsim.analysis import Proportion
 from jaxsim.problem import Problem
 from jaxsim.results import drawing
@@ -120,7 +121,7 @@ def said(result: Any, what: str) -> tuple[str, str, str]:
     n, T, d = result.problem.shape
     how = [result.settings.get(name) for name in ("loss", "dtype", "coordinates", "train")]
     ends = ", ".join(f"{name} {p.count:,}" for name, p in result.fractions().items() if p.count)
-    made = f"{result.lanes:,} lanes, {result.steps[-1]:,} steps, {', '.join(map(str, how))}"
+    made = f"{result.lanes:,} lanes, {counted(result.steps[-1])} steps, {', '.join(map(str, how))}"
     return f"{what} of {result.settings['rule']} on n={n}, T={T}, d={d}", made, ends
 
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsim import driver
+from jaxsim._text import counted
 from jaxsim.rules import Rule
 from jaxsim.rules.base import Scheduled
 
@@ -42,12 +43,8 @@ def leaps(stepping: str, recorded: np.ndarray, rule: Rule, train: Any = None) ->
     if why is not None and stepping == "leap":
         raise ValueError(f"stepping: expected 'auto' or 'every', because {why}; got 'leap'")
     if why is not None and horizon > driver.LARGEST_STEP:
-        raise ValueError(f"steps: expected at most {driver.LARGEST_STEP}, because {why}; got {_written(horizon)}")
+        raise ValueError(f"steps: expected at most {driver.LARGEST_STEP}, because {why}; got {counted(horizon)}")
     return why is None and horizon > driver.LEAPS_FROM
-
-
-def _written(steps: Any) -> str:
-    return f"{steps:.6g}" if steps >= 1e15 else str(int(steps))
 
 
 def _schedules(rule: Any) -> Iterator[Scheduled]:

@@ -1,8 +1,10 @@
 """What has to be right before a study runs in a folder, and what is put there first."""
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from jaxsim.data import files as stored
 from jaxsim.study import cells, folder, manifest, toml
@@ -63,7 +65,7 @@ def begin(place: Path, study: Study, files: Mapping[str, bytes], process: int, p
     if processes == 1:
         folder.remove_parts(place)
     book.put(study=study.model_dump(), hash=study.hash)
-    line = toml.json_line
+    line = _json_line
     book.put_cells(
         (cell.index, line(cell.problem.plain()), line(cell.init.plain()), line(cell.rule.plain()))
         for cell in cells.cells(study)
@@ -81,3 +83,8 @@ def forget(place: Path, book: manifest.Manifest, processes: int) -> None:
                 other.forget_wrong_rows()
             finally:
                 other.close()
+
+
+def _json_line(value: Any) -> str:
+    """Plain values in one line, always the same for the same values."""
+    return json.dumps(value, sort_keys=True, allow_nan=False)

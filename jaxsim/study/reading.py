@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from jaxsim.analysis import BOUNDS, VERDICTS
+from jaxsim.driver import LARGEST_STEP
 from jaxsim.problem import Problem
 from jaxsim.study import cells, manifest, stopping
 from jaxsim.study.choices import build_problem
@@ -272,11 +273,10 @@ class Reader:
         found = {}
         for record in self.records.values():
             rule = self.study.rules[record.cell % len(self.study.rules)]
-            kind = rule if rule.kind == "per-block" else rule.kind  # other rules of one kind report alike
-            if kind not in found and record.state != "failed" and record.file not in self.damaged:
-                found[kind] = pq.read_schema(self.folder / str(record.file))
+            if rule not in found and record.state != "failed" and record.file not in self.damaged:
+                found[rule] = pq.read_schema(self.folder / str(record.file))
         recorded = len(self.study.record) if len(self.study.record) > 1 else 0
-        return pa.unify_schemas([schema(recorded, ()), *found.values()])
+        return pa.unify_schemas([schema(recorded, (), far=self.study.steps > LARGEST_STEP), *found.values()])
 
     def lanes(self, cell: int, *, damaged: Damaged = "refuse") -> "xarray.Dataset":
         """The lanes of one cell, by lane and recorded step, with the fractions of the cell and their intervals.

@@ -12,15 +12,16 @@ import jax
 import numpy as np
 import threadpoolctl
 
-from jaxsim.analysis import VERDICTS, Thresholds
+from jaxsim.analysis import VERDICTS
+from jaxsim.driver import LARGEST_STEP
 from jaxsim.results import CURVES, Run
-from jaxsim.simulation import Options
 from jaxsim.simulation.work import Work, prepare
 from jaxsim.study.cells import Cell, cell_at, key_of
 from jaxsim.study.choices import build_init, build_problem, build_rule, build_train
 from jaxsim.study.spec import Study
 
 KEPT_WORKS = 16  # problems whose frames and limits a process remembers
+STEPS = ("leapt_from", "stuck_at")  # of a report, which float32 would round
 KEPT_SELECTIONS = 4096  # of one problem; beyond that it starts afresh
 
 
@@ -60,11 +61,8 @@ class Workshop:
         problem = build_problem(cell.problem, self.files) if work is None else work.problem
         init = build_init(cell.init, problem)
         if work is None or len(work.limits.solutions) > KEPT_SELECTIONS:
-            thresholds = Thresholds(study.saturation, study.alignment)
-            options = Options(
-                study.steps, study.record, study.loss, study.dtype, thresholds=thresholds, limits=study.limits
-            )
-            work = prepare(problem, rule, init, options, key=key_of(study, cell), lanes=study.shard, train=self._train)
+            key, how = key_of(study, cell), study.options()
+            work = prepare(problem, rule, init, how, key=key, lanes=study.shard, train=self._train)
         self._works[name] = work
         while len(self._works) > KEPT_WORKS:
             self._works.popitem(last=False)
@@ -72,13 +70,14 @@ class Workshop:
 
 
 @functools.cache
-def schema(record: int, report: tuple[str, ...], more: tuple[str, ...] = ()) -> Any:
+def schema(record: int, report: tuple[str, ...], more: tuple[str, ...] = (), far: bool = False) -> Any:
     """The columns of a shard, in the narrowest types that keep what matters.
 
     Args:
         record: recorded steps kept, 0 for the last alone.
         report: the rule's diagnostics.
         more: curves of what is trained besides W.
+        far: whether step numbers are beyond 32 bits.
     """
     import pyarrow as pa
 
@@ -87,11 +86,12 @@ def schema(record: int, report: tuple[str, ...], more: tuple[str, ...] = ()) -> 
     fields += [pa.field("verdict", verdict), pa.field("verdict_by_direction", verdict)]
     fields += [pa.field("selection", pa.list_(pa.uint16())), pa.field("limit_norm", pa.float32())]
     fields += [pa.field(name, pa.float32()) for name in (*CURVES, "start_norm")]
-    fields += [pa.field("nonfinite_step", pa.int32()), pa.field("settled_step", pa.int32())]
+    step = pa.float64() if far else pa.int32()
+    fields += [pa.field("nonfinite_step", step), pa.field("settled_step", step)]
     fields += [pa.field(name, pa.float32()) for name in more]
     if record:
         fields += [pa.field(f"{name}_recorded", pa.list_(pa.float32(), record)) for name in (*CURVES, *more)]
-    fields += [pa.field(name, pa.float32()) for name in report]
+    fields += [pa.field(name, pa.float64() if name in STEPS else pa.float32()) for name in report]
     return pa.schema(fields)
 
 
@@ -113,7 +113,7 @@ def _pack(run: Run, cell: int, limits: str) -> Shard:
     values |= {name: curve[:, -1] for name, curve in more.items()}
     with np.errstate(over="ignore"):  # beyond float32: inf, as a plot would show it
         arrays = []
-        made = schema(recorded, tuple(sorted(run.report)), tuple(more))
+        made = schema(recorded, tuple(sorted(run.report)), tuple(more), run.steps[-1] > LARGEST_STEP)
         for field in made:
             if field.name in codes:
                 arrays.append(pa.DictionaryArray.from_arrays(codes[field.name], list(VERDICTS)))

@@ -8,11 +8,14 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import pydantic
-from pydantic import Field, PlainValidator
+from pydantic import BeforeValidator, Field, PlainValidator
 
 from jaxsim import _machine
-from jaxsim.analysis import VERDICTS
+from jaxsim.analysis import VERDICTS, Thresholds
+from jaxsim.driver import LARGEST_HORIZON, record_steps
+from jaxsim.simulation import Options
 from jaxsim.study.choices import Choice, labelled
 from jaxsim.study.sources import differences, sources_of
 from jaxsim.study.tables import LARGEST, REGISTRIES, TAGS, Entry, Seed, expand, read_table, read_tables, tables
@@ -21,7 +24,7 @@ SHARD = 500  # lanes
 MOST_LANES = 100_000
 CHOICE_BYTES, CELL_BYTES, SHARD_BYTES = 500, 200, 100  # held for each at the least
 PARTS = ("problem", "init", "rule")
-WHERE_GIVEN = ("train", "batch", "sources")  # told only where they are given, so that older studies stay what they are
+WHERE_GIVEN = ("train", "batch", "stepping", "sources")  # told where given, so that older studies stay the same
 
 
 def __getattr__(name: str) -> Any:
@@ -30,6 +33,11 @@ def __getattr__(name: str) -> Any:
     if name.endswith("_TABLES") and part in PARTS:
         return {kind: table for kind, table in tables(part).items() if kind in REGISTRIES[part]}
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def whole(value: Any) -> Any:
+    """A whole number that is written as 1e15; anything else as it is, for the schema to judge."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _trained(value: Any) -> dict[str, Any] | None:
@@ -75,8 +83,9 @@ class Study(Entry):
 
     name: str = "study"
     seed: Seed = 0
-    steps: Annotated[int, Field(ge=1, lt=2**31)]
-    record: list[Annotated[int, Field(ge=0)]] = []
+    steps: Annotated[int, BeforeValidator(whole), Field(ge=1, le=LARGEST_HORIZON["float64"])]
+    record: list[Annotated[int, BeforeValidator(whole), Field(ge=0)]] = []
+    stepping: Literal["auto", "every", "leap"] | None = None
     loss: Literal["logistic", "exponential", "linear"] = "logistic"
     dtype: Literal["float32", "float64"] = "float64"
     limits: Literal["all", "saturated"] = "all"
@@ -183,6 +192,18 @@ class Study(Entry):
                 "sources: the study was begun with other members from outside:\n  "
                 + "\n  ".join(differences(self.sources or {}, here or {}, "sources"))
             )
+
+    def recorded(self) -> np.ndarray:
+        """The recorded steps."""
+        return record_steps(self.steps, self.record, LARGEST_HORIZON[self.dtype])
+
+    def options(self) -> Options:
+        """How every run of the study is made."""
+        thresholds = Thresholds(self.saturation, self.alignment)
+        return Options(
+            self.steps, self.record, self.loss, self.dtype, thresholds=thresholds, limits=self.limits,
+            stepping=self.stepping or "auto",
+        )  # fmt: skip
 
     @functools.cached_property
     def hash(self) -> str:

@@ -1,7 +1,6 @@
 """Study files: TOML in, a `Study` or a message that names key, line and what was expected."""
 
 import contextlib
-import json
 import os
 import re
 import tomllib
@@ -15,6 +14,7 @@ from jaxsim import _machine, data
 from jaxsim.model import named
 from jaxsim.results import CURVES
 from jaxsim.rules import check_rule
+from jaxsim.simulation.stepping import leaps
 from jaxsim.study import cells
 from jaxsim.study.choices import build_init, build_problem, build_rule, build_train
 from jaxsim.study.manifest import Contents, manifests
@@ -24,7 +24,7 @@ from jaxsim.study.tables import REGISTRIES, TAGS, expand, tables
 
 SHOWN = 5  # errors in one message
 NOT_IN_FILES = ("fingerprint", "sources")  # found by reading, not given
-NOT_GIVEN = ("train", "batch", "sources")  # not named beside what is missing
+NOT_GIVEN = ("train", "batch", "stepping", "sources")  # not named beside what is missing
 DEEPEST = 8  # tables in tables: a study has a list of tables of lists of lists
 
 
@@ -131,15 +131,25 @@ def _try_each(study: Study, text: str | None) -> None:
         numbers = len(CURVES) * steps + problem.visible.size
         where, what = _where(text, ("shard",)), f"{study.shard:,} lanes with {numbers:,} numbers each"
         _machine.need(f"{where}shard", 8 * study.shard * numbers, what)
-    for choice, k in zip(study.rules, _places(study, "rule"), strict=True):
-        check_rule(_tried("rule", k, text, build_rule, choice))
     told = study.train is not None or study.batch is not None
     train = _told("train", text, build_train, study.train, study.batch, study.seed)
+    for choice, k in zip(study.rules, _places(study, "rule"), strict=True):
+        rule = _tried("rule", k, text, build_rule, choice)
+        check_rule(rule)
+        _reached(study, rule, train, text)
     for choice, k in zip(study.inits, _places(study, "init"), strict=True):
         for problem in problems if choice.pixels or told else [None]:
             law = _tried("init", k, text, build_init, choice, problem)
             if told:
                 _told("train", text, train.check, problem, named(study.loss), law)
+
+
+def _reached(study: Study, rule: Any, train: Any, text: str | None) -> None:
+    """Refuse a horizon that a rule cannot reach, and leaps where there can be none."""
+    try:
+        leaps(study.stepping or "auto", study.recorded(), rule, train)
+    except ValueError as error:
+        raise ValueError(f"{_where(text, (str(error).partition(':')[0],))}{error}") from error
 
 
 def _tried(kind: str, k: int, text: str | None, build: Callable[..., Any], *arguments: Any) -> Any:
@@ -282,8 +292,3 @@ def _reason(error: Exception, content: Any) -> str:
         found = error.errors(include_url=False)
         return "; ".join(_message(e, content, None) for e in found[:SHOWN])
     return str(error)
-
-
-def json_line(value: Any) -> str:
-    """Plain values in one line, always the same for the same values."""
-    return json.dumps(value, sort_keys=True, allow_nan=False)
