@@ -116,3 +116,47 @@ def test_local_and_transient_verdicts_occur_and_are_consistent():
         if run.verdict[lane] == "local":
             assert mm.locally_optimal and not np.array_equal(run.selection[lane], problem.optimal)
         assert run.limit_norm[run.selection_number[lane]] == pytest.approx(mm.norm, rel=1e-12)
+
+
+def test_an_asymptote_takes_a_known_path_apart():
+    """W_t = (3 log t + 1) V + (1 + 1/log t) r: E log t tends to ‖r‖/3, where u is known to grow by 3 in log t."""
+    steps = np.unique(np.geomspace(1, 1e12, 121).round())
+    log_t = np.log(steps)
+    with np.errstate(divide="ignore"):
+        along, across = 3 * log_t + 1, 5 * (1 + 1 / log_t)
+    norm, along = np.hypot(along, across)[None], along[None]
+    with np.errstate(invalid="ignore"):
+        error = np.hypot(along / norm - 1, across / norm)
+    found = jaxsim.analysis.asymptote(steps, norm, error, "inverse-log", np.array([3.0]))
+    assert np.allclose(found.along, along[:, 1:], rtol=1e-12) and np.allclose(found.across, across[1:], rtol=1e-9)
+    assert np.allclose(found.predicted, 5 * (1 + 1 / log_t[-1]) / 3)
+    root = np.abs(steps - 1e6).argmin()
+    assert np.allclose(found.drift, (1 / log_t[root] - 1 / log_t[-1]) / (1 + 1 / log_t[-1]))
+    assert 0.97 < found.fitted[0] / (found.across[0, -1] / (3 + 1 / log_t[-1])) < 1.03
+    assert "E log t: predicted 1.727" in repr(found)
+    nothing = jaxsim.analysis.asymptote(steps, norm, error * np.nan, "power", np.array([np.nan]), (2.0, 3.0))
+    assert np.isnan(nothing.early) and repr(nothing).startswith("Asymptote: 0 of 1 lanes have a limit")
+
+
+@pytest.mark.parametrize("window", [(1, 10), (10, 10)])
+def test_an_asymptote_needs_a_window(window):
+    with pytest.raises(ValueError, match=r"window: expected 1 < first < last"):
+        jaxsim.analysis.asymptote(np.array([1]), np.ones((1, 1)), np.ones((1, 1)), "power", np.ones(1), window)
+
+
+def test_the_constants_of_the_laws_are_those_that_runs_come_to():
+    """u of GD grows by ‖W^α‖ in log t and that of NGD by η in t, and ‖r‖ settles: as the laws' constants need."""
+    problem = jaxsim.data.unit_sphere(jax.random.key(0), n=4, T=5, d=8)
+    how = dict(init=jaxsim.init.Gaussian(0.3), key=jax.random.key(1), lanes=8)
+    gd = jaxsim.simulate(problem, jaxsim.rules.GD(1.0), steps=10**300, **how)
+    found = gd.asymptote()
+    decade = found.along[:, -1] - found.along[:, -11]
+    assert np.allclose(decade, gd.limit_norm[gd.selection_number] * np.log(10), rtol=1e-3)
+    assert np.allclose(found.fitted, found.predicted, rtol=0.02) and (found.drift < 0.02).all()
+    assert (np.abs(found.early_over_predicted - 1) > 0.05).any()  # what a fit over 10³..10⁶ makes of it
+    ngd = jaxsim.simulate(problem, jaxsim.rules.NGD(0.1), steps=40_000, **how)
+    found = ngd.asymptote()
+    assert np.allclose(np.diff(found.along[:, -2:]) / np.diff(ngd.steps[-2:]), 0.1, rtol=1e-3)
+    assert np.allclose(found.predicted, found.across_end / 0.1)
+    joint = jaxsim.simulate(problem, jaxsim.rules.GD(1.0), steps=100, train=jaxsim.train.Joint(), **how)
+    assert np.isnan(joint.asymptote().predicted).all()

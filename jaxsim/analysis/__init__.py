@@ -1,6 +1,7 @@
 """From recorded numbers to verdicts, fractions with intervals, and rates."""
 
 from jaxsim.analysis.assumptions import Conditions, conditions
+from jaxsim.analysis.asymptotics import Asymptote, asymptote
 from jaxsim.analysis.intervals import (
     BOUNDS,
     Proportion,
@@ -18,7 +19,8 @@ from jaxsim.analysis.rates import Rate, fit_rate, steps_to
 from jaxsim.analysis.verdict import VERDICTS, Thresholds, by_direction, by_selection
 
 __all__ = [
-    "BOUNDS", "VERDICTS", "Conditions", "Limits", "Prediction", "Proportion", "Rate", "Sketch", "Thresholds",
-    "anytime_bounds", "attractors", "by_direction", "by_selection", "conditions", "exact_bounds", "fit_rate", "follow",
-    "fractions", "median_bounds", "predict", "steps_to", "wilson", "wilson_bounds",
+    "BOUNDS", "VERDICTS", "Asymptote", "Conditions", "Limits", "Prediction", "Proportion", "Rate", "Sketch",
+    "Thresholds", "anytime_bounds", "asymptote", "attractors", "by_direction", "by_selection", "conditions",
+    "exact_bounds", "fit_rate", "follow", "fractions", "median_bounds", "predict", "steps_to", "wilson",
+    "wilson_bounds",
 ]  # fmt: skip

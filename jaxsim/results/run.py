@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int, Real
 
 from jaxsim._archive.runs import check_run
 from jaxsim.analysis import Proportion, Rate, Thresholds, by_direction, by_selection, fit_rate, fractions, steps_to
+from jaxsim.analysis.asymptotics import Asymptote, asymptote, growth
 from jaxsim.analysis.limits import same
 from jaxsim.analysis.rates import RateLaw
 from jaxsim.coordinates import Frame, frame_of, least_norm_coefficients
@@ -194,6 +195,17 @@ class Run(Saved):
         """The rate of the direction error over lanes that ended global or local; see `fit_rate`."""
         decided = np.isin(self.verdict, ("global", "local"))
         return fit_rate(self.steps, self.direction_error[decided], law, window)
+
+    def asymptote(self, window: tuple[float, float] = (1e3, 1e6)) -> Asymptote:
+        """W_t = u(t) W^α/‖W^α‖ + r_t of every lane, and the constants of the laws; see `jaxsim.analysis.Asymptote`.
+
+        Args:
+            window: first and last step of an early fit, which shows how far off such fits are.
+        """
+        law, settings = self.settings["predicts"], self.settings
+        alone, limit = settings.get("train", "weights") == "weights", self.limit_norm[self.selection_number]
+        speed = growth(law, limit, settings.get("step_length"), alone)
+        return asymptote(self.steps, self.norm, self.direction_error, law, speed, window)
 
     @property
     def frame(self) -> Frame:

@@ -28,9 +28,10 @@ class Rule(Protocol):
 
     For those who write one: a rule is a class decorated with `pytree`, so that its parameters are leaves and a sweep
     does not compile again; a parameter that is no number is declared by `static()`. Required are `name`, `init`,
-    `update` and `report`. `coordinates`, `predicts` and `stepped_because` may be left out; `Defaults` says them, and
-    that there is nothing to report, and `Stateless` says in addition that nothing is remembered. Arguments are kept in
-    attributes of their names, from which tables, files and studies take them. Register the class by `@jaxsim.register`.
+    `update` and `report`. `coordinates`, `predicts`, `stepped_because` and `step_length` may be left out; `Defaults`
+    says them, and that there is nothing to report, and `Stateless` says in addition that nothing is remembered.
+    Arguments are kept in attributes of their names, from which tables, files and studies take them. Register the class
+    by `@jaxsim.register`.
     """
 
     @property
@@ -60,6 +61,11 @@ class Rule(Protocol):
         """
         ...
 
+    @property
+    def step_length(self) -> float | None:
+        """The Frobenius norm of every step, where all have the same; None for other rules."""
+        ...
+
     def init(self, params: Tree) -> Tree:
         """The rule's own state at step 0."""
         ...
@@ -79,6 +85,7 @@ class Defaults:
     coordinates: str | None = None
     predicts: str = "power"
     stepped_because: str | None = UNKNOWN
+    step_length: float | None = None
 
     def report(self, state: Tree) -> dict[str, Float[Array, " lanes"]]:
         """Nothing to report."""

@@ -4,7 +4,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxsim.rules.base import Stateless, pytree, register, step_size, times
+from jaxsim.rules.base import Constant, Stateless, pytree, register, step_size, times
 
 
 @register
@@ -36,6 +36,11 @@ class NGD(Stateless):
 
     def __post_init__(self):
         object.__setattr__(self, "eta", step_size("eta", self.eta))
+
+    @property
+    def step_length(self) -> float | None:
+        """η, where it is constant."""
+        return float(self.eta.value) if isinstance(self.eta, Constant) else None
 
     def update(self, gradient, state, step):
         """-(η / ‖direction‖) · direction."""

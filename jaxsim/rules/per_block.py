@@ -55,6 +55,11 @@ class PerBlock:
         """Why the first of the rules that cannot leap cannot."""
         return next((rule.stepped_because for rule in self.rules if rule.stepped_because), None)
 
+    @property
+    def step_length(self):
+        """None: every block has a step of its own."""
+        return None
+
     def init(self, params):
         """Each rule's own memory."""
         if len(params) != len(self.rules):

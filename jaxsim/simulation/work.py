@@ -124,6 +124,7 @@ class Work:
             "label": label(self.rule),
             "rule_data": parameters(self.rule),
             "predicts": self.rule.predicts,
+            "step_length": self.rule.step_length,
             "init": repr(self.init),
             "key": np.asarray(jax.random.key_data(self.key)).ravel().tolist(),
             "first": self.first,
