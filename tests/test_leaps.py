@@ -183,7 +183,7 @@ def test_the_generator_of_a_known_flow():
     k = jnp.array([1e3, 1e5])
     for order in range(2, HIGHEST + 1):
         state = State((jnp.zeros(2),), ())
-        found, last = generator(Model(), Rule(), state, k, jnp.full(2, order, jnp.int32))
+        found, last = generator(Model(), Rule(), state, k, (jnp.full(2, order, jnp.int32),))[0]
         assert (abs(np.asarray(found.params[0]) * k - 1) < 4 * np.asarray(k) ** (1.0 - order) + 1e-13).all()
         assert (abs(np.asarray(last[0])) >= abs(np.asarray(found.params[0]) - 1 / k) - 1e-15).all()
 
@@ -205,6 +205,30 @@ def test_lanes_that_leave_selections_are_followed_through_it():
     assert forgets.sum() >= 12 and (moved & forgets).any()
     assert (apart(far, near)[forgets] < 1e-7).all()
     assert np.array_equal(far.selection[forgets], near.selection[forgets])
+
+
+@pytest.mark.parametrize("depth", [1e12, 1e50, 1e200])
+def test_a_lane_leaves_a_selection_when_the_closed_form_says(depth):
+    """n = 1, T = 3, orthonormal tokens, linear loss: u = a_B - a_A of the flow has e^u - e^-u + 2u = 2ηt + constant.
+
+    The lane is on A, with the better token B at u = -log(depth) and the worst one out of sight; it leaves at u = 0.
+    """
+    eta, u = 0.05, -np.log(depth)
+    problem = jaxsim.Problem(
+        tokens=np.eye(3)[None], queries=np.eye(3)[:1], labels=np.ones(1), decoder=np.array([0.0, 1.0, -1.0])
+    )
+    W0 = np.zeros((3, 3))
+    W0[:, 0] = 0.0, u, u - 60.0
+    leaves = (depth - 1 / depth - 2 * u) / (2 * eta)
+    record = [int(leaves * share) for share in (0.5, 0.999, 1 - 1e-8, 1 + 1e-8)]
+    run = jaxsim.simulate(
+        problem, rules.GD(eta), init.Given(W0), key=KEY, lanes=1, steps=record[-1], record=record, loss="linear",
+        keep=("logits",),
+    )  # fmt: skip
+    found = np.diff(run.logits[0, :, 0])[:, 0]
+    assert np.allclose(np.exp(-found[:2] - np.log(depth)), [0.5, 1e-3], rtol=0, atol=1e-8)
+    assert found[2] < -8 and found[3] > 8 and run.verdict == "global"
+    assert run.report["leap_error"] * abs(u) > 1e-8 and run.report["single_steps"] < 10_000
 
 
 def test_steps_to_an_error():

@@ -7,6 +7,7 @@ steps from the present state give the first J terms, as a weighted sum of J incr
 1/k, the term of order J is O(k^{1-J}) of the first. The last term kept is the measure of what is left out.
 """
 
+import functools
 from math import comb
 
 import jax
@@ -41,30 +42,36 @@ def generator(
     rule: Rule,
     state: State,
     step: Float[Array, " lanes"],
-    order: Int[Array, " lanes"],
+    orders: tuple[Int[Array, " lanes"], ...],
     doubt: bool = True,
-) -> tuple[State, tuple[Tree, ...] | None]:
-    """dx/dk, and of its parameters the last term of the series; lanes by themselves, each to its own order.
+) -> list[tuple[State, tuple[Tree, ...] | None]]:
+    """dx/dk to every one of some orders, and of its parameters the last term of the series; lanes by themselves.
 
     Args:
         model: the model.
         rule: the rule; both together are the map.
         state: where it is.
         step: how many steps it has made.
-        order: J of every lane, from LOWEST to HIGHEST.
+        orders: J of every lane, from LOWEST to HIGHEST, one choice after another.
         doubt: whether the last term is wanted.
     """
-    sums, last = (jnp.asarray(table, step.dtype)[order] for table in (SUMS, LAST))
+    sums, last = (jnp.asarray(table, step.dtype) for table in (SUMS, LAST))
 
     def one(j, carry):
-        here, total, term = carry
+        here, found = carry
         after, moved = advance(model, rule, here, step + j.astype(step.dtype))
         change = State(moved, minus(after.memory, here.memory))
-        used = j < order
-        total = jax.tree.map(lambda t, c: jnp.where(used, t + sums[:, j] * c, t), total, change)
-        if doubt:
-            term = jax.tree.map(lambda t, c: jnp.where(used, t + last[:, j] * c, t), term, moved)
-        return after, total, term
+
+        def added(sum: Tree, weights: Array, terms: Tree, order: Array) -> Tree:
+            return jax.tree.map(lambda s, c: jnp.where(j < order, s + weights[order, j] * c, s), sum, terms)
+
+        found = [
+            (added(total, sums, change, order), added(term, last, moved, order) if doubt else None)
+            for (total, term), order in zip(found, orders, strict=True)
+        ]
+        return after, found
 
     nothing = jax.tree.map(jnp.zeros_like, State(state.params, minus(state.memory, state.memory)))
-    return lax.fori_loop(0, order.max(), one, (state, nothing, nothing.params if doubt else None))[1:]
+    none = [(nothing, nothing.params if doubt else None) for _ in orders]
+    most = functools.reduce(jnp.maximum, orders).max()
+    return lax.fori_loop(0, most, one, (state, none))[1]

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from jaxsim.driver.generator import HIGHEST
 from jaxsim.driver.leap import Arrivals, Lanes, begin, clock, leap, rounded, steps
 from jaxsim.driver.trajectory import End, Model
 from jaxsim.model.gradient import Tree
@@ -39,7 +40,10 @@ def to_the_end(
             lanes, arrivals = work(model, rule, lanes, marks)
             return lanes, keep(kept, arrivals, jnp.arange(count, dtype=jnp.int32))
         chosen = clock(lanes, marks)[2] & (lanes.fast == fast)
-        index = jnp.nonzero(chosen, size=-(-count // width) * width, fill_value=count)[0].astype(jnp.int32)
+        rank = jnp.where(chosen, lanes.order, HIGHEST + 1)  # a block takes as many terms as any of its lanes needs
+        order = jnp.argsort(rank, stable=True).astype(jnp.int32)
+        order = jnp.where(jnp.arange(count) < chosen.sum(), order, count)
+        index = jnp.pad(order, (0, -count % width), constant_values=count)
 
         def block(b, carry):
             lanes, kept = carry

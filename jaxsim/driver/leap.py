@@ -35,7 +35,8 @@ STEPS = 256  # single steps before lanes are sorted again
 SHORT = 64  # a leap of fewer steps costs more than they do
 LONGEST = 2**20  # single steps of one lane
 FIRST, LONG = 0.1, 3.0  # lengths in σ of a first leap, and of the longest
-TOLERANCE = {64: 1e-11, 32: 1e-6}  # of either error of a leap, relative to the parameters
+SAFETY = 0.3  # share of its allowed error that a leap aims at by its order
+TOLERANCE = {64: 3e-11, 32: 1e-6}  # of either error of a leap, relative to the parameters
 
 PerLane = Float[Array, " lanes"]
 PerLaneWhole = Int[Array, " lanes"]
@@ -144,16 +145,18 @@ def leap(model: Model, rule: Rule, lanes: Lanes, marks: Float[Array, " R"]) -> t
     tolerance = TOLERANCE[jnp.finfo(dtype).bits]
     A, B, C, E3, E5 = (jnp.asarray(t, dtype) for t in (DOP853.A, DOP853.B, DOP853.C, DOP853.E3[:-1], DOP853.E5[:-1]))
 
-    def field(lanes: Lanes, state: State, made: PerLane, doubt: bool = True):
-        return generator(model, rule, rounded(state), made, lanes.order, doubt)
+    def look(state: State, made: PerLane, *orders: PerLaneWhole) -> list[tuple[State, PerLane]]:
+        """dx/dk to each of the orders, and the size of the last term of its series."""
+        found = generator(model, rule, rounded(state), made, orders)
+        return [(slope, size(term)) for slope, term in found]
 
     def combined(weights: Array, stages: Tree) -> Tree:
         return jax.tree.map(lambda s: functools.reduce(jnp.add, [weights[j] * s[j] for j in range(STAGES)]), stages)
 
     def attempt(carry):
-        lanes, slope, term, arrivals, tries = carry
+        lanes, slope, rest, waits, arrivals, tries = carry
         start, gap, going = clock(lanes, marks)
-        active, made, remaining = going & ~lanes.fast, start + lanes.elapsed, gap - lanes.elapsed
+        active, made, remaining = going & ~lanes.fast & ~waits, start + lanes.elapsed, gap - lanes.elapsed
         lands = lanes.stretch >= jnp.log1p(remaining / lanes.scale)
         wanted = jnp.rint(lanes.scale * jnp.expm1(lanes.stretch))
         length = jnp.where(lands, remaining, jnp.clip(wanted, 1.0, remaining))
@@ -164,25 +167,24 @@ def leap(model: Model, rule: Rule, lanes: Lanes, marks: Float[Array, " R"]) -> t
 
         def stage(i, stages):
             there = plus(lanes.state, combined(A[i], stages))
-            slope, _ = field(lanes, there, made + lanes.scale * jnp.expm1(C[i] * sigma), doubt=False)
+            at = made + lanes.scale * jnp.expm1(C[i] * sigma)
+            ((slope, _),) = generator(model, rule, rounded(there), at, (lanes.order,), doubt=False)
             return jax.tree.map(lambda s, f: s.at[i].set(f * speed(i)), stages, slope)
 
         first = jax.tree.map(lambda f: jnp.zeros((STAGES, *f.shape), f.dtype).at[0].set(f * speed(0)), slope)
         stages = lax.fori_loop(1, STAGES, stage, first)
         there = plus(lanes.state, combined(B, stages))
-        slope_there, term_there = field(lanes, there, made + length)
+        orders = jnp.maximum(lanes.order - 1, LOWEST), lanes.order, jnp.minimum(lanes.order + 1, HIGHEST)
+        choices = look(there, made + length, *orders)
+        slope_there, rest_there = choices[1]
 
         large = jnp.maximum(size(rounded(lanes.state).params), 1.0)
         five, three = (size(combined(E, stages.params)) for E in (E5, E3))
         both = jnp.sqrt(five**2 + 0.01 * three**2)
         local = jnp.where(both == 0, 0.0, five * five / both) / large
-        left = sigma * lanes.scale * jnp.maximum(size(term), size(term_there) * jnp.exp(sigma)) / large
-        allowed = tolerance * jnp.maximum(sigma, 0.1)
-        smooth, sound = left <= allowed, jnp.isfinite(size(rounded(there).params))
+        left = sigma * lanes.scale * jnp.maximum(rest, rest_there * jnp.exp(sigma)) / large
+        smooth, sound = left <= tolerance * jnp.maximum(sigma, 0.1), jnp.isfinite(size(rounded(there).params))
         taken = active & smooth & (local <= tolerance) & sound
-        far = size(slope.params) * sigma * lanes.scale / large  # how far the leap goes
-        one_less = far * lanes.scale ** (2.0 - lanes.order.astype(dtype))  # about what the last term would then be
-        lower = taken & (lanes.order > LOWEST) & (10 * one_less <= allowed)
         higher = active & ~smooth & sound & (lanes.order < HIGHEST)
 
         bend = size(minus(slope_there.params, slope.params))
@@ -192,35 +194,39 @@ def leap(model: Model, rule: Rule, lanes: Lanes, marks: Float[Array, " R"]) -> t
         stretch = sigma * jnp.where(jnp.isnan(factor), 0.2, factor)
         stretch = jnp.minimum(jnp.where(taken & lands, jnp.maximum(stretch, lanes.stretch), stretch), LONG)
         short = scale * jnp.expm1(stretch) < SHORT
+        # The next leap takes as few terms as its error allows.
+        room = SAFETY * tolerance * jnp.maximum(stretch, 0.1) * large / (stretch * scale * jnp.exp(stretch))
+        below, same, above = (jnp.where(taken, after, lanes.order) for after in orders)
+        order = jnp.where(choices[0][1] <= room, below, jnp.where(rest_there <= room, same, above))
         after = lanes.but(
             state=where(taken, there, lanes.state),
             elapsed=lanes.elapsed + jnp.where(taken, length, 0.0),
             scale=scale,
             stretch=jnp.where(active, stretch, lanes.stretch),
-            order=lanes.order + higher.astype(jnp.int32) - lower.astype(jnp.int32),
+            order=jnp.where(higher, lanes.order + 1, order),
             fast=lanes.fast | (active & (short | (~smooth & ~higher))),
             leaps=lanes.leaps + taken.astype(dtype),
             refused=lanes.refused + (active & ~taken).astype(dtype),
             began=jnp.where(taken & jnp.isnan(lanes.began), made, lanes.began),
             error=lanes.error + jnp.where(taken, local + left, 0.0),
         )
-        known = where(taken, (slope_there, term_there), (slope, term))
-        changed, made = lower | higher, jnp.where(taken, made + length, made)
-        known = lax.cond(changed.any(), lambda: where(changed, field(after, after.state, made), known), lambda: known)
+        for k, known in enumerate(choices):
+            slope, rest = where(taken & (order == orders[k]), known, (slope, rest))
         params = jax.tree.map(lambda all, x: all.at[tries].set(x), arrivals.params, rounded(after.state).params)
         landed = taken & lands
         arrivals = Arrivals(params, arrivals.mark.at[tries].set(jnp.where(landed, lanes.mark, NONE)))
-        return arrived(after, landed), *known, arrivals, tries + 1
+        return arrived(after, landed), slope, rest, waits | higher, arrivals, tries + 1
 
     def more(carry):
-        lanes, tries = carry[0], carry[-1]
-        return (tries < ATTEMPTS) & jnp.any(clock(lanes, marks)[2] & ~lanes.fast)
+        lanes, waits, tries = carry[0], carry[3], carry[-1]
+        return (tries < ATTEMPTS) & jnp.any(clock(lanes, marks)[2] & ~lanes.fast & ~waits)
 
     here = rounded(lanes.state).params
     none = jnp.full((ATTEMPTS, *lanes.mark.shape), NONE, lanes.mark.dtype)
     arrivals = Arrivals(jax.tree.map(lambda x: jnp.zeros((ATTEMPTS, *x.shape), x.dtype), here), none)
-    known = field(lanes, lanes.state, clock(lanes, marks)[0] + lanes.elapsed)
-    lanes, _, _, arrivals, _ = lax.while_loop(more, attempt, (lanes, *known, arrivals, jnp.int32(0)))
+    (known,) = look(lanes.state, clock(lanes, marks)[0] + lanes.elapsed, lanes.order)
+    waits = jnp.zeros(lanes.fast.shape, bool)
+    lanes, *_, arrivals, _ = lax.while_loop(more, attempt, (lanes, *known, waits, arrivals, jnp.int32(0)))
     return lanes, arrivals
 
 
@@ -241,24 +247,24 @@ def steps(model: Model, rule: Rule, lanes: Lanes, marks: Float[Array, " R"]) -> 
     begun = going & lanes.fast
 
     def one(_, carry):
-        state, elapsed = carry
+        state, elapsed, count = carry
         after, moved = advance(model, rule, rounded(state), start + elapsed)
         on = begun & (elapsed < gap)
-        return where(on, State(plus(state.params, moved), after.memory), state), elapsed + on.astype(dtype)
+        state, more = where(on, State(plus(state.params, moved), after.memory), state), on.astype(dtype)
+        return state, elapsed + more, count + more  # beyond 2^53 one step more is the same number of them
 
     most = jnp.minimum(jnp.where(begun, gap - lanes.elapsed, 0.0).max(), STEPS).astype(jnp.int32)
-    state, elapsed = lax.fori_loop(0, most, one, (lanes.state, lanes.elapsed))
+    state, elapsed, stepped = lax.fori_loop(0, most, one, (lanes.state, lanes.elapsed, lanes.stepped))
     here, made = rounded(state), start + elapsed
     after, moved = advance(model, rule, here, made)
     _, next_moved = advance(model, rule, after, made + 1)
     speed, bend = size(moved), size(minus(next_moved, moved))
     scale = jnp.clip(jnp.where(bend == 0, jnp.inf, speed / bend), 1.0, made + 1)
-    _, term = generator(model, rule, here, made, jnp.full(scale.shape, HIGHEST, jnp.int32))
+    ((_, term),) = generator(model, rule, here, made, (jnp.full(scale.shape, HIGHEST, jnp.int32),))
     large = jnp.maximum(size(here.params), 1.0)
     rest = at_rest(model, here, made)
     slow = begun & ~rest & (size(term) * scale <= tolerance * large) & (scale * math.expm1(FIRST) >= SHORT)
     still = rest | (speed * (marks[-1] - made) <= jnp.finfo(dtype).eps * large) | ~jnp.isfinite(speed)
-    stepped = lanes.stepped + (elapsed - lanes.elapsed)
     stuck = begun & ~slow & ~still & (stepped >= LONGEST)
     lanes = lanes.but(
         state=state,
