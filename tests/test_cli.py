@@ -210,10 +210,10 @@ def test_brackets_in_names_are_no_markup(capsys):
 
 def test_help_tells_the_sizes_that_problems_have_by_default():
     """The text is typed, since help must not cost the imports that know them."""
-    from jaxsim.cli import run
+    from jaxsim.cli import options
 
-    told = dict(each.split(" ", 1) for each in run.SIZES.removeprefix("(n, T, d): ").split("; "))
+    told = dict(each.split(" ", 1) for each in options.SIZES.removeprefix("(n, T, d): ").split("; "))
     for family, sizes in told.items():
-        (problem, *_) = run._problems(family, {}, 0).values()
+        (problem, *_) = options.named_problems(family, {}, 0).values()
         assert sizes == ", ".join(map(str, problem.shape)), family
     assert set(told) == {name for name in jaxsim.data.FAMILIES if jaxsim.data.FAMILIES.source(name) is None}

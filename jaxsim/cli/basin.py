@@ -13,7 +13,7 @@ from jaxsim import _machine
 from jaxsim._check import finite_number, seed_number, whole_number, written_steps
 from jaxsim._text import printable
 from jaxsim.cli.console import Console
-from jaxsim.cli.run import DATA_HELP, STEPS_HELP, _problems, _rule
+from jaxsim.cli.options import DATA_HELP, STEPS_HELP, named_problems, named_rule
 
 PROBES = 512  # starts of the quick run that finds the most common local selection
 
@@ -67,10 +67,10 @@ def basin(
 
     given = {"n": n, "T": tokens, "d": dim, "signal": signal, "noise": noise, "classes": classes}
     given["positions"] = positions or ("none" if data == "digits" else None)
-    (name, problem), *others = _problems(data, {k: v for k, v in given.items() if v is not None}, seed).items()
+    (name, problem), *others = named_problems(data, {k: v for k, v in given.items() if v is not None}, seed).items()
     if others:
         raise ValueError(f"positions: expected none or one-hot, one problem for one map; got {positions!r}")
-    rules = [_rule(text, max_step) for text in (rule, versus) if text is not None]
+    rules = [named_rule(text, max_step) for text in (rule, versus) if text is not None]
     seen, pixels = _window(window, zoom), whole_number("resolution", resolution, at_least=2)
     check_map(seen, (pixels, pixels), refine, whole_number("memory", memory) * 2**20)
     horizon = written_steps(steps)

@@ -9,7 +9,7 @@ from rich.table import Table
 from jaxsim import _machine
 from jaxsim._check import seed_number, whole_number
 from jaxsim.cli.console import Console
-from jaxsim.cli.run import DATA, _problems
+from jaxsim.cli.options import DATA, named_problems
 
 SIZES = {"n": 4, "T": 5, "d": 6}
 NORMS = (("frobenius", None), ("nuclear", None), ("spectral", None), ("l1", None), ("linf", None), ("lp", 3.0))
@@ -47,7 +47,7 @@ def geometry(
         rules.Mirror(0.1, p=3),
     ]
     console = Console()
-    for name, problem in _problems(data, given, seed).items():
+    for name, problem in named_problems(data, given, seed).items():
         found = study(
             problem, chosen, key=jax.random.key(seed), lanes=whole_number("lanes", lanes), steps=steps, norms=NORMS
         )

@@ -18,7 +18,7 @@ from jaxsim._check import seed_number, whole_number
 from jaxsim._text import marked, printable
 from jaxsim.cli import table
 from jaxsim.cli.console import Console
-from jaxsim.cli.run import _rules
+from jaxsim.cli.options import named_rules
 
 if TYPE_CHECKING:
     from jaxsim.results import Heads
@@ -78,7 +78,7 @@ def head(
     from jaxsim.head import heads
 
     sets = _sets(data, classes, images)
-    rules = _rules(rule or RULES, max_step)
+    rules = named_rules(rule or RULES, max_step)
     size = _batch(batch, min(len(train.labels) for train, _ in sets.values()))
     settings = {**options, "rule": [repr(r) for r in rules], "batch": size}
     settings["command"] = shlex.join(["jaxsim", *sys.argv[1:]])

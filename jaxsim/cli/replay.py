@@ -11,7 +11,7 @@ import typer
 
 from jaxsim._text import counted, marked
 from jaxsim.cli.console import Console
-from jaxsim.cli.run import _law, _rule, _train
+from jaxsim.cli.options import asked_rule, named_law, training
 from jaxsim.cli.table import where
 
 if TYPE_CHECKING:
@@ -56,12 +56,12 @@ def replay(
     jax.config.update("jax_num_cpu_devices", 1)
     jax.config.update("jax_enable_x64", settings["dtype"] == "float64")
 
-    work = prepared(folder, settings, name, text, lane)
-    saved = _saved(folder, name, repr(work["rule"]), lane)
+    work, named = prepared(folder, settings, name, text, lane)
+    saved = _saved(folder, name, named, lane)
     with storage.claim(out, "replay") as target:
         run = again(work, settings, lane)
         found = {
-            "folder": os.fspath(folder), "problem": name, "rule": run.settings["rule"], "lane": lane,
+            "folder": os.fspath(folder), "problem": name, "rule": named, "lane": lane,
             "saved": saved, "replayed": {"verdict": str(run.verdict[0]), "norm": float(run.norm[0, -1])},
             "command": shlex.join(["jaxsim", *sys.argv[1:]]),
         }  # fmt: skip
@@ -71,8 +71,8 @@ def replay(
         raise typer.Exit(1)
 
 
-def prepared(folder: Path, settings: dict[str, Any], name: str, text: str, lane: int) -> dict[str, Any]:
-    """Problem, rule, law and training of the folder, as `simulate` takes them; its error names the file."""
+def prepared(folder: Path, settings: dict[str, Any], name: str, text: str, lane: int) -> tuple[dict[str, Any], str]:
+    """What `simulate` takes, and the name of the rule in the folder; an error names the file."""
     from jaxsim import data, storage
     from jaxsim.simulation import check
     from jaxsim.simulation.options import Options
@@ -82,16 +82,16 @@ def prepared(folder: Path, settings: dict[str, Any], name: str, text: str, lane:
     start, path = settings["given"]["init"], folder / "settings.json"
     law = _given(folder / storage.STARTS, lane, problem) if start.lower().endswith(".npy") else None
     try:
-        rule = _rule(text, settings["max_step"])
-        law = law or _law(start, settings["scale"], settings["lanes"])[0]
+        asked = asked_rule(text, settings["max_step"], settings["steps"])
+        law = law or named_law(start, settings["scale"], settings["lanes"])[0]
         how = {"what": settings["train"]} | {k: settings[k] for k in ("width", "nuclear", "batch", "seed")}
-        train = _train(**how, problem=problem)
+        train = training(**how, problem=problem)
         check(problem, law, 1, settings["loss"], train)
         stepping = settings.get("stepping", "auto")
-        leaps(stepping, Options(settings["steps"], dtype=settings["dtype"], stepping=stepping).recorded, rule, train)
+        leaps(stepping, Options(asked.steps, dtype=settings["dtype"], stepping=stepping).recorded, asked.rule, train)
     except ValueError as error:
         raise ValueError(f"replay: {os.fspath(path)!r}: {error}") from error
-    return {"problem": problem, "rule": rule, "init": law, "train": train}
+    return {"problem": problem, "rule": asked.rule, "init": law, "train": train, "steps": asked.steps}, asked.named
 
 
 def _given(path: Path, lane: int, problem: Any) -> Any:
@@ -116,11 +116,10 @@ def again(work: dict[str, Any], settings: dict[str, Any], lane: int) -> "Run":
 
     from jaxsim.simulation import simulate
 
-    steps = settings["steps"]
     return simulate(
-        **work, key=jax.random.key(settings["seed"]), lanes=1, first=lane, steps=steps, loss=settings["loss"],
+        **work, key=jax.random.key(settings["seed"]), lanes=1, first=lane, loss=settings["loss"],
         dtype=settings["dtype"], stepping=settings.get("stepping", "auto"), keep=("logits", "coeffs"),
-        record=records(steps, work["problem"].visible.size),
+        record=records(work["steps"], work["problem"].visible.size),
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from jaxsim._text import marked, printable
+from jaxsim._text import counted, marked, printable
 from jaxsim.analysis import VERDICTS, Proportion
 from jaxsim.analysis.rates import NO_INTERVAL
 from jaxsim.analysis.verdict import COMMON, MEANINGS, PREDICTION
@@ -16,6 +16,7 @@ from jaxsim.cli.console import Console
 from jaxsim.driver import LEAPS_FROM
 from jaxsim.margin import max_margin
 from jaxsim.results import Run
+from jaxsim.results.summary import ERRORS
 
 COLUMNS = 3  # rules side by side in 80 characters
 WIDTH = 104  # of explanations
@@ -48,7 +49,7 @@ def show(name: str, runs: Sequence[Run]) -> None:
     n, T, d = runs[0].problem.shape
     reference = max_margin(runs[0].problem)
     limit = f"‖W_mm‖={reference.norm:.4g}" if reference.feasible else "W_mm infeasible"
-    sizes = f"n={n}, T={T}, d={d}, {limit}; {_count(runs[0].lanes, 'lane')}, {_count(int(runs[0].steps[-1]), 'step')}"
+    sizes = f"n={n}, T={T}, d={d}, {limit}; {_count(runs[0].lanes, 'lane')}, {counted(runs[0].steps[-1])} steps"
     console = Console()
     console.print(f"{marked(name)}: {sizes}", style="bold", highlight=False, soft_wrap=True)
     for k in range(0, len(runs), COLUMNS):
@@ -88,9 +89,15 @@ def _grid(runs: Sequence[Run]) -> Table:
     grid.add_row("rate", *(slope for slope, _ in rates))
     grid.add_row("rate, interval", *(interval for _, interval in rates))
     grid.add_row("rate, lanes", *(f"{s['rate']['lanes']:,}" for s in summaries))
+    for error in ERRORS:
+        reached = [s["steps_to_error"][str(error)] for s in summaries]
+        if any(reached):
+            grid.add_row(f"steps to error {error}", *("-" if step is None else _rounded(step) for step in reached))
     grid.add_row("selections", *(str(s["distinct_selections"]) for s in summaries))
     if any("capped_steps" in run.report for run in runs):
         grid.add_row("capped, mean", *(_mean(run, "capped_steps") for run in runs))
+    if any("chaotic" in run.report for run in runs):
+        grid.add_row("chaotic lanes", *(f"{s['report'].get('chaotic', 0.0):,.0f}" for s in summaries))
     if any("leaps" in run.report for run in runs):
         grid.add_row("leaps, mean", *(_mean(run, "leaps") for run in runs))
         grid.add_row("steps made, mean", *(_mean(run, "single_steps", LEAPS_FROM) for run in runs))
@@ -102,16 +109,22 @@ def _grid(runs: Sequence[Run]) -> Table:
     return grid
 
 
-def closing(folder: Path, seconds: float, leapt: bool = False) -> None:
+def closing(folder: Path, seconds: float, leapt: bool = False, shadows: bool = False) -> None:
     """How to read the table, and where everything is."""
     console = Console()
     meanings = "; ".join(f"{name}: {MEANINGS[name]}" for name in COMMON)
     text = (
         f"[low, high]: 95% intervals. {meanings}; aligned: W also points along its max-margin limit. {PREDICTION} "
         "Below: medians over lanes at the last step. error: distance of W/‖W‖ from its limit. rate: of the error over "
-        "the last decade of steps, in lanes that ended global or local (GD: slope against 1/log t). selections: "
-        "distinct ends. capped: mean of shortened steps."
+        "the last decade of steps, in lanes that ended global or local (GD: slope against 1/log t). steps to error: "
+        "from which it stays below, the median of the same lanes. selections: distinct ends. capped: mean of "
+        "shortened steps."
     )
+    if shadows:
+        text += (
+            " chaotic lanes: whose shadow, a lane that starts 1e-12 away, ends with another selection or verdict; "
+            "theirs are of rounding as much as of the start."
+        )
     if leapt:
         text += (
             " leaps: in time, of lanes slow enough for them; steps made: one by one; off by: the largest bound on the "
@@ -140,6 +153,10 @@ def _percent(p: Proportion) -> str:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3g}"
+
+
+def _rounded(step: float) -> str:
+    return f"{step:,.0f}" if step < 1e6 else f"{step:.1e}".replace("e+", "e")
 
 
 def _rate(rate: dict) -> tuple[str, str]:

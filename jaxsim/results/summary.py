@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxsim.analysis import fractions
+from jaxsim.analysis.verdict import SETTLED
 from jaxsim.results.lanes import CURVES
 
 if TYPE_CHECKING:
     import pandas
 
+ERRORS = (0.1, 0.03, 0.01)  # of which the step is told at which the direction error comes to stay below
 NAMED = 20  # lanes that were not finite
 
 
-LARGEST, COUNTED = ("leap_error",), ("stuck_at",)  # diagnostics of which not the sum over lanes is told
+LARGEST, COUNTED = ("leap_error", "amplification"), ("stuck_at",)  # diagnostics of which not the sum over lanes is told
 BY_LANE = ("leapt_from",)  # and of which nothing is
 
 
@@ -47,12 +49,20 @@ def summary(run: Any) -> dict[str, Any]:
         "median_norm": _median(run.norm[run.finite, -1]),
         "median_more": {name: _median(values[run.finite, -1]) for name, values in run.more_curves.items()},
         "rate": {name: _known(value) for name, value in dataclasses.asdict(run.rate(law)).items()},
+        "steps_to_error": {str(error): _reached(run, error) for error in ERRORS},
         "distinct_selections": len(run.selections),
         "report": {name: of_all(name, values) for name, values in run.report.items() if name not in BY_LANE},
         "converged": int(run.converged.sum()),
         "nonfinite": [{"lane": int(i), "first_recorded_step": int(run.nonfinite_step[i])} for i in bad[:NAMED]],
         "seconds": run.settings.get("seconds"),
     }
+
+
+def _reached(run: Any, error: float) -> float | None:
+    """The median of the steps to an error, over lanes that ended global or local; None where half of them never do."""
+    steps = run.steps_to(error)[np.isin(run.verdict, SETTLED)]
+    middle = float(np.median(np.where(np.isnan(steps), np.inf, steps))) if len(steps) else np.inf
+    return middle if np.isfinite(middle) else None
 
 
 def lane_table(run: Any) -> "pandas.DataFrame":

@@ -15,6 +15,7 @@ from jaxsim.results import Run
 from jaxsim.rules import Rule
 from jaxsim.simulation.checks import check_kept
 from jaxsim.simulation.options import CHUNK_BYTES, Options
+from jaxsim.simulation.shadow import shadowed
 from jaxsim.simulation.work import prepare
 from jaxsim.train import WEIGHTS, Train
 
@@ -38,6 +39,7 @@ def simulate(
     chunk_bytes: int = CHUNK_BYTES,
     chunk_lanes: int | None = None,
     stepping: Literal["auto", "every", "leap"] = "auto",
+    shadow: bool = False,
     first: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Run:
@@ -72,6 +74,8 @@ def simulate(
         stepping: "auto": every step is made up to step 2,000; from there lanes of rules whose steps shrink with the
             gradient leap, to any horizon, and every step is made of the others. "every": no leaps. "leap": as "auto",
             and an error where there could be none. What leaps cost and how far off they may be is in `Run.report`.
+        shadow: whether to run beside every lane one that starts 1e-12 away (1e-5 in float32), at twice the cost: how
+            far apart they end is in `Run.report`, as `amplification`, with `chaotic` where verdict or selection differ.
         first: index of the first lane: lanes first … first + lanes - 1 of a longer run, from the same draws.
         progress: called as progress(lanes done, lanes) after each chunk.
 
@@ -98,4 +102,5 @@ def simulate(
     work = prepare(problem, rule, init, options, key=key, lanes=lanes, train=train, first=first)
     check_kept(problem, work.lanes, len(options.recorded), options.keep)
     run = work.run(progress)
+    run = shadowed(work, run) if shadow else run
     return dataclasses.replace(run, settings=run.settings | {"seconds": time.perf_counter() - began})

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxsim import _machine, driver
@@ -41,6 +42,7 @@ class Work:
 
     def __post_init__(self):
         self.solved: dict[Any, Any] = {}
+        self.apart = 0.0  # how far from their starts lanes begin: see `jaxsim.simulation.shadow`
         self.limits = Limits(self.problem, self.frame, self.options.limits == "all")
 
     @functools.cached_property
@@ -51,7 +53,8 @@ class Work:
     def starts(self, plan: driver.Plan | None = None) -> Iterator[driver.Start]:
         """Where the lanes begin, chunk by chunk of the plan."""
         how = Drawing(self.key, self.lanes, self.first, self.options.dtype, plan or self.plan)
-        return self.train.starts(how, self.init, self.problem, self.frame)
+        starts = self.train.starts(how, self.init, self.problem, self.frame)
+        return (_moved(start, self.apart) for start in starts) if self.apart else starts
 
     def again(self, rule: Rule, init: Law | Fixed, key: jax.Array, first: int) -> "Work":
         """The same problem and plan with another rule of its kind, law, key or first lane.
@@ -138,6 +141,14 @@ class Work:
             "rank": self.frame.rank,
         }
         return settings | (self.init.beyond(self.frame) if isinstance(self.init, Fixed) else {})
+
+
+def _moved(start: driver.Start, apart: float) -> driver.Start:
+    """Start vectors so far apart from those given, in every entry by another share of it, of all lanes the same."""
+    vectors = jnp.asarray(start.vectors)
+    large = jnp.maximum(jnp.abs(vectors).max(-1, keepdims=True), 1.0)
+    ways = jnp.cos(jnp.arange(1, vectors.shape[-1] + 1, dtype=vectors.dtype))
+    return dataclasses.replace(start, vectors=vectors + apart * large * ways)
 
 
 def prepare(

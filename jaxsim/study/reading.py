@@ -241,9 +241,10 @@ class Reader:
     def _rows(self, content: bytes) -> "pyarrow.Table":
         """A shard's rows with the columns that all shards of the study have together."""
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
-        found = pq.read_table(pa.BufferReader(content))
+        from jaxsim.study.shards import table_of
+
+        found = table_of(content)
         empty = {f.name: pa.nulls(len(found), f.type) for f in self.schema if f.name not in found.column_names}
         return pa.table({f.name: empty.get(f.name) or found[f.name] for f in self.schema}, schema=self.schema)
 

@@ -141,14 +141,24 @@ def _curves(run: Run) -> dict[str, Any]:
 def counts_of(content: bytes) -> tuple[int, ...] | None:
     """Lanes by verdict, in the order of VERDICTS, of the bytes of a shard's file; None where they are no such file."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        verdicts = pq.read_table(pa.BufferReader(content), columns=["verdict"])["verdict"].to_pylist()
+        verdicts = table_of(content, columns=["verdict"])["verdict"].to_pylist()
     except (pa.ArrowException, OSError, KeyError):
         return None
     found = collections.Counter(verdicts)
     return tuple(found[name] for name in VERDICTS)
+
+
+def table_of(content: bytes, columns: list[str] | None = None) -> Any:
+    """The table that the bytes of a shard's file hold, read without threads.
+
+    A thread that still holds the bytes when Python ends would end the process by SIGABRT (apache/arrow #34314).
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    return pq.read_table(pa.BufferReader(content), columns=columns, use_threads=False, pre_buffer=False)
 
 
 _VERDICT_COLUMNS = ("verdict", "verdict_by_direction")
