@@ -17,6 +17,7 @@ MEANINGS = {
 }
 VERDICTS = tuple(MEANINGS)
 SETTLED = ("global", "local")  # the first of them: attention stays where it is
+OPEN = ("transient", "unresolved")  # more steps may decide
 COMMON = VERDICTS[:4]  # all but those of faults
 PREDICTION = (
     "local and transient are predictions, from the support tokens at the last step: rules with normalised steps have "

@@ -31,6 +31,10 @@ STEPS_HELP = (
     "Horizon: number of updates, such as 2000 or 1e15. Beyond 2,000 lanes of gd and adagrad-norm leap; of other rules "
     "every step is made."
 )
+UNTIL_HELP = (
+    "resolved: stop before --steps where no lane is transient or unresolved. 2,000 is tried first, then ten times as "
+    "many, where lanes leap a thousand times."
+)
 SHADOW_HELP = "Beside every lane one that starts 1e-12 away: which verdicts are of rounding. Takes twice as long."
 STEPPING_HELP = "auto; every: no leaps; leap: an error where there can be none."
 WIDTH_HELP = "key-query: inner width m of K and Q (default: the smaller side of W)."

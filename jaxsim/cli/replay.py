@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
+from jaxsim._check import written_steps
 from jaxsim._text import counted, marked
 from jaxsim.cli.console import Console
-from jaxsim.cli.options import asked_rule, named_law, training
+from jaxsim.cli.options import Asked, asked_rule, named_law, training
 from jaxsim.cli.table import where
 
 if TYPE_CHECKING:
@@ -91,7 +92,17 @@ def prepared(folder: Path, settings: dict[str, Any], name: str, text: str, lane:
         leaps(stepping, Options(asked.steps, dtype=settings["dtype"], stepping=stepping).recorded, asked.rule, train)
     except ValueError as error:
         raise ValueError(f"replay: {os.fspath(path)!r}: {error}") from error
-    return {"problem": problem, "rule": asked.rule, "init": law, "train": train, "steps": asked.steps}, asked.named
+    steps = _horizon(folder, name, asked)
+    return {"problem": problem, "rule": asked.rule, "init": law, "train": train, "steps": steps}, asked.named
+
+
+def _horizon(folder: Path, name: str, asked: Asked) -> int:
+    """How far the run came: with `--until` less far than was asked for."""
+    from jaxsim.report.saved import read_json
+
+    runs = read_json(folder / "summary.json", "replay")[name]
+    told = [run.get("steps") for run in runs if isinstance(run, dict) and run.get("rule") == asked.named]
+    return written_steps(str(told[0])) if told else asked.steps
 
 
 def _given(path: Path, lane: int, problem: Any) -> Any:

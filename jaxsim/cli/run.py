@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from jaxsim import _machine
-from jaxsim._check import seed_number, whole_number, written_steps
+from jaxsim._check import one_of, seed_number, whole_number, written_steps
 from jaxsim.cli.options import (
     DATA_HELP,
     FAMILY,
@@ -25,6 +25,7 @@ from jaxsim.cli.options import (
     STEPPING_HELP,
     STEPS_HELP,
     TRAIN_HELP,
+    UNTIL_HELP,
     WIDTH_HELP,
     asked_rules,
     made_folder,
@@ -58,6 +59,7 @@ def run(
     batch: Annotated[int | None, _Dynamics(help="weights, joint: sequences per step (default: all).")] = None,
     steps: Annotated[str, _Dynamics(help=STEPS_HELP)] = "2000",
     stepping: Annotated[str, _Dynamics(help=STEPPING_HELP)] = "auto",
+    until: Annotated[str | None, _Dynamics(help=UNTIL_HELP)] = None,
     shadow: Annotated[bool, _Dynamics("--shadow", help=SHADOW_HELP)] = False,
     init: Annotated[str, _Start(help=INIT_HELP)] = "gaussian",
     scale: Annotated[float | None, _Start(help=SCALE_HELP)] = None,
@@ -106,13 +108,15 @@ def run(
     texts = rule or [f"gd={1000 if data == 'digits' else 1}", "ngd=0.5", "polyak=1"]
     rules = asked_rules(texts, max_step, horizon)
     law, count = named_law(init, scale, lanes)
-    trained, recorded = {}, [Options(r.steps, dtype=dtype, stepping=stepping).recorded for r in rules]
+    trained, far, recorded = {}, {}, [Options(r.steps, dtype=dtype, stepping=stepping).recorded for r in rules]
     for name, problem in problems.items():
         trained[name] = training(train, width, nuclear, batch, seed, problem)
         check(problem, law, count, loss, trained[name])
         for r, steps_of in zip(rules, recorded, strict=True):
-            leaps(stepping, steps_of, r.rule, trained[name])
+            far[r.named] = leaps(stepping, steps_of, r.rule, trained[name])
         check_kept(problem, count, max(map(len, recorded)), runs=len(problems) * len(rules))
+    if until is not None:
+        one_of("until", until, ("resolved",))
     whole_number("memory", memory)
     settings = {**options, "lanes": count, "rule": [r.named for r in rules], "init": repr(law)}
     settings["command"] = shlex.join(["jaxsim", *sys.argv[1:]])
@@ -131,12 +135,15 @@ def run(
                         lanes=count,
                         steps=r.steps,
                         stepping=stepping,  # type: ignore[arg-type]
+                        until=until,  # type: ignore[arg-type]
                         shadow=shadow,
                         train=trained[name],
                         loss=loss,  # type: ignore[arg-type]
                         dtype=dtype,
                         chunk_bytes=memory * 2**20,
-                        chunk_lanes=math.ceil(count / 8),
+                        chunk_lanes=None
+                        if far[r.named]
+                        else math.ceil(count / 8),  # lanes that leap share their last blocks
                         progress=table.delta(advance),
                     )
                     groups.setdefault(name, []).append(r.of(result))

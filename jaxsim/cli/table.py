@@ -5,6 +5,7 @@ import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -19,6 +20,7 @@ from jaxsim.results import Run
 from jaxsim.results.summary import ERRORS
 
 COLUMNS = 3  # rules side by side in 80 characters
+SHOWN = 20  # lanes that are listed
 WIDTH = 104  # of explanations
 
 
@@ -55,6 +57,11 @@ def show(name: str, runs: Sequence[Run]) -> None:
     for k in range(0, len(runs), COLUMNS):
         console.print(_grid(runs[k : k + COLUMNS]))
     for run in runs:
+        if "until" in run.settings and run.open.any():
+            left = np.flatnonzero(run.open)
+            shown = ", ".join(map(str, left[:SHOWN])) + (", …" if len(left) > SHOWN else "")
+            said = f"{len(left):,} lanes still transient or unresolved at {counted(run.steps[-1])} steps: {shown}"
+            console.print(f"{marked(run.settings['rule'])}: {said}", highlight=False, soft_wrap=True)
         for lane in run.summary()["nonfinite"][:3]:
             said = f"lane {lane['lane']} was not finite at recorded step {lane['first_recorded_step']}"
             console.print(f"{marked(run.settings['rule'])}: {said}")

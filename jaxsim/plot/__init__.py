@@ -4,6 +4,7 @@ return them; those of several panels return the Figure.
 
 from jaxsim.basins import BasinMap, Comparison, Continuation, Perturbations, Shells
 from jaxsim.plot.accuracy import heads
+from jaxsim.plot.any_horizon import horizons
 from jaxsim.plot.basins import basin_map, comparison, continuation, disagreement, maps, robustness, shells, time_map
 from jaxsim.plot.curves import loss_gap, norm, trajectories
 from jaxsim.plot.one_lane import attention, attention_map, gaps, lane
@@ -17,9 +18,9 @@ from jaxsim.simulation import Geometry
 
 __all__ = [
     "RULE_COLOURS", "VERDICT_COLOURS", "attention", "attention_gap", "attention_map", "basin_map", "colour",
-    "comparison", "continuation", "direction_error", "disagreement", "fractions", "gaps", "geometry", "heads", "lane",
-    "loss_gap", "maps", "norm", "overview", "robustness", "selections", "shells", "time_map", "trajectories",
-    "token_plane", "verdict_bars",
+    "comparison", "continuation", "direction_error", "disagreement", "fractions", "gaps", "geometry", "heads",
+    "horizons", "lane", "loss_gap", "maps", "norm", "overview", "robustness", "selections", "shells", "time_map",
+    "token_plane", "trajectories", "verdict_bars",
 ]  # fmt: skip
 
 FIGURES.update(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaxsim._text import drawn
-from jaxsim.plot.runs import attention_gap, band, direction_error
+from jaxsim.plot.runs import attention_gap, band, direction_error, same_rule_before
 from jaxsim.plot.style import LINES, axes
 from jaxsim.results import Run
 
@@ -53,8 +53,7 @@ def trajectories(runs: Sequence[Run]) -> "Figure":
     grid = figure.subplots(2, 2).ravel()
     for ax, (quantity, draw) in zip(grid, panels.items(), strict=True):
         for k, run in enumerate(runs):
-            name = run.settings["rule_name"]
-            draw(run, ax, LINES[sum(r.settings["rule_name"] == name for r in runs[:k]) % len(LINES)])
+            draw(run, ax, LINES[same_rule_before(runs, k) % len(LINES)])
             guide(run, quantity, ax)
     handles, labels = grid[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower left", ncols=4, frameon=False)

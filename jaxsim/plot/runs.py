@@ -91,6 +91,12 @@ def token_plane(
     return ax
 
 
+def same_rule_before(runs: Sequence[Run], k: int) -> int:
+    """How many runs before run k have its rule, and so its colour: it needs another line."""
+    name = runs[k].settings["rule_name"]
+    return sum(run.settings["rule_name"] == name for run in runs[:k])
+
+
 def overview(groups: Mapping[str, Sequence[Run]]) -> "Figure":
     """One row per problem: verdicts, direction error, attention gap, a colour per rule."""
     from matplotlib.figure import Figure
@@ -103,8 +109,7 @@ def overview(groups: Mapping[str, Sequence[Run]]) -> "Figure":
         shown |= dict(zip(*row[0].get_legend_handles_labels()[::-1], strict=True))
         row[0].get_legend().remove()
         for k, run in enumerate(runs):
-            name = run.settings["rule_name"]
-            line = LINES[sum(r.settings["rule_name"] == name for r in runs[:k]) % len(LINES)]
+            line = LINES[same_rule_before(runs, k) % len(LINES)]
             direction_error(run, row[1], line)
             attention_gap(run, row[2], line)
         _guide(runs, row[1])

@@ -13,6 +13,7 @@ from jaxsim.analysis import Proportion, Rate, Thresholds, by_direction, by_selec
 from jaxsim.analysis.asymptotics import Asymptote, asymptote, growth
 from jaxsim.analysis.limits import same
 from jaxsim.analysis.rates import RateLaw
+from jaxsim.analysis.verdict import OPEN
 from jaxsim.coordinates import Frame, frame_of, least_norm_coefficients
 from jaxsim.problem import Problem
 from jaxsim.results.saved import Saved, said, shares
@@ -161,6 +162,11 @@ class Run(Saved):
             optimal=same(self.selection, self._scores.argmax(-1)),
             locally_optimal=self._locally_optimal,
         )
+
+    @property
+    def open(self) -> Bool[np.ndarray, " lanes"]:
+        """Lanes that more steps may decide: transient or unresolved, and not at a minimum."""
+        return np.isin(self.verdict, OPEN) & ~self.converged
 
     @property
     def _stuck(self) -> Bool[np.ndarray, " lanes"]:

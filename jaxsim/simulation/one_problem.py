@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import jax
 
+from jaxsim._check import one_of
 from jaxsim.analysis import Thresholds
 from jaxsim.init import Fixed, Law
 from jaxsim.model import Loss
@@ -16,7 +17,8 @@ from jaxsim.rules import Rule
 from jaxsim.simulation.checks import check_kept
 from jaxsim.simulation.options import CHUNK_BYTES, Options
 from jaxsim.simulation.shadow import shadowed
-from jaxsim.simulation.work import prepare
+from jaxsim.simulation.stepping import horizons, leaps
+from jaxsim.simulation.work import Work, prepare
 from jaxsim.train import WEIGHTS, Train
 
 
@@ -39,6 +41,7 @@ def simulate(
     chunk_bytes: int = CHUNK_BYTES,
     chunk_lanes: int | None = None,
     stepping: Literal["auto", "every", "leap"] = "auto",
+    until: Literal["resolved"] | None = None,
     shadow: bool = False,
     first: int = 0,
     progress: Callable[[int, int], None] | None = None,
@@ -74,6 +77,8 @@ def simulate(
         stepping: "auto": every step is made up to step 2,000; from there lanes of rules whose steps shrink with the
             gradient leap, to any horizon, and every step is made of the others. "every": no leaps. "leap": as "auto",
             and an error where there could be none. What leaps cost and how far off they may be is in `Run.report`.
+        until: "resolved" to stop at a shorter horizon where no lane is transient or unresolved: 2,000 is tried first,
+            and then ever longer ones, up to `steps`. What is left open is in `Run.open`.
         shadow: whether to run beside every lane one that starts 1e-12 away (1e-5 in float32), at twice the cost: how
             far apart they end is in `Run.report`, as `amplification`, with `chaotic` where verdict or selection differ.
         first: index of the first lane: lanes first … first + lanes - 1 of a longer run, from the same draws.
@@ -101,6 +106,24 @@ def simulate(
     )
     work = prepare(problem, rule, init, options, key=key, lanes=lanes, train=train, first=first)
     check_kept(problem, work.lanes, len(options.recorded), options.keep)
-    run = work.run(progress)
+    if until is None:
+        run = work.run(progress)
+    else:
+        one_of("until", until, ("resolved",))
+        work, run = _resolved(work, progress)
+        run = dataclasses.replace(run, settings=run.settings | {"until": until})
     run = shadowed(work, run) if shadow else run
     return dataclasses.replace(run, settings=run.settings | {"seconds": time.perf_counter() - began})
+
+
+def _resolved(work: Work, progress: Callable[[int, int], None] | None) -> tuple[Work, Run]:
+    """The work and the run of the first horizon at which nothing is open, or of the last."""
+    options = work.options
+    *shorter, _ = horizons(options.steps, leaps(options.stepping, options.recorded, work.rule, work.train))
+    for horizon in shorter:
+        record = None if options.record is None else [k for k in options.record if k <= horizon]
+        found = work.until(dataclasses.replace(options, steps=horizon, record=record))
+        run = found.run(progress)
+        if not run.open.any():
+            return found, run
+    return work, work.run(progress)

@@ -47,6 +47,23 @@ def leaps(stepping: str, recorded: np.ndarray, rule: Rule, train: Any = None) ->
     return why is None and horizon > driver.LEAPS_FROM
 
 
+FIRST, SOONER, LATER = 2_000, 10, 1_000  # the first horizon of an open end, and how much longer the next one is
+
+
+def horizons(last: int, far: bool) -> list[int]:
+    """Horizons to try one after the other, until nothing is open: ever longer ones, up to the last.
+
+    Args:
+        last: the longest horizon.
+        far: whether lanes leap, to which the time between two horizons is nothing.
+    """
+    found, k = [], FIRST
+    while k < last:
+        found.append(k)
+        k *= LATER if far else SOONER
+    return [*found, last]
+
+
 def _schedules(rule: Any) -> Iterator[Scheduled]:
     """The schedules of a rule and of those that it is made of."""
     for field in dataclasses.fields(rule) if dataclasses.is_dataclass(rule) else ():

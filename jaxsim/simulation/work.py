@@ -75,6 +75,14 @@ class Work:
         other.plan = _plan(self.problem, self.frame, self.train, other.options, lanes)
         return other
 
+    def until(self, options: Options) -> "Work":
+        """The same to another horizon."""
+        _ = self.model
+        other = copy.copy(self)
+        other.options = options
+        other.plan = _plan(self.problem, self.frame, self.train, options, self.lanes)
+        return other
+
     def chunks(self) -> Iterator[driver.Chunk]:
         """One chunk of lanes after another, as the driver leaves them."""
         rule = as_device(self.rule, self.options.dtype)
