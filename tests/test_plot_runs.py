@@ -153,3 +153,22 @@ def test_geometry_prints_its_numbers_and_frames_the_nearest():
     assert ax.get_yticklabels()[1].get_text() == "GD 1.0 (0 of 4 saturated)"
     nothing = dataclasses.replace(found, margin_ratio=np.full((2, 3), np.nan))
     assert "no lane has saturated" in plot.geometry(nothing, axes()).get_title(loc="left")
+
+
+def test_horizons_show_the_law_and_its_constant():
+    problem = jaxsim.data.unit_sphere(jax.random.key(0), n=3, T=4, d=5)
+    how = dict(init=jaxsim.init.Gaussian(0.3), key=jax.random.key(1), lanes=8)
+    gd = jaxsim.simulate(problem, jaxsim.rules.GD(1.0), steps=10**9, **how)
+    ngd = jaxsim.simulate(problem, jaxsim.rules.NGD(0.1), steps=500, **how)
+    figure = plot.horizons([gd, ngd])
+    left, middle, right = figure.axes
+    assert left.get_xscale() == "log" and len(left.lines) == len(middle.lines) == 2 and len(right.lines) == 2
+    curve, constant = right.lines
+    late = gd.steps > 1
+    assert np.allclose(curve.get_ydata(), np.median(gd.direction_error * np.log(np.maximum(gd.steps, 1)), 0)[late])
+    assert np.isclose(constant.get_ydata()[0], np.median(gd.asymptote().predicted))
+    assert words(right) == "predicted limit"
+
+
+def test_figures_show_themselves_in_notebooks(runs):
+    assert plot.trajectories(runs)._repr_png_().startswith(b"\x89PNG")

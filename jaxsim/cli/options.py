@@ -17,7 +17,8 @@ SIZES = "(n, T, d): digits 20, 4, 16; signal-noise 10, 5, 64; unit-sphere 6, 8, 
 DATA_HELP = f"Problem: {DATA}. Default sizes {SIZES}."
 RULES_HELP = (
     "NAME=STEP or NAME=STEP@STEPS, repeatable: gd and ngd take η, polyak a factor; @1e12 is a horizon of its own "
-    "(default: gd=1, ngd=0.5, polyak=1; for digits gd=1000){also_rule}."
+    "(default: gd=1, ngd=0.5, polyak=1; for digits gd=1000, and by "
+    "default also to 1e12 steps){also_rule}."
 )
 POSITIONS_HELP = "digits: one-hot positions appended to tokens: none, one-hot or both (default: both)."
 INIT_HELP = "Law of W_0: gaussian, sphere, zero{more_law}, or a FILE.npy with (d, d) or (lanes, d, d)."
@@ -40,6 +41,7 @@ STEPPING_HELP = "auto; every: no leaps; leap: an error where there can be none."
 WIDTH_HELP = "key-query: inner width m of K and Q (default: the smaller side of W)."
 NUCLEAR_HELP = "key-query: also hold W against the nuclear-norm att-SVM of every selection."
 OPTIONS = ("n", "T", "d", "signal", "noise", "classes", "positions")  # that --data may take
+HORIZON = 2000
 LANES = 4096
 SCALE = 3.0
 
@@ -115,6 +117,13 @@ def training(what: str, width: int | None, nuclear: bool, batch: int | None, see
     return KINDS[what](**{name: value for name, value in values.items() if name in takes})
 
 
+def main_rules(data: str, far: bool) -> list[str]:
+    """What is run where no rule is asked for: GD, NGD and Polyak's step, and, of digits, GD once more to 10¹² steps."""
+    if data != "digits":
+        return ["gd=1", "ngd=0.5", "polyak=1"]
+    return ["gd=1000", *(["gd=1000@1e12"] if far else []), "ngd=0.5", "polyak=1"]
+
+
 @dataclasses.dataclass(frozen=True)
 class Asked:
     """A rule and a horizon as they were asked for; `own` where the horizon is that of this rule alone."""
@@ -127,6 +136,16 @@ class Asked:
     def named(self) -> str:
         """What tables and files call it."""
         return repr(self.rule) + (self.further if self.own else "")
+
+    @property
+    def record(self) -> list[int] | None:
+        """The steps to record of a horizon of its own: beyond those that are made one by one, one per decade."""
+        if not self.own or self.steps <= HORIZON:
+            return None
+        from jaxsim.driver import record_steps
+
+        decades = (10**k for k in range(len(str(HORIZON)), len(str(self.steps))))
+        return [*record_steps(HORIZON).tolist(), *(k for k in decades if k < self.steps)]
 
     @property
     def further(self) -> str:

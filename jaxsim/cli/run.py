@@ -15,6 +15,7 @@ from jaxsim._check import one_of, seed_number, whole_number, written_steps
 from jaxsim.cli.options import (
     DATA_HELP,
     FAMILY,
+    HORIZON,
     INIT_HELP,
     LANES_HELP,
     NUCLEAR_HELP,
@@ -29,6 +30,7 @@ from jaxsim.cli.options import (
     WIDTH_HELP,
     asked_rules,
     made_folder,
+    main_rules,
     named_law,
     named_problems,
     training,
@@ -57,7 +59,7 @@ def run(
     width: Annotated[int | None, _Dynamics(help=WIDTH_HELP)] = None,
     nuclear: Annotated[bool, _Dynamics("--nuclear", help=NUCLEAR_HELP)] = False,
     batch: Annotated[int | None, _Dynamics(help="weights, joint: sequences per step (default: all).")] = None,
-    steps: Annotated[str, _Dynamics(help=STEPS_HELP)] = "2000",
+    steps: Annotated[str, _Dynamics(help=STEPS_HELP)] = str(HORIZON),
     stepping: Annotated[str, _Dynamics(help=STEPPING_HELP)] = "auto",
     until: Annotated[str | None, _Dynamics(help=UNTIL_HELP)] = None,
     shadow: Annotated[bool, _Dynamics("--shadow", help=SHADOW_HELP)] = False,
@@ -105,10 +107,14 @@ def run(
         "positions": positions,
     }
     problems = named_problems(data, {k: v for k, v in given.items() if v is not None}, seed)
-    texts = rule or [f"gd={1000 if data == 'digits' else 1}", "ngd=0.5", "polyak=1"]
+    texts = rule or main_rules(data, horizon == HORIZON and stepping == "auto" and batch is None)
     rules = asked_rules(texts, max_step, horizon)
     law, count = named_law(init, scale, lanes)
-    trained, far, recorded = {}, {}, [Options(r.steps, dtype=dtype, stepping=stepping).recorded for r in rules]
+    trained, far, recorded = (
+        {},
+        {},
+        [Options(r.steps, r.record, dtype=dtype, stepping=stepping).recorded for r in rules],
+    )
     for name, problem in problems.items():
         trained[name] = training(train, width, nuclear, batch, seed, problem)
         check(problem, law, count, loss, trained[name])
@@ -134,6 +140,7 @@ def run(
                         key=jax.random.key(seed),
                         lanes=count,
                         steps=r.steps,
+                        record=r.record,
                         stepping=stepping,  # type: ignore[arg-type]
                         until=until,  # type: ignore[arg-type]
                         shadow=shadow,

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from jaxsim._text import drawn
-from jaxsim.plot.style import LINES, colour
+from jaxsim.plot.style import LINES, colour, new_figure
 from jaxsim.results import Heads
 
 if TYPE_CHECKING:
@@ -15,8 +15,6 @@ def heads(found: Heads) -> "Figure":
 
     Means, over 20 pairs or more with bands of their 95% intervals.
     """
-    from matplotlib.figure import Figure
-
     panels = {
         "train_accuracy": "train accuracy",
         "test_accuracy": "test accuracy",
@@ -26,7 +24,7 @@ def heads(found: Heads) -> "Figure":
         "attention": "largest attention weight, mean",
     }
     panels = {name: title for name, title in panels.items() if name in found.curves}
-    figure = Figure(figsize=(12, 6.4), layout="constrained")
+    figure = new_figure(figsize=(12, 6.4), layout="constrained")
     axes = figure.subplots(2, 3).ravel()
     for ax in axes[len(panels) :]:
         ax.remove()

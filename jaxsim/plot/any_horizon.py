@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxsim._text import drawn
 from jaxsim.plot.runs import direction_error, same_rule_before
-from jaxsim.plot.style import BAND, LINES, colour
+from jaxsim.plot.style import BAND, LINES, colour, new_figure
 from jaxsim.results import Run
 
 if TYPE_CHECKING:
@@ -21,9 +21,7 @@ def horizons(runs: Sequence[Run]) -> "Figure":
     Medians and 5–95% bands over lanes. On the right dotted: the median of the constants that each lane's ‖r_t‖ predicts
     at the horizon; see `jaxsim.Run.asymptote`.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(13, 4), layout="constrained")
+    figure = new_figure(figsize=(13, 4), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
     for k, run in enumerate(runs):
         line = LINES[same_rule_before(runs, k) % len(LINES)]
@@ -34,7 +32,10 @@ def horizons(runs: Sequence[Run]) -> "Figure":
                 _against_log(run, run.direction_error * np.log(run.steps.astype(float)), right, line)
             predicted = run.asymptote().predicted
             if np.isfinite(predicted).any():
-                right.axhline(np.nanmedian(predicted), color=colour(run.settings["rule_name"]), linestyle=":")
+                height = np.nanmedian(predicted)
+                right.axhline(height, color=colour(run.settings["rule_name"]), linestyle=":")
+                place = (0.02, height)
+                right.annotate("predicted limit", place, (0, -3), ("axes fraction", "data"), "offset points", va="top")
     left.set(xlabel="step t")
     middle.set(xlabel="log t", ylabel="direction error", ylim=(0, None))
     right.set(xlabel="log t", ylabel="direction error · log t", ylim=(0, None))

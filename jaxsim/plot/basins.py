@@ -9,7 +9,7 @@ from jaxsim import basins
 from jaxsim._text import drawn
 from jaxsim.analysis import VERDICTS, wilson
 from jaxsim.analysis.verdict import SETTLED
-from jaxsim.plot.style import VERDICT_COLOURS, axes, colour
+from jaxsim.plot.style import VERDICT_COLOURS, axes, colour, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,12 +31,10 @@ def basin_map(found: basins.BasinMap, ax: "Axes | None" = None) -> "Axes":
 
 def maps(found: Sequence[basins.BasinMap], title: str) -> "Figure":
     """One row per rule: its basins and how soon they are settled; of two rules also where they differ."""
-    from matplotlib.figure import Figure
-
     rows = len(found) + (len(found) == 2)
     left, right, bottom, top = found[0].window
     height = 4.4 * min(max((top - bottom) / (right - left), 0.2), 2.0)
-    figure = Figure(figsize=(13, 0.4 + (0.4 + height) * rows), layout="compressed")
+    figure = new_figure(figsize=(13, 0.4 + (0.4 + height) * rows), layout="compressed")
     grid = figure.subplots(rows, 2, squeeze=False)
     for row, one in zip(grid, found, strict=False):
         basin_map(one, row[0]).set_title(f"{drawn(title)}; {_short(one.settings)}", fontsize=11, loc="left")

@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxsim._text import drawn
 from jaxsim.plot.runs import attention_gap, band, direction_error, same_rule_before
-from jaxsim.plot.style import LINES, axes
+from jaxsim.plot.style import LINES, axes, new_figure
 from jaxsim.results import Run
 
 if TYPE_CHECKING:
@@ -46,9 +46,7 @@ def loss_gap(run: Run, ax: "Axes | None" = None, line: str = "-") -> "Axes":
 
 def trajectories(runs: Sequence[Run]) -> "Figure":
     """Direction error, attention gap, norm and loss gap of several runs; dotted: their predicted slopes."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 7), layout="constrained")
+    figure = new_figure(figsize=(10, 7), layout="constrained")
     panels = {"error": direction_error, "digits": attention_gap, "norm": norm, "loss digits": loss_gap}
     grid = figure.subplots(2, 2).ravel()
     for ax, (quantity, draw) in zip(grid, panels.items(), strict=True):

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from jaxsim._text import drawn
 from jaxsim.plot.curves import guide, loss_gap, norm
 from jaxsim.plot.runs import attention_gap, direction_error
-from jaxsim.plot.style import VERDICT_COLOURS, axes
+from jaxsim.plot.style import VERDICT_COLOURS, axes, new_figure
 from jaxsim.results import Run
 
 if TYPE_CHECKING:
@@ -72,9 +72,7 @@ def attention_map(run: Run, lane: int = 0, ax: "Axes | None" = None) -> "Axes":
 
 def lane(run: Run) -> "Figure":
     """Everything about a run of one lane: direction error, attention gap, norm, loss gap, logits and attention map."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(12, 8.5), layout="constrained")
+    figure = new_figure(figsize=(12, 8.5), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=(2, 1.3))  # type: ignore[misc]
     grid = left.subplots(3, 2)
     for ax, draw, quantity in zip(

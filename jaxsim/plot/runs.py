@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxsim._text import drawn
 from jaxsim.analysis import VERDICTS
-from jaxsim.plot.style import BAND, LINES, VERDICT_COLOURS, axes, colour
+from jaxsim.plot.style import BAND, LINES, VERDICT_COLOURS, axes, colour, new_figure
 from jaxsim.problem import Problem
 from jaxsim.results import Run
 
@@ -99,9 +99,7 @@ def same_rule_before(runs: Sequence[Run], k: int) -> int:
 
 def overview(groups: Mapping[str, Sequence[Run]]) -> "Figure":
     """One row per problem: verdicts, direction error, attention gap, a colour per rule."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(12, 0.6 + 3.0 * len(groups)), layout="constrained")
+    figure = new_figure(figsize=(12, 0.6 + 3.0 * len(groups)), layout="constrained")
     grid = figure.subplots(len(groups), 3, squeeze=False, width_ratios=(1.15, 1, 1))
     shown = {}
     for row, (title, runs) in zip(grid, groups.items(), strict=True):

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaxsim._text import drawn
-from jaxsim.plot.style import LINES, colour
+from jaxsim.plot.style import LINES, colour, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,8 +25,6 @@ def fractions(found: "Dataset", against: str = "radius", verdict: str = "global"
     Raises:
         ValueError: where no law has that number, or there are more problems than a figure has room for.
     """
-    from matplotlib.figure import Figure
-
     x = found.get(f"init_{against}")
     if x is None or x.dtype.kind != "f":
         names = [str(name)[5:] for name in found.coords if str(name).startswith("init_") and name != "init_kind"]
@@ -38,7 +36,7 @@ def fractions(found: "Dataset", against: str = "radius", verdict: str = "global"
         )
     order = np.argsort(x.values, kind="stable")[: int(np.isfinite(x.values).sum())]
     rows = -(-problems // 3)
-    figure = Figure(figsize=(4.0 * min(problems, 3), 0.8 + 3.0 * rows), layout="constrained")
+    figure = new_figure(figsize=(4.0 * min(problems, 3), 0.8 + 3.0 * rows), layout="constrained")
     grid = figure.subplots(rows, min(problems, 3), squeeze=False, sharey=True)
     kinds = found["rule_kind"].values.tolist()
     for p, ax in enumerate(grid.ravel()):

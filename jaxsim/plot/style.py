@@ -1,9 +1,12 @@
 """What figures share: one colour for a rule and for a verdict, the lines of several runs, the share of a band."""
 
-from typing import TYPE_CHECKING
+import functools
+import io
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Okabe and Ito's colour-blind safe palette; a rule has one colour everywhere.
 RULE_COLOURS = {"gd": "#0072B2", "ngd": "#D55E00", "polyak": "#009E73"}
@@ -32,3 +35,23 @@ def axes(ax: "Axes | None") -> "Axes":
     import matplotlib.pyplot as plt
 
     return plt.subplots(layout="constrained")[1]
+
+
+def new_figure(**how: Any) -> "Figure":
+    """A figure that shows itself as the value of a cell of a notebook; a bare one of matplotlib does not."""
+    return _shown()(**how)
+
+
+@functools.cache
+def _shown() -> type:
+    from matplotlib.figure import Figure
+
+    class Shown(Figure):
+        """A figure with a picture of itself."""
+
+        def _repr_png_(self) -> bytes:
+            stream = io.BytesIO()
+            self.savefig(stream, format="png", dpi=80)
+            return stream.getvalue()
+
+    return Shown

@@ -11,7 +11,7 @@ from jaxsim.analysis import fit_rate
 from jaxsim.analysis.rates import NO_INTERVAL, RateLaw
 from jaxsim.data import signal_noise, unit_sphere
 from jaxsim.plot import colour
-from jaxsim.plot.style import BAND
+from jaxsim.plot.style import BAND, new_figure
 from jaxsim.reproduce.result import Result, Row
 from jaxsim.rules import Rule
 from jaxsim.simulation import regress, simulate
@@ -127,10 +127,8 @@ def _rate(one: Curves, name: str, error: np.ndarray, law: RateLaw) -> Row:
 
 
 def _figure(every: list[Curves]) -> "Figure":
-    from matplotlib.figure import Figure
-
     settings = list(dict.fromkeys(one.setting for one in every))
-    drawn = Figure(figsize=(14, 3.0 * len(settings)), layout="constrained")
+    drawn = new_figure(figsize=(14, 3.0 * len(settings)), layout="constrained")
     panels = drawn.subplots(len(settings), len(QUANTITIES))
     for one in every:
         row = panels[settings.index(one.setting)]

@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from jaxsim.analysis import wilson
 from jaxsim.margin import max_margin
+from jaxsim.plot.style import new_figure
 from jaxsim.problem import Problem
 from jaxsim.reproduce import draws
 from jaxsim.reproduce.paths import nuclear
@@ -167,9 +168,7 @@ def _coarse_rank(problem: Problem) -> int:
 
 
 def _figure(arrays: dict[str, np.ndarray]) -> "Figure":
-    from matplotlib.figure import Figure
-
-    drawn = Figure(figsize=(13, 4.4), layout="constrained")
+    drawn = new_figure(figsize=(13, 4.4), layout="constrained")
     panels = drawn.subplots(1, 3)
     sizes, d = arrays["sizes"], arrays["dimensions"]
     feasible = (arrays["frobenius_rank"] > 0).mean(2)

@@ -9,6 +9,7 @@ from jaxsim import init, rules
 from jaxsim.data import prompt
 from jaxsim.margin import max_margin
 from jaxsim.plot import token_plane
+from jaxsim.plot.style import new_figure
 from jaxsim.problem import Problem
 from jaxsim.reproduce import draws, original
 from jaxsim.reproduce.paths import TracedKeyQuery, cosine, weights_along
@@ -197,9 +198,7 @@ def _prompt_rows(variants: dict[str, Any], several: dict[str, Any]) -> list[Row]
 
 
 def _figure(planes, variants, several) -> "Figure":
-    from matplotlib.figure import Figure
-
-    drawn = Figure(figsize=(14, 8.6), layout="constrained")
+    drawn = new_figure(figsize=(14, 8.6), layout="constrained")
     panels = drawn.subplots(2, 3)
     for ax, (seed, plane) in zip(panels[0, 2 - len(planes) : 2], planes.items(), strict=True):
         problem, stop = plane["problem"], 401 if seed == 1 else 41

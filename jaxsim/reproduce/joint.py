@@ -9,6 +9,7 @@ from jaxsim import init, rules
 from jaxsim.data import prompt
 from jaxsim.margin import classifier, hard_margin, max_margin
 from jaxsim.plot import token_plane
+from jaxsim.plot.style import new_figure
 from jaxsim.reproduce import original
 from jaxsim.reproduce.paths import TracedJoint, cosine, weights_along
 from jaxsim.reproduce.result import Result, Row
@@ -132,9 +133,7 @@ def _miss(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _figure(found: dict[str, Any]) -> "Figure":
-    from matplotlib.figure import Figure
-
-    drawn = Figure(figsize=(14, 4.4), layout="constrained")
+    drawn = new_figure(figsize=(14, 4.4), layout="constrained")
     panels = drawn.subplots(1, 3)
     red, blue = "#D55E00", "#0072B2"
     for ax, (name, one) in zip(panels, found.items(), strict=False):

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxsim.plot import colour
+from jaxsim.plot.style import new_figure
 from jaxsim.reproduce.local_curves import Measured
 from jaxsim.reproduce.result import Row
 
@@ -137,9 +138,7 @@ def _figures(study: Measured) -> list[Row]:
 
 def figure(study: Measured) -> "Figure":
     """Softmax probability, correlations up to step 1,000, and the distance to the limit at any depth."""
-    from matplotlib.figure import Figure
-
-    drawn = Figure(figsize=(15, 4.6), layout="constrained")
+    drawn = new_figure(figsize=(15, 4.6), layout="constrained")
     left, middle, right = drawn.subplots(1, 3)
     blue, red = colour("gd"), colour("ngd")
     shown = study.steps <= 1000

@@ -9,6 +9,7 @@ from jaxsim import init, rules
 from jaxsim.data import prompt
 from jaxsim.margin import max_margin
 from jaxsim.plot import token_plane
+from jaxsim.plot.style import new_figure
 from jaxsim.reproduce import original
 from jaxsim.reproduce.paths import cosine, weights_along
 from jaxsim.reproduce.result import Result, Row
@@ -113,9 +114,7 @@ def _missed(p: np.ndarray, limit: np.ndarray) -> float:
 
 
 def _figure(sizes, paths) -> "Figure":
-    from matplotlib.figure import Figure
-
-    drawn = Figure(figsize=(13, 4.6), layout="constrained")
+    drawn = new_figure(figsize=(13, 4.6), layout="constrained")
     left, right = drawn.subplots(1, 2)
     tones = {"linear": "#D55E00", "logistic": "#0072B2"}
     problem = _problem(10.0)

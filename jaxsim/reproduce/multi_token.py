@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaxsim.analysis import wilson
+from jaxsim.plot.style import new_figure
 from jaxsim.reproduce.relu_runs import PREDICTORS, REASONS, RECORD, TESTED, Judged, draw, judge, right, rounded
 from jaxsim.reproduce.result import Result, Row
 
@@ -100,9 +101,7 @@ def _rows(d: int, ours: Judged, theirs: Judged) -> list[Row]:
 
 
 def _figure(found: dict[int, tuple[Judged, Judged]]) -> "Figure":
-    from matplotlib.figure import Figure
-
-    drawn = Figure(figsize=(3.6 * len(found), 7.4), layout="constrained")
+    drawn = new_figure(figsize=(3.6 * len(found), 7.4), layout="constrained")
     panels = drawn.subplots(2, len(found), sharey="row", squeeze=False)
     tones = {"eq": "#0072B2", "mm": "#009E73", "single": "#D55E00"}
     for column, (d, (ours, theirs)) in zip(panels.T, found.items(), strict=True):
