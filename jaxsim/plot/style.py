@@ -44,6 +44,7 @@ def new_figure(**how: Any) -> "Figure":
 
 @functools.cache
 def _shown() -> type:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     class Shown(Figure):
@@ -51,7 +52,7 @@ def _shown() -> type:
 
         def _repr_png_(self) -> bytes:
             stream = io.BytesIO()
-            self.savefig(stream, format="png", dpi=80)
+            FigureCanvasAgg(self).print_png(stream)
             return stream.getvalue()
 
     return Shown
