@@ -123,7 +123,7 @@ def asymptote(
 
 
 def _constant(clock: np.ndarray, error: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """C of the least squares error = c/clock."""
+    """The constant c of the least squares error = c/clock."""
     if inside.sum() < 3:
         return np.full(len(error), np.nan)
     x = 1 / clock[inside]

@@ -17,8 +17,8 @@ SIZES = "(n, T, d): digits 20, 4, 16; signal-noise 10, 5, 64; unit-sphere 6, 8, 
 DATA_HELP = f"Problem: {DATA}. Default sizes {SIZES}."
 RULES_HELP = (
     "NAME=STEP or NAME=STEP@STEPS, repeatable: gd and ngd take η, polyak a factor; @1e12 is a horizon of its own "
-    "(default: gd=1, ngd=0.5, polyak=1; for digits gd=1000, and by "
-    "default also to 1e12 steps){also_rule}."
+    "(default: gd=1, ngd=0.5, polyak=1; for digits gd=1000, once more to 1e12 steps)"
+    "{also_rule}."
 )
 POSITIONS_HELP = "digits: one-hot positions appended to tokens: none, one-hot or both (default: both)."
 INIT_HELP = "Law of W_0: gaussian, sphere, zero{more_law}, or a FILE.npy with (d, d) or (lanes, d, d)."

@@ -13,7 +13,7 @@ from jaxsim.analysis import Proportion, Rate, Thresholds, by_direction, by_selec
 from jaxsim.analysis.asymptotics import Asymptote, asymptote, growth
 from jaxsim.analysis.limits import same
 from jaxsim.analysis.rates import RateLaw
-from jaxsim.analysis.verdict import OPEN
+from jaxsim.analysis.verdict import OPEN, SETTLED
 from jaxsim.coordinates import Frame, frame_of, least_norm_coefficients
 from jaxsim.problem import Problem
 from jaxsim.results.saved import Saved, said, shares
@@ -199,7 +199,7 @@ class Run(Saved):
 
     def rate(self, law: RateLaw = "power", window: tuple[int, int] | None = None) -> Rate:
         """The rate of the direction error over lanes that ended global or local; see `fit_rate`."""
-        decided = np.isin(self.verdict, ("global", "local"))
+        decided = np.isin(self.verdict, SETTLED)
         return fit_rate(self.steps, self.direction_error[decided], law, window)
 
     def asymptote(self, window: tuple[float, float] = (1e3, 1e6)) -> Asymptote:

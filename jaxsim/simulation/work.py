@@ -71,9 +71,7 @@ class Work:
         _ = self.model
         other = copy.copy(self)
         other.init, other.lanes, other.first = init, lanes, 0
-        other.options = dataclasses.replace(self.options, steps=steps, record=())
-        other.plan = _plan(self.problem, self.frame, self.train, other.options, lanes)
-        return other
+        return other.until(dataclasses.replace(self.options, steps=steps, record=()))
 
     def until(self, options: Options) -> "Work":
         """The same to another horizon."""
