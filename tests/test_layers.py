@@ -20,7 +20,7 @@ LAYERS = [
     {"model"},
     {"rules", "init"},
     {"driver"},
-    {"analysis"},
+    {"native", "analysis"},
     {"train"},
     {"_plugins"},
     {"results"},

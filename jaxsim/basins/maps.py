@@ -146,7 +146,9 @@ def basin_map(
         todo = found.fill(spacing, first=spacing == 2**levels)
         if len(todo) == 0:
             continue
-        work = prepare(problem, rule, pixels.span(todo), options, key=jax.random.key(0), lanes=len(todo))
+        work = prepare(
+            problem, rule, pixels.span(todo), options, key=jax.random.key(0), lanes=len(todo), of=found.computed.size
+        )
         limits = work.limits = limits or work.limits  # selections keep their numbers from level to level
         settings = {k: v for k, v in work.settings().items() if k not in STARTS}
         done = 0

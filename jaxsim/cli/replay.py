@@ -92,17 +92,19 @@ def prepared(folder: Path, settings: dict[str, Any], name: str, text: str, lane:
         leaps(stepping, Options(asked.steps, dtype=settings["dtype"], stepping=stepping).recorded, asked.rule, train)
     except ValueError as error:
         raise ValueError(f"replay: {os.fspath(path)!r}: {error}") from error
-    steps = _horizon(folder, name, asked)
-    return {"problem": problem, "rule": asked.rule, "init": law, "train": train, "steps": steps}, asked.named
+    came = {"problem": problem, "rule": asked.rule, "init": law, "train": train} | _came(folder, name, asked)
+    return came, asked.named
 
 
-def _horizon(folder: Path, name: str, asked: Asked) -> int:
-    """How far the run came: with `--until` less far than was asked for."""
+def _came(folder: Path, name: str, asked: Asked) -> dict[str, Any]:
+    """How far the run came, with `--until` less far than was asked for, and what made the steps."""
     from jaxsim.report.saved import read_json
 
     runs = read_json(folder / "summary.json", "replay")[name]
-    told = [run.get("steps") for run in runs if isinstance(run, dict) and run.get("rule") == asked.named]
-    return written_steps(str(told[0])) if told else asked.steps
+    told = [run for run in runs if isinstance(run, dict) and run.get("rule") == asked.named]
+    run = told[0] if told else {}
+    steps = written_steps(str(run["steps"])) if "steps" in run else asked.steps
+    return {"steps": steps, "engine": run.get("engine", "xla")}
 
 
 def _given(path: Path, lane: int, problem: Any) -> Any:

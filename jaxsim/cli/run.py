@@ -14,6 +14,7 @@ from jaxsim import _machine
 from jaxsim._check import one_of, seed_number, whole_number, written_steps
 from jaxsim.cli.options import (
     DATA_HELP,
+    ENGINE_HELP,
     FAMILY,
     HORIZON,
     INIT_HELP,
@@ -68,6 +69,7 @@ def run(
     lanes: Annotated[int | None, _Start(help=LANES_HELP)] = None,
     seed: Annotated[int, _Start(help="Seed of the problem and of the initialisations.")] = 0,
     dtype: Annotated[str, _Machine(help="float64, or float32: compensated, right at any depth.")] = "float64",
+    engine: Annotated[str, _Machine(help=ENGINE_HELP)] = "auto",
     cores: Annotated[int | None, _Machine(help="CPU cores to use (default: all).")] = None,
     memory: Annotated[int, _Machine(help="Bound on the memory for one chunk of lanes, in MiB.")] = 256,
     cache: Annotated[Path | None, _Machine(help="Folder in which to keep compiled programs between runs.")] = None,
@@ -93,6 +95,7 @@ def run(
 
     from jaxsim import storage
     from jaxsim.cli import table
+    from jaxsim.native import ENGINES
     from jaxsim.simulation import check, check_kept, simulate
     from jaxsim.simulation.options import Options
     from jaxsim.simulation.stepping import leaps
@@ -123,6 +126,7 @@ def run(
         check_kept(problem, count, max(map(len, recorded)), runs=len(problems) * len(rules))
     if until is not None:
         one_of("until", until, ("resolved",))
+    one_of("engine", engine, ENGINES)
     whole_number("memory", memory)
     settings = {**options, "lanes": count, "rule": [r.named for r in rules], "init": repr(law)}
     settings["command"] = shlex.join(["jaxsim", *sys.argv[1:]])
@@ -142,6 +146,7 @@ def run(
                         steps=r.steps,
                         record=r.record,
                         stepping=stepping,  # type: ignore[arg-type]
+                        engine=engine,  # type: ignore[arg-type]
                         until=until,  # type: ignore[arg-type]
                         shadow=shadow,
                         train=trained[name],

@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, Int, Real
 from jaxsim.driver.compile import Compiled
 from jaxsim.driver.horizon import leaping
 from jaxsim.driver.schedule import split
-from jaxsim.driver.trajectory import End, Model, trajectory
+from jaxsim.driver.trajectory import End, Engine, Model, trajectory
 from jaxsim.rules.base import Rule
 
 CACHE_BYTES = 2**16  # per array of a block; a dozen such arrays fit the second-level cache of a core
@@ -110,7 +110,13 @@ class Chunk:
 
 
 def run(
-    model: Model, rule: Rule, starts: Iterable[Start], recorded: Real[np.ndarray, " R"], how: Plan, leaps: bool = False
+    model: Model,
+    rule: Rule,
+    starts: Iterable[Start],
+    recorded: Real[np.ndarray, " R"],
+    how: Plan,
+    leaps: bool = False,
+    engine: Engine | None = None,
 ) -> Iterator[Chunk]:
     """Run one chunk of starts after another.
 
@@ -121,6 +127,7 @@ def run(
         recorded: the recorded steps, ascending.
         how: the plan.
         leaps: whether lanes may leap beyond step LEAPS_FROM; until then every step is made.
+        engine: what makes the steps before lanes leap; None for XLA.
     """
     mesh = _mesh()
     sharded = NamedSharding(mesh, PartitionSpec("lanes"))
@@ -130,7 +137,7 @@ def run(
         blocks = jnp.swapaxes(jnp.asarray(start.vectors).reshape(how.blocks, how.width, -1), 1, 2)
         each = start.model is not None
         own = jax.device_put(start.model, sharded) if each else model
-        *parts, end = _PROGRAM(own, rule, jax.device_put(blocks, sharded), gaps, mesh, each)
+        *parts, end = _PROGRAM(own, rule, jax.device_put(blocks, sharded), gaps, mesh, each, engine)
         if not len(far):
             yield Chunk(start, *jax.tree.map(_lanes_first, parts))
             continue
@@ -151,13 +158,13 @@ def _mesh() -> Mesh:
     return Mesh(np.array(jax.local_devices()), ("lanes",))
 
 
-def _run_blocks(model, rule, starts: Float[Array, "blocks p width"], gaps, mesh: Mesh, each: bool):
+def _run_blocks(model, rule, starts: Float[Array, "blocks p width"], gaps, mesh: Mesh, each: bool, engine: Any):
     """All blocks of a chunk: sharded over devices, and on each device one after the other."""
 
     def local(model, rule, starts, gaps):
         if each:
-            return lax.map(lambda pair: trajectory(pair[0], rule, pair[1], gaps), (model, starts))
-        return lax.map(lambda start: trajectory(model, rule, start, gaps), starts)
+            return lax.map(lambda pair: trajectory(pair[0], rule, pair[1], gaps, engine), (model, starts))
+        return lax.map(lambda start: trajectory(model, rule, start, gaps, engine), starts)
 
     return _on_devices(local, mesh, each)(model, rule, starts, gaps)
 
@@ -190,5 +197,5 @@ def compilations() -> int:
     return _PROGRAM.compilations() + _LEAPS.compilations()
 
 
-_PROGRAM = Compiled(_run_blocks, static_argnames=("mesh", "each"))
+_PROGRAM = Compiled(_run_blocks, static_argnames=("mesh", "each", "engine"))
 _LEAPS = Compiled(_leap_blocks, static_argnames=("mesh", "each"))

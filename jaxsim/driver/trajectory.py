@@ -43,6 +43,16 @@ class State:
     memory: Tree
 
 
+class Engine(Protocol):
+    """What makes many steps in one call, in place of `plain` and `compensated`, for rules without schedules."""
+
+    def __call__(
+        self, model: Any, rule: Rule, state: State, residual: tuple[Tree, ...] | None, count: Int[Array, ""]
+    ) -> tuple[State, tuple[Tree, ...] | None]:
+        """The state after `count` steps, and what rounding has left out of the parameters."""
+        ...
+
+
 def begin(model: Model, rule: Rule, start: Float[Array, "p lanes"]) -> State:
     """The state at step 0."""
     params = model.enter(start)
@@ -99,7 +109,7 @@ class End:
 
 
 def trajectory(
-    model: Model, rule: Rule, start: Float[Array, "p lanes"], gaps: Int[Array, " R"]
+    model: Model, rule: Rule, start: Float[Array, "p lanes"], gaps: Int[Array, " R"], engine: Engine | None = None
 ) -> tuple[Any, Array, dict[str, Array], End]:
     """Records after each gap of steps, (R, …, lanes); the final logits; the rule's report; and all of the end.
 
@@ -109,7 +119,9 @@ def trajectory(
 
     def segment(carry, gap):
         state, residual, done = carry
-        if compensate:
+        if engine is not None:
+            state, residual = engine(model, rule, state, residual, gap)
+        elif compensate:
             state, residual = compensated(model, rule, state, residual, done, gap)
         else:
             state = plain(model, rule, state, done, gap)

@@ -115,21 +115,35 @@ def attention(problem: Problem, frame: Frame, loss: Loss, dtype: Any) -> Attenti
     return jax.tree.map(jnp.asarray, _on_host(problem, frame, loss, dtype))
 
 
-def stacked(problems: Sequence[Problem], frames: Sequence[Frame], loss: Loss, dtype: Any, each: int) -> Attention:
-    """One model for several problems of one shape in dual coordinates, `each` lanes for every problem in turn."""
-    models = [_on_host(problem, frame, loss, dtype) for problem, frame in zip(problems, frames, strict=True)]
+def stacked(blocks: Sequence[Sequence[tuple[Problem, Frame]]], loss: Loss, dtype: Any, each: int) -> Attention:
+    """One model for problems of one shape in dual coordinates, side by side; every leaf has the blocks as first axis.
 
+    Args:
+        blocks: the problems of every block, with their frames.
+        loss: ℓ.
+        dtype: of the run.
+        each: lanes for every problem of a block in turn.
+    """
+    models = [[_on_host(problem, frame, loss, dtype) for problem, frame in block] for block in blocks]
+    distinct = all(m.scores.distinct for block in models for m in block)
+    masked = any(problem.mask is not None for block in blocks for problem, _ in block)
+    made = [
+        _side_by_side(block, [problem.visible for problem, _ in own] if masked else None, distinct, each)
+        for block, own in zip(models, blocks, strict=True)
+    ]
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *made)
+
+
+def _side_by_side(models: list[Any], seen: list[np.ndarray] | None, distinct: bool, each: int) -> Attention:
     def spread(parts) -> Any:
         return np.repeat(np.concatenate(list(parts), axis=-1), each, axis=-1)
 
     size, lengths = spread(m.space.size[None] for m in models), spread(m.space.lengths for m in models)
     matrix: Any = np.stack([m.space.factor if isinstance(m.space, Factored) else m.space.gram for m in models])
     space = type(models[0].space)(matrix, size, lengths, models[0].space.shape)
-    distinct = all(m.scores.distinct for m in models)
     scores = Scores(spread(m.scores.deficits for m in models), spread(m.scores.best for m in models), distinct)
-    masked = any(problem.mask is not None for problem in problems)
-    visible = spread(problem.visible[:, :, None] for problem in problems) if masked else None
-    return Attention(space, scores, visible, loss)
+    visible = None if seen is None else spread(shown[:, :, None] for shown in seen)
+    return Attention(space, scores, visible, models[0].loss)
 
 
 def _on_host(problem: Problem, frame: Frame, loss: Loss, dtype: Any) -> Any:

@@ -26,6 +26,11 @@ class Loss(Protocol):
         """The name that saved results carry."""
         ...
 
+    @property
+    def native(self) -> str | None:
+        """The name of the loss in machine code; None, as where it is not said, where there is none."""
+        ...
+
     def value(self, m: Float[Array, "..."]) -> Float[Array, "..."]:
         """ℓ(m)."""
         ...
@@ -47,7 +52,7 @@ class Loss(Protocol):
 class Logistic:
     """ℓ(m) = log(1 + e^-m)."""
 
-    name = "logistic"
+    name, native = "logistic", "LOGISTIC"
 
     def value(self, m):
         """ℓ(m)."""
@@ -76,7 +81,7 @@ class Logistic:
 class Exponential:
     """ℓ(m) = e^-m."""
 
-    name = "exponential"
+    name, native = "exponential", "EXPONENTIAL"
 
     def value(self, m):
         """ℓ(m)."""
@@ -101,7 +106,7 @@ class Exponential:
 class Linear:
     """ℓ(m) = -m."""
 
-    name = "linear"
+    name, native = "linear", "LINEAR"
 
     def value(self, m):
         """ℓ(m)."""
@@ -148,6 +153,7 @@ class Smooth:
     function: Callable[[Array], Array] = static()
     derivative: Callable[[Array], Array] = static()
     name: str = static(default="smooth")
+    native = None
 
     def __post_init__(self):
         grid = jnp.linspace(-20.0, 20.0, 401)

@@ -39,6 +39,7 @@ def summary(run: Any) -> dict[str, Any]:
         "label": run.label,
         "lanes": run.lanes,
         "steps": run.steps[-1].item(),
+        "engine": run.settings.get("engine", "xla"),
         "verdicts": verdicts,
         "verdicts_by_direction": {
             name: dataclasses.asdict(p) for name, p in fractions(run.verdict_by_direction).items()

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from jaxsim._check import leaf, positive_number
 from jaxsim.model.sums import Exact
-from jaxsim.rules.base import Defaults, pytree, register, step_size, times, zeros_per_lane
+from jaxsim.rules.base import Defaults, constants, pytree, register, step_size, times, zeros_per_lane
 
 
 @register
@@ -41,6 +41,11 @@ class AdaGradNorm(Defaults):
     def __post_init__(self):
         object.__setattr__(self, "eta", step_size("eta", self.eta))
         object.__setattr__(self, "b0", leaf("b0", self.b0, positive_number))
+
+    @property
+    def native(self):
+        """See Rule."""
+        return constants("ADAGRAD_NORM", self.eta)
 
     def init(self, params):
         """Log b per lane, and what rounding has left out of it."""

@@ -14,8 +14,8 @@ from jaxsim.rules.contract import UNKNOWN, register
 from jaxsim.rules.optax_by_name import Named
 
 __all__ = [
-    "Constant", "Defaults", "Rule", "Scaled", "Scheduled", "Stateless", "Step", "decay", "mix", "pytree", "register",
-    "static", "step_size", "times", "zeros_per_lane",
+    "Constant", "Defaults", "Rule", "Scaled", "Scheduled", "Stateless", "Step", "constants", "decay", "mix",
+    "pytree", "register", "static", "step_size", "times", "zeros_per_lane",
 ]  # fmt: skip
 
 Step = Int[Array, ""] | Float[Array, " lanes"]  # of a leap, whose lanes each have made their own
@@ -28,10 +28,10 @@ class Rule(Protocol):
 
     For those who write one: a rule is a class decorated with `pytree`, so that its parameters are leaves and a sweep
     does not compile again; a parameter that is no number is declared by `static()`. Required are `name`, `init`,
-    `update` and `report`. `coordinates`, `predicts`, `stepped_because` and `step_length` may be left out; `Defaults`
-    says them, and that there is nothing to report, and `Stateless` says in addition that nothing is remembered.
-    Arguments are kept in attributes of their names, from which tables, files and studies take them. Register the class
-    by `@jaxsim.register`.
+    `update` and `report`. `coordinates`, `predicts`, `stepped_because`, `step_length` and `native` may be left out;
+    `Defaults` says them, and that there is nothing to report, and `Stateless` says in addition that nothing is
+    remembered. Arguments are kept in attributes of their names, from which tables, files and studies take them.
+    Register the class by `@jaxsim.register`.
     """
 
     @property
@@ -66,6 +66,11 @@ class Rule(Protocol):
         """The Frobenius norm of every step, where all have the same; None for other rules."""
         ...
 
+    @property
+    def native(self) -> tuple[str, tuple[Any, ...]] | None:
+        """The name of the rule in machine code, and what it is given there; None where there is none."""
+        ...
+
     def init(self, params: Tree) -> Tree:
         """The rule's own state at step 0."""
         ...
@@ -86,6 +91,7 @@ class Defaults:
     predicts: str = "power"
     stepped_because: str | None = UNKNOWN
     step_length: float | None = None
+    native: tuple[str, tuple[Any, ...]] | None = None
 
     def report(self, state: Tree) -> dict[str, Float[Array, " lanes"]]:
         """Nothing to report."""
@@ -127,6 +133,11 @@ class Scheduled:
     def __repr__(self):
         named = isinstance(self.schedule, Named)
         return repr(self.schedule) if named else getattr(self.schedule, "__qualname__", "schedule")
+
+
+def constants(name: str, *sizes: Any) -> tuple[str, tuple[Any, ...]] | None:
+    """What `native` says of a rule whose step sizes do not change; None where one does."""
+    return (name, tuple(size.value for size in sizes)) if all(isinstance(s, Constant) for s in sizes) else None
 
 
 def step_size(name: str, value: Any) -> Any:

@@ -4,7 +4,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxsim.rules.base import Stateless, pytree, register, step_size, times
+from jaxsim.rules.base import Stateless, constants, pytree, register, step_size, times
 
 
 @register
@@ -34,6 +34,11 @@ class GD(Stateless):
 
     def __post_init__(self):
         object.__setattr__(self, "eta", step_size("eta", self.eta))
+
+    @property
+    def native(self):
+        """See Rule."""
+        return constants("GD", self.eta)
 
     def update(self, gradient, state, step):
         """-η e^c · direction."""

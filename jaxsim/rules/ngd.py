@@ -4,7 +4,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxsim.rules.base import Constant, Stateless, pytree, register, step_size, times
+from jaxsim.rules.base import Constant, Stateless, constants, pytree, register, step_size, times
 
 
 @register
@@ -41,6 +41,11 @@ class NGD(Stateless):
     def step_length(self) -> float | None:
         """η, where it is constant."""
         return float(self.eta.value) if isinstance(self.eta, Constant) else None
+
+    @property
+    def native(self):
+        """See Rule."""
+        return constants("NGD", self.eta)
 
     def update(self, gradient, state, step):
         """-(η / ‖direction‖) · direction."""

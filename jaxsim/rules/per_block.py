@@ -60,6 +60,11 @@ class PerBlock:
         """None: every block has a step of its own."""
         return None
 
+    @property
+    def native(self):
+        """None: machine code is of one block."""
+        return None
+
     def init(self, params):
         """Each rule's own memory."""
         if len(params) != len(self.rules):

@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from jaxsim._check import leaf
-from jaxsim.rules.base import Defaults, pytree, register, step_size, times, zeros_per_lane
+from jaxsim.rules.base import Defaults, constants, pytree, register, step_size, times, zeros_per_lane
 
 
 @register
@@ -46,6 +46,11 @@ class Polyak(Defaults):
         object.__setattr__(self, "max_step", step_size("max_step", self.max_step))
         if self.optimal_loss is not None:
             object.__setattr__(self, "optimal_loss", leaf("optimal_loss", self.optimal_loss))
+
+    @property
+    def native(self):
+        """See Rule."""
+        return constants("POLYAK", self.scale, self.max_step) if self.optimal_loss is None else None
 
     def init(self, params):
         """The number of shortened steps so far."""

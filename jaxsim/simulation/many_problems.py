@@ -81,7 +81,7 @@ def simulate_many(
     how = Options(steps, coordinates="dual", **options)  # type: ignore[misc]
     keys = jax.vmap(lambda p: jax.random.fold_in(key, p))(jnp.arange(len(problems), dtype=jnp.uint32))
     batch = [
-        prepare(problem, rule, law, how, key=own, lanes=lanes)
+        prepare(problem, rule, law, how, key=own, lanes=lanes, of=lanes * len(problems))
         for problem, law, own in zip(problems, laws, keys, strict=True)
     ]
     if any(work.frame.factored for work in batch):  # type: ignore[attr-defined]
@@ -102,7 +102,7 @@ def _rows(batch: list[Work], keys: jax.Array) -> Iterator[tuple[Work, Lanes]]:
     rule: Any = as_device(first.rule, first.options.dtype)
     recorded = first.options.recorded
     far = leaps(first.options.stepping, recorded, first.rule)
-    chunks = driver.run(first.model, rule, _starts(batch, keys, places), recorded, places.plan, far)
+    chunks = driver.run(first.model, rule, _starts(batch, keys, places), recorded, places.plan, far, first.engine)
     for k, chunk in enumerate(chunks):
         for p, at in places.lanes(k):
             own = dataclasses.replace(chunk, start=driver.Start(chunk.start.vectors, chunk.start.known[p]))
@@ -176,13 +176,8 @@ def _starts(batch: list[Work], keys: jax.Array, places: _Places) -> Iterator[dri
     for k in range(places.plan.chunks):
         members = places.members(k)
         chosen = np.unique(members)
-        models = [
-            stacked(
-                [batch[p].problem for p in row], [batch[p].frame for p in row], first.options.loss,
-                first.options.dtype, part,
-            )
-            for row in members
-        ]  # fmt: skip
+        pairs = [[(batch[p].problem, batch[p].frame) for p in row] for row in members]
+        model = stacked(pairs, first.options.loss, first.options.dtype, part)
         drawn = _draw([batch[p] for p in chosen], keys[chosen])
         vectors = np.stack([start.vectors for start in drawn])  # problems, lanes, p
         short = passes * part - places.per_problem
@@ -190,7 +185,7 @@ def _starts(batch: list[Work], keys: jax.Array, places: _Places) -> Iterator[dri
         turn = np.arange(places.plan.blocks) % passes
         rows = padded.reshape(len(chosen), passes, part, -1)[members - chosen[0], turn[:, None]]
         known = {p: start.known for p, start in zip(chosen, drawn, strict=True)}
-        yield driver.Start(rows, known, jax.tree.map(lambda *leaves: np.stack(leaves), *models))
+        yield driver.Start(rows, known, model)
 
 
 def _draw(batch: list[Work], keys: jax.Array) -> list[driver.Start]:

@@ -12,6 +12,7 @@ from jaxsim import driver
 from jaxsim._check import one_of, step_number, whole_number
 from jaxsim.analysis import Thresholds
 from jaxsim.model import Loss, named
+from jaxsim.native import ENGINES
 from jaxsim.simulation.stepping import STEPPING
 
 CHUNK_BYTES = 2**28
@@ -42,10 +43,12 @@ class Options:
     chunk_bytes: int = CHUNK_BYTES
     chunk_lanes: int | None = None
     stepping: str = "auto"
+    engine: str = "auto"
     recorded: Real[np.ndarray, " R"] = dataclasses.field(init=False)
 
     def __post_init__(self):
         one_of("stepping", self.stepping, STEPPING)
+        one_of("engine", self.engine, ENGINES)
         real = run_dtype(self.dtype)
         at_most = driver.LARGEST_STEP if self.stepping == "every" else driver.LARGEST_HORIZON[real.name]
         steps = step_number("steps", self.steps)
@@ -80,6 +83,7 @@ class OptionKeywords(TypedDict, total=False):
     chunk_bytes: int
     chunk_lanes: int | None
     stepping: Literal["auto", "every", "leap"]
+    engine: Literal["auto", "xla", "native"]
 
 
 def refuse(function: str, options: Any, *names: str) -> None:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsim import _machine, driver
+from jaxsim import _machine, driver, native
 from jaxsim.analysis import Limits
 from jaxsim.coordinates import Frame, as_device, frame_of
 from jaxsim.init import Fixed, Law
@@ -39,6 +39,7 @@ class Work:
     options: Options
     frame: Frame
     plan: driver.Plan
+    lane_steps: float  # of the whole that this is a part of, by which engines are chosen
 
     def __post_init__(self):
         self.solved: dict[Any, Any] = {}
@@ -49,6 +50,12 @@ class Work:
     def model(self) -> driver.Model:
         """The model on the device."""
         return self.train.model(self.problem, self.frame, self.options.loss, self.options.dtype)
+
+    @property
+    def engine(self) -> driver.Engine | None:
+        """What makes the steps; None for XLA."""
+        options = self.options
+        return native.engine(options.engine, self.model, self.rule, options.dtype, self.lane_steps)
 
     def starts(self, plan: driver.Plan | None = None) -> Iterator[driver.Start]:
         """Where the lanes begin, chunk by chunk of the plan."""
@@ -86,7 +93,7 @@ class Work:
         rule = as_device(self.rule, self.options.dtype)
         recorded = self.options.recorded
         far = leaps(self.options.stepping, recorded, self.rule, self.train)
-        return driver.run(self.model, rule, self.starts(), recorded, self.plan, far)
+        return driver.run(self.model, rule, self.starts(), recorded, self.plan, far, self.engine)
 
     def parts(self, progress: Callable[[int, int], None] | None = None) -> Iterator[Lanes]:
         """The rows of one chunk of lanes after another."""
@@ -145,6 +152,7 @@ class Work:
             "dtype": self.options.dtype.name,
             "coordinates": self.frame.kind,
             "rank": self.frame.rank,
+            "engine": "xla" if self.engine is None else "native",
         }
         return settings | (self.init.beyond(self.frame) if isinstance(self.init, Fixed) else {})
 
@@ -167,11 +175,12 @@ def prepare(
     lanes: int,
     train: Train = WEIGHTS,
     first: int = 0,
+    of: int | None = None,
 ) -> Work:
-    """Check what `simulate` was given, choose coordinates and plan the chunks."""
+    """Check what `simulate` was given, choose coordinates and plan the chunks; `of` so many lanes these are a part."""
     check_types(problem, rule, init, key)
     lanes = check(problem, init, lanes, options.loss, train, first)
-    leaps(options.stepping, options.recorded, rule, train)
+    far = leaps(options.stepping, options.recorded, rule, train)
     check_range(problem, options.loss, options.dtype)
     frame = frame_of(problem, _coordinates(rule, train, options.coordinates), options.dtype)
     how = _plan(problem, frame, train, options, lanes)
@@ -181,7 +190,9 @@ def prepare(
         options.dtype.itemsize * how.width * (records * frame.size + numbers),
         f"{how.width:,} lanes at once with {frame.size:,} numbers at each of {records:,} recorded steps",
     )
-    return Work(problem, rule, init, key, lanes, first, train, options, frame, how)
+    stepped = min(options.recorded[-1], driver.LEAPS_FROM) if far else options.recorded[-1]
+    lane_steps = float(stepped) * (of or lanes)
+    return Work(problem, rule, init, key, lanes, first, train, options, frame, how, lane_steps)
 
 
 def _plan(problem: Problem, frame: Frame, train: Train, options: Options, lanes: int) -> driver.Plan:

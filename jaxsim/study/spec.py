@@ -24,7 +24,13 @@ SHARD = 500  # lanes
 MOST_LANES = 100_000
 CHOICE_BYTES, CELL_BYTES, SHARD_BYTES = 500, 200, 100  # held for each at the least
 PARTS = ("problem", "init", "rule")
-WHERE_GIVEN = ("train", "batch", "stepping", "sources")  # told where given, so that older studies stay the same
+WHERE_GIVEN = (
+    "train",
+    "batch",
+    "stepping",
+    "engine",
+    "sources",
+)  # told where given, so that older studies stay the same
 
 
 def __getattr__(name: str) -> Any:
@@ -86,6 +92,7 @@ class Study(Entry):
     steps: Annotated[int, BeforeValidator(whole), Field(ge=1, le=LARGEST_HORIZON["float64"])]
     record: list[Annotated[int, BeforeValidator(whole), Field(ge=0)]] = []
     stepping: Literal["auto", "every", "leap"] | None = None
+    engine: Literal["xla", "native"] | None = None
     loss: Literal["logistic", "exponential", "linear"] = "logistic"
     dtype: Literal["float32", "float64"] = "float64"
     limits: Literal["all", "saturated"] = "all"
@@ -202,7 +209,7 @@ class Study(Entry):
         thresholds = Thresholds(self.saturation, self.alignment)
         return Options(
             self.steps, self.record, self.loss, self.dtype, thresholds=thresholds, limits=self.limits,
-            stepping=self.stepping or "auto",
+            stepping=self.stepping or "auto", engine=self.engine or "xla",
         )  # fmt: skip
 
     @functools.cached_property

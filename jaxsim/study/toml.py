@@ -24,7 +24,7 @@ from jaxsim.study.tables import REGISTRIES, TAGS, expand, tables
 
 SHOWN = 5  # errors in one message
 NOT_IN_FILES = ("fingerprint", "sources")  # found by reading, not given
-NOT_GIVEN = ("train", "batch", "stepping", "sources")  # not named beside what is missing
+NOT_GIVEN = ("train", "batch", "stepping", "engine", "sources")  # not named beside what is missing
 DEEPEST = 8  # tables in tables: a study has a list of tables of lists of lists
 
 

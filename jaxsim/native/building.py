@@ -1,0 +1,113 @@
+"""Machine code made where it runs: by this machine's compiler, for its own instructions, once, and kept in a folder."""
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import tempfile
+from importlib import resources
+from pathlib import Path
+
+import jax
+import jaxlib
+
+SOURCES = ("vector.h", "steps.cpp")
+FLAGS = ("-O3", "-march=native", "-std=c++17", "-ffp-contract=fast", "-shared", "-fPIC", "-fvisibility=hidden")
+SECONDS = 120  # after which a compiler is given up
+
+
+class NotBuilt(Exception):
+    """Why there is no machine code."""
+
+
+def folder() -> Path:
+    """Where it is kept: `jaxsim/native` in the user's folder for what can be made again, private to the user.
+
+    Raises:
+        NotBuilt: where others could write there, or nobody can.
+    """
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    place = base / "jaxsim" / "native"
+    try:
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = place.stat()
+    except (OSError, RuntimeError) as error:
+        raise NotBuilt(f"{place} cannot be made ({error})") from None
+    if found.st_uid != os.getuid() or found.st_mode & 0o022:
+        raise NotBuilt(f"{place} belongs to another user, or others may write there")
+    return place
+
+
+def library(settings: dict[str, int | str]) -> ctypes.CDLL:
+    """The library of these settings, built if it is not there.
+
+    Args:
+        settings: what the source is compiled with, by the names that it has there.
+
+    Raises:
+        NotBuilt: where there is no compiler, or it fails, or its work cannot be loaded.
+    """
+    defined = [f"-D{name}={value}" for name, value in sorted(settings.items())]
+    source = resources.files("jaxsim.native")
+    texts = [(source / name).read_text(encoding="utf-8") for name in SOURCES]
+    key = hashlib.sha256("\0".join([*texts, *defined, *FLAGS, *_circumstances()]).encode()).hexdigest()[:32]
+    made = folder() / f"{key}.so"
+    if not made.exists():
+        _build(defined, made)
+    try:
+        return ctypes.CDLL(str(made))
+    except OSError as error:
+        raise NotBuilt(f"{made} cannot be loaded ({error})") from None
+
+
+def _build(defined: list[str], made: Path) -> None:
+    """Compile under a temporary name in the same folder, and rename: readers see all of it or nothing."""
+    with tempfile.TemporaryDirectory(dir=made.parent) as inside:
+        for name in SOURCES:
+            text = (resources.files("jaxsim.native") / name).read_text(encoding="utf-8")
+            (Path(inside) / name).write_text(text, encoding="utf-8")
+        out = Path(inside) / "made.so"
+        command = [*compiler(), *FLAGS, f"-I{jax.ffi.include_dir()}", *defined, SOURCES[-1], "-o", out.name]
+        try:
+            done = subprocess.run(command, cwd=inside, capture_output=True, text=True, timeout=SECONDS, check=False)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise NotBuilt(f"the compiler {command[0]} did not run ({error})") from None
+        if done.returncode:
+            said = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip()[:200])
+            raise NotBuilt(f"the compiler {command[0]} failed: {said}")
+        os.replace(out, made)
+
+
+@functools.cache
+def compiler() -> tuple[str, ...]:
+    """The command of a C++ compiler: $CXX, or c++, g++ or clang++.
+
+    Raises:
+        NotBuilt: where there is none.
+    """
+    asked = shlex.split(os.environ.get("CXX", ""))
+    for command in [asked] if asked else [["c++"], ["g++"], ["clang++"]]:
+        if shutil.which(command[0]):
+            return tuple(command)
+    raise NotBuilt(f"there is no C++ compiler; looked for {asked[0] if asked else 'c++, g++ and clang++'}")
+
+
+@functools.cache
+def _circumstances() -> tuple[str, ...]:
+    """What else decides how the machine code comes out: compiler, headers of JAX, processor."""
+    said = subprocess.run([*compiler(), "--version"], capture_output=True, text=True, timeout=SECONDS, check=False)
+    return (*compiler(), said.stdout, jaxlib.__version__, platform.machine(), _processor())
+
+
+def _processor() -> str:
+    """What the processor calls itself and what it can do, where the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return platform.processor()
+    wanted = ("model name", "flags", "Features", "CPU implementer", "CPU part")
+    return "\n".join(dict.fromkeys(line for line in lines if line.startswith(wanted)))
