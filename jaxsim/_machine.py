@@ -1,17 +1,41 @@
 """What this process may use of the machine, and whether what it is asked for can fit."""
 
 import contextlib
+import functools
 import math
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import threadpoolctl
 
 MOST_CORES = 1024  # devices that JAX is asked to make of one machine
+SMALL = 512  # rows of a matrix whose algebra is done by one thread
 GROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # of version 2 and of version 1
 
 
 def cores() -> int:
     """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def few_threads(rows: int) -> Iterator[None]:
+    """Linear algebra with matrices of so many rows: by one thread where they are small, by all where they are large.
+
+    A second thread gains nothing on a small matrix, and where another process has the core it is waited for: forty
+    times as long for a factorisation of 48 rows. The number of cores then does not show in the last digits either.
+    """
+    with _pools("scipy.linalg" in sys.modules).limit(limits=1) if rows <= SMALL else contextlib.nullcontext():
+        yield
+
+
+@functools.cache
+def _pools(scipy: bool) -> Any:
+    """The threads of NumPy's linear algebra, and of SciPy's, which has its own, once that is loaded."""
+    return threadpoolctl.ThreadpoolController().select(user_api="blas")
 
 
 def memory() -> int | None:

@@ -5,6 +5,7 @@ import warnings
 import jax
 import numpy as np
 import pytest
+import threadpoolctl
 
 import jaxsim
 from jaxsim import _machine
@@ -187,3 +188,17 @@ def test_sizes_beyond_float32_are_refused_there_and_not_in_float64(part, scale, 
     with pytest.raises(ValueError, match=f"^{name}: .*float32"):
         run(large, dtype="float32", loss=loss)
     run(large, loss=loss, steps=2)
+
+
+def test_small_algebra_takes_one_thread_and_gives_the_others_back():
+    def threads():
+        return [pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+
+    with threadpoolctl.threadpool_limits(2):
+        with _machine.few_threads(_machine.SMALL):
+            assert set(threads()) == {1}
+        with _machine.few_threads(_machine.SMALL + 1):
+            assert set(threads()) == {2}
+        with pytest.raises(ValueError, match="inside"), _machine.few_threads(1):
+            raise ValueError("inside")
+        assert set(threads()) == {2}

@@ -27,7 +27,8 @@ def frame_of(problem: Problem, kind: Literal["dual", "primal", "full"] | None = 
         primal = PRIMAL_OVERHEAD * 2 * n * r_x * (r_z + T)
         kind = "dual" if (n * T) ** 2 <= primal else "primal"
     _check_memory(problem, kind)
-    return {"dual": DualFrame, "primal": PrimalFrame, "full": FullFrame}[kind](problem, dtype)
+    with _machine.few_threads(problem.visible.size):
+        return {"dual": DualFrame, "primal": PrimalFrame, "full": FullFrame}[kind](problem, dtype)
 
 
 def _check_memory(problem: Problem, kind: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from jaxsim import _machine
 from jaxsim.problem import Problem
 
 from .integers import TooLarge, WholeNumbers
@@ -29,7 +30,12 @@ class MarginSolver:
 
     def __init__(self, problem: Problem):
         self.problem = problem
-        self._visible = visible = problem.visible
+        self._visible = problem.visible
+        with _machine.few_threads(self._visible.size):
+            self._prepare(problem)
+
+    def _prepare(self, problem: Problem) -> None:
+        visible = self._visible
         n, T, _ = problem.shape
         keys = problem.keys * visible[:, :, None]
         tokens = (keys - keys.sum(1, keepdims=True) / visible.sum(1)[:, None, None]) * visible[:, :, None]
@@ -57,7 +63,8 @@ class MarginSolver:
         known = [checked_selection(alpha, self._visible) for alpha in selections]
         alphas = np.array(known, dtype=int).reshape(len(known), len(self._visible))
         size = max(1, BATCH_NUMBERS // (self._rows.size + 1))
-        return [mm for k in range(0, len(alphas), size) for mm in self._solve(alphas[k : k + size])]
+        with _machine.few_threads(self._visible.size):
+            return [mm for k in range(0, len(alphas), size) for mm in self._solve(alphas[k : k + size])]
 
     def _solve(self, alphas: Int[np.ndarray, "U n"]) -> list[MaxMargin]:
         """One batch. Every selection has as many constraints, so their rows stack."""

@@ -18,7 +18,6 @@ from jaxsim.problem import Problem
 from jaxsim.results import Run
 from jaxsim.results.lanes import Lanes
 from jaxsim.rules import Rule, check_rule
-from jaxsim.simulation.analysing import analyse
 from jaxsim.simulation.options import CHUNK_BYTES, OptionKeywords, Options, refuse
 from jaxsim.simulation.stepping import leaps
 from jaxsim.simulation.work import Work, prepare
@@ -105,16 +104,7 @@ def _rows(batch: list[Work], keys: jax.Array) -> Iterator[tuple[Work, Lanes]]:
     chunks = driver.run(first.model, rule, _starts(batch, keys, places), recorded, places.plan, far, first.engine)
     for k, chunk in enumerate(chunks):
         for p, at in places.lanes(k):
-            own = dataclasses.replace(chunk, start=driver.Start(chunk.start.vectors, chunk.start.known[p]))
-            yield batch[p], _analysed(batch[p], own, at)
-
-
-def _analysed(work: Work, chunk: driver.Chunk, at: np.ndarray) -> Lanes:
-    """The rows of one problem, whose lanes lie at these places of a chunk."""
-    options = work.options
-    return analyse(
-        work.limits, work.train, options.held_below, chunk.start.known, *chunk.results(at), options.keep, work.solved
-    )
+            yield batch[p], batch[p].held(chunk.start.known[p], *chunk.results(at))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -107,10 +107,13 @@ class Work:
 
     def analysed(self, chunk: driver.Chunk, lanes: Any) -> Lanes:
         """The rows of some lanes of a chunk."""
-        options, known = self.options, chunk.start.known.of(lanes)
-        return analyse(
-            self.limits, self.train, options.held_below, known, *chunk.results(lanes), options.keep, self.solved
-        )
+        return self.held(chunk.start.known.of(lanes), *chunk.results(lanes))
+
+    def held(self, known: Any, *results: Any) -> Lanes:
+        """The rows of lanes that began where `known` says, from what the driver gave of them."""
+        options = self.options
+        with _machine.few_threads(self.problem.visible.size):
+            return analyse(self.limits, self.train, options.held_below, known, *results, options.keep, self.solved)
 
     def run(self, progress: Callable[[int, int], None] | None = None) -> Run:
         """All lanes."""
