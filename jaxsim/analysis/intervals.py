@@ -4,7 +4,6 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-import scipy.special
 from jaxtyping import Float
 
 from jaxsim._check import open_share
@@ -62,6 +61,8 @@ def wilson_bounds(count: Any, total: Any, level: float = 0.95) -> tuple[Float[np
         >>> low.round(3).tolist(), high.round(3).tolist()
         ([0.0, 0.404], [0.037, 0.596])
     """
+    import scipy.special  # slow to import
+
     count, total = np.asarray(count, float), np.asarray(total, float)
     open_share("level", level)
     z = scipy.special.ndtri(0.5 + level / 2)
@@ -84,6 +85,8 @@ def exact_bounds(count: Any, total: Any, level: float = 0.95) -> tuple[Float[np.
         >>> low.round(3).tolist(), high.round(3).tolist()
         ([0.0, 0.398], [0.036, 0.602])
     """
+    import scipy.special  # slow to import
+
     count, total = np.broadcast_arrays(np.asarray(count, float), np.asarray(total, float))
     tail, missed = (1 - open_share("level", level)) / 2, total - count
     low = scipy.special.betaincinv(np.maximum(count, 1), missed + 1, tail)
@@ -114,6 +117,8 @@ def median_bounds(values: Any, level: float = 0.95) -> tuple[float, float]:
         >>> median_bounds([3, 1, 4, 1, 5])
         (nan, nan)
     """
+    import scipy.special  # slow to import
+
     ordered = np.sort(np.asarray(values, float))
     n = len(ordered)
     k = int(np.sum(2 * scipy.special.bdtr(np.arange(n // 2), n, 0.5) <= 1 - open_share("level", level)))
@@ -147,6 +152,8 @@ def anytime_bounds(count: Any, total: Any, level: float = 0.95) -> tuple[Float[n
         >>> low.round(3).tolist(), high.round(3).tolist()
         ([0.0, 0.338], [0.057, 0.662])
     """
+    import scipy.special  # slow to import
+
     count, total = np.broadcast_arrays(np.asarray(count, float), np.asarray(total, float))
     missed = total - count
     mixture = scipy.special.betaln(count + 0.5, missed + 0.5) - scipy.special.betaln(0.5, 0.5)

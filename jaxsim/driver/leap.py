@@ -19,7 +19,6 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
-from scipy.integrate import DOP853
 
 from jaxsim._tree import pytree
 from jaxsim.driver.generator import HIGHEST, LOWEST, generator
@@ -29,7 +28,7 @@ from jaxsim.model.gradient import Tree, nothing_below
 from jaxsim.model.sums import Exact, minus, plus
 from jaxsim.rules.base import Rule
 
-STAGES = len(DOP853.B)
+STAGES = 12  # of DOP853
 ATTEMPTS = 8  # leaps before lanes are sorted again
 STEPS = 256  # single steps before lanes are sorted again
 SHORT = 64  # a leap of fewer steps costs more than they do
@@ -141,6 +140,8 @@ def arrived(lanes: Lanes, at: Bool[Array, " lanes"]) -> Lanes:
 
 def leap(model: Model, rule: Rule, lanes: Lanes, marks: Float[Array, " R"]) -> tuple[Lanes, Arrivals]:
     """Up to ATTEMPTS leaps of each slow lane, until it has come to the last mark or is fast."""
+    from scipy.integrate import DOP853  # slow to import, and only leaps need it
+
     dtype = lanes.elapsed.dtype
     tolerance = TOLERANCE[jnp.finfo(dtype).bits]
     A, B, C, E3, E5 = (jnp.asarray(t, dtype) for t in (DOP853.A, DOP853.B, DOP853.C, DOP853.E3[:-1], DOP853.E5[:-1]))

@@ -4,7 +4,6 @@ import dataclasses
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import scipy.special
 from jaxtyping import Float, Int
 
 from jaxsim._check import one_of, open_share
@@ -75,6 +74,8 @@ class Heads(Saved):
         Raises:
             ValueError: for an unknown curve, or a level outside 0 to 1.
         """
+        import scipy.special  # slow to import
+
         values, level = self.curves[one_of("curve", curve, list(self.curves))], open_share("level", level)
         units = _mean(values, 2) if len(self.pairs) > 1 else np.moveaxis(values[0], 1, 0)
         mean = _mean(units, 0)

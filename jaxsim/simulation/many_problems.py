@@ -104,7 +104,7 @@ def _rows(batch: list[Work], keys: jax.Array) -> Iterator[tuple[Work, Lanes]]:
     chunks = driver.run(first.model, rule, _starts(batch, keys, places), recorded, places.plan, far, first.engine)
     for k, chunk in enumerate(chunks):
         for p, at in places.lanes(k):
-            yield batch[p], batch[p].held(chunk.start.known[p], *chunk.results(at))
+            yield batch[p], batch[p].held(chunk.start.known[p], chunk.results(at))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,7 +22,7 @@ from jaxsim.simulation.analysing import analyse
 from jaxsim.simulation.checks import check, check_range, check_types
 from jaxsim.simulation.options import Options
 from jaxsim.simulation.stepping import leaps
-from jaxsim.train import WEIGHTS, Drawing, Train
+from jaxsim.train import WEIGHTS, Drawing, Known, Train
 
 
 @dataclasses.dataclass
@@ -107,13 +107,13 @@ class Work:
 
     def analysed(self, chunk: driver.Chunk, lanes: Any) -> Lanes:
         """The rows of some lanes of a chunk."""
-        return self.held(chunk.start.known.of(lanes), *chunk.results(lanes))
+        return self.held(chunk.start.known.of(lanes), chunk.results(lanes))
 
-    def held(self, known: Any, *results: Any) -> Lanes:
+    def held(self, known: Known, results: tuple[Any, np.ndarray, dict[str, np.ndarray]]) -> Lanes:
         """The rows of lanes that began where `known` says, from what the driver gave of them."""
-        options = self.options
+        below, kept = self.options.held_below, self.options.keep
         with _machine.few_threads(self.problem.visible.size):
-            return analyse(self.limits, self.train, options.held_below, known, *results, options.keep, self.solved)
+            return analyse(self.limits, self.train, below, known, *results, kept, self.solved)
 
     def run(self, progress: Callable[[int, int], None] | None = None) -> Run:
         """All lanes."""
