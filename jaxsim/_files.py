@@ -119,6 +119,21 @@ def folders(path: Path) -> Iterator[None]:
         yield
 
 
+def private_folder(name: str) -> Path:
+    """A folder of this name, private to the user, among what can be made again; made where it is not there.
+
+    Raises:
+        OSError: where it cannot be made, belongs to somebody else, or others may write there.
+    """
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    place = Path(base, "jaxsim", name)
+    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = place.stat()
+    if found.st_uid != os.getuid() or found.st_mode & 0o022:
+        raise PermissionError(f"{place} belongs to another user, or others may write there")
+    return place
+
+
 def sync(path: Path) -> None:
     """Have a file, or the names in a folder, on the disk."""
     handle = os.open(path, os.O_RDONLY)

@@ -1,11 +1,19 @@
 """Every test runs in float64 on two CPU devices, with matplotlib off screen."""
 
+import atexit
 import itertools
 import os
 import pathlib
 import shutil
+import tempfile
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+if "PYTEST_XDIST_WORKER" not in os.environ:  # one folder for all processes of a test run, and none of the user's
+    _caches = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, _caches, ignore_errors=True)
+    os.environ["XDG_CACHE_HOME"] = _caches
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(_caches, "programs"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 import jax
 import pytest

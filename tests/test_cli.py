@@ -217,3 +217,25 @@ def test_help_tells_the_sizes_that_problems_have_by_default():
         (problem, *_) = options.named_problems(family, {}, 0).values()
         assert sizes == ", ".join(map(str, problem.shape)), family
     assert set(told) == {name for name in jaxsim.data.FAMILIES if jaxsim.data.FAMILIES.source(name) is None}
+
+
+def test_compiled_programs_are_kept_among_the_users_caches_and_that_is_said_once(tmp_path):
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("JAX_")} | {"XDG_CACHE_HOME": str(tmp_path)}
+    programs = tmp_path / "jaxsim" / "programs"
+
+    def version(**more):
+        done = subprocess.run(
+            [sys.executable, "-m", "jaxsim", "geometry", "--help"], capture_output=True, text=True, cwd=tmp_path,
+            env=environment | more,
+        )  # fmt: skip
+        assert done.returncode == 0
+        return done.stderr
+
+    assert version(JAX_COMPILATION_CACHE_DIR="") == "" and not programs.exists()
+    assert f"are kept in {programs}" in version()
+    assert programs.stat().st_mode & 0o777 == 0o700
+    (programs / "one-cache").touch()
+    assert version() == ""
+    programs.chmod(0o777)  # where others write, nothing is read
+    (programs / "one-cache").unlink()
+    assert version() == "" and not list(programs.iterdir())

@@ -277,7 +277,7 @@ def test_machine_code_lies_where_nobody_else_writes(nothing_built):
     assert place.stat().st_mode & 0o777 == 0o700 and [p.suffix for p in place.iterdir()] == [".so"]
     place.chmod(0o777)
     with pytest.raises(NotBuilt, match="others may write there"):
-        building.folder()
+        building.library({"N": 2})
 
 
 def test_a_run_of_the_command_line_is_replayed_by_the_engine_that_made_it(tmp_path):

@@ -37,6 +37,7 @@ UNTIL_HELP = (
     "many, where lanes leap a thousand times."
 )
 SHADOW_HELP = "Beside every lane one that starts 1e-12 away: which verdicts are of rounding. Takes twice as long."
+CACHE_HELP = "Folder in which to keep compiled programs between runs (default: among the user's caches)."
 ENGINE_HELP = (
     "auto; xla; native: machine code, built at its first use, where there is any (gd, ngd, polyak, adagrad-norm)."
 )

@@ -13,6 +13,7 @@ import typer
 from jaxsim import _machine
 from jaxsim._check import one_of, seed_number, whole_number, written_steps
 from jaxsim.cli.options import (
+    CACHE_HELP,
     DATA_HELP,
     ENGINE_HELP,
     FAMILY,
@@ -72,7 +73,7 @@ def run(
     engine: Annotated[str, _Machine(help=ENGINE_HELP)] = "auto",
     cores: Annotated[int | None, _Machine(help="CPU cores to use (default: all).")] = None,
     memory: Annotated[int, _Machine(help="Bound on the memory for one chunk of lanes, in MiB.")] = 256,
-    cache: Annotated[Path | None, _Machine(help="Folder in which to keep compiled programs between runs.")] = None,
+    cache: Annotated[Path | None, _Machine(help=CACHE_HELP)] = None,
     out: Annotated[Path | None, _Output(help="New or empty results folder (default: next jaxsim-run-NNN).")] = None,
     full: Annotated[bool, _Output("--full", help="Also save every run's arrays, for jaxsim.Run.load.")] = False,
 ) -> None:

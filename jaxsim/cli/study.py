@@ -16,6 +16,7 @@ from jaxsim.cli import interruption
 from jaxsim.cli._usage import App
 from jaxsim.cli.console import Console, line
 from jaxsim.cli.live import Live, say
+from jaxsim.cli.options import CACHE_HELP
 from jaxsim.cli.processes import devices, engine
 from jaxsim.cli.table import _count
 
@@ -49,7 +50,7 @@ def run(
     retries: Annotated[int, typer.Option(help="Dask: further tries of a shard whose worker died or hung.")] = 3,
     repair: Annotated[bool, typer.Option("--repair", help="Make damaged and missing shards again.")] = False,
     cores: Annotated[int | None, typer.Option(help="CPU cores to use (default: all).")] = None,
-    cache: Annotated[Path | None, typer.Option(help="Folder in which to keep compiled programs between runs.")] = None,
+    cache: Annotated[Path | None, typer.Option(help=CACHE_HELP)] = None,
     distributed: Annotated[str | None, typer.Option(help=DISTRIBUTED_HELP)] = None,
 ) -> None:
     """Run a study, or what is missing of it; Ctrl-C stops cleanly and the same command goes on."""

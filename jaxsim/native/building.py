@@ -15,6 +15,8 @@ from pathlib import Path
 import jax
 import jaxlib
 
+from jaxsim._files import private_folder
+
 SOURCES = ("vector.h", "steps.cpp")
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-ffp-contract=fast", "-shared", "-fPIC", "-fvisibility=hidden")
 SECONDS = 120  # after which a compiler is given up
@@ -22,24 +24,6 @@ SECONDS = 120  # after which a compiler is given up
 
 class NotBuilt(Exception):
     """Why there is no machine code."""
-
-
-def folder() -> Path:
-    """Where it is kept: `jaxsim/native` in the user's folder for what can be made again, private to the user.
-
-    Raises:
-        NotBuilt: where others could write there, or nobody can.
-    """
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    place = base / "jaxsim" / "native"
-    try:
-        place.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = place.stat()
-    except (OSError, RuntimeError) as error:
-        raise NotBuilt(f"{place} cannot be made ({error})") from None
-    if found.st_uid != os.getuid() or found.st_mode & 0o022:
-        raise NotBuilt(f"{place} belongs to another user, or others may write there")
-    return place
 
 
 def library(settings: dict[str, int | str]) -> ctypes.CDLL:
@@ -55,7 +39,10 @@ def library(settings: dict[str, int | str]) -> ctypes.CDLL:
     source = resources.files("jaxsim.native")
     texts = [(source / name).read_text(encoding="utf-8") for name in SOURCES]
     key = hashlib.sha256("\0".join([*texts, *defined, *FLAGS, *_circumstances()]).encode()).hexdigest()[:32]
-    made = folder() / f"{key}.so"
+    try:
+        made = private_folder("native") / f"{key}.so"
+    except OSError as error:
+        raise NotBuilt(str(error)) from None
     if not made.exists():
         _build(defined, made)
     try:
