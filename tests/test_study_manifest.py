@@ -10,7 +10,7 @@ import sqlite3
 from contextlib import closing
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from study_files import Fake, contents, jaxsim_command, small
 
@@ -278,8 +278,14 @@ def test_no_traceback_whatever_happens_to_a_manifest(finished, tmp_path, harm):
 
 @settings(max_examples=30, **CAMPAIGN)
 @given(harm=harms)
+@example(harm=("flip", [0.1968716874035117]))  # SQLite's own message is no text then
 def test_no_traceback_whatever_happened_to_an_old_manifest(tmp_path, harm):
     survives(OLD, tmp_path, harm, (True, False, False, False, False, True))
+
+
+@pytest.mark.parametrize("began", [9.3e18, 7.3e16, -1e300])
+def test_a_session_that_began_at_no_date(tmp_path, began):
+    survives(OLD, tmp_path, ("value", ("sessions", "began"), began, 0), (False, False, False, False, True, False))
 
 
 def test_rows_of_which_the_shard_cannot_be_told_are_not_left_out_in_silence(finished, tmp_path):

@@ -197,8 +197,9 @@ def _add_sessions(found: Contents, base: sqlite3.Connection, path: Path, number:
         try:
             if number > 1 and not sound(row):
                 raise ValueError
+            time.gmtime(float(began))  # of no date, it was not written here
             found.sessions.append({"began": float(began), "ended": ended, "environment": dict(json.loads(environment))})
-        except (TypeError, ValueError, RecursionError):
+        except (TypeError, ValueError, OverflowError, OSError, RecursionError):
             found.damaged[f"{path.name}, session {session!r:.40}"] = "its row is not as it was written"
 
 

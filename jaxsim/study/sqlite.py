@@ -67,7 +67,7 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
             if state != "ok":
                 raise sqlite3.DatabaseError(state)
             yield base
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # a damaged file's names stand in SQLite's own messages
         reason = " ".join(str(error).split())
         raise ValueError(f"study: {os.fspath(path)!r} is not the manifest of a study ({reason})") from error
     except OSError as error:
