@@ -6,6 +6,7 @@ import pathlib
 import subprocess
 
 import jax
+import jax.numpy as jnp
 import mpmath
 import numpy as np
 import optax
@@ -15,6 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import jaxsim
+from jaxsim.coordinates import frame_of
+from jaxsim.model import LOSSES, attention
 from jaxsim.native import NotBuilt, building, engine
 
 KEY, LAW = jax.random.key(1), jaxsim.init.Gaussian(0.5)
@@ -69,16 +72,16 @@ def test_trajectories_are_those_of_xla_up_to_rounding(name, dtype):
     agree(*both(problem_of(3, 4, 6), RULES[name], dtype, steps), dtype, rounding)
 
 
-@pytest.mark.parametrize("loss", ["exponential", "linear"])
+@pytest.mark.parametrize("loss", ["exponential", pytest.param("linear", marks=pytest.mark.slow)])
 def test_every_loss_with_a_closed_form(loss):
     for name, steps, rounding in (("ngd", 200, 100), ("polyak", 4, 100)):
         agree(*both(problem_of(3, 4, 6), RULES[name], "float64", steps, loss=loss), "float64", rounding)
 
 
+@pytest.mark.parametrize("dtype", ["float64", pytest.param("float32", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("what", ["hidden", "ties"])
-def test_hidden_tokens_and_equal_scores(what):
-    for dtype in EPS:
-        agree(*both(problem_of(3, 4, 6, **{what: True}), RULES["ngd"], dtype), dtype, 100)
+def test_hidden_tokens_and_equal_scores(what, dtype):
+    agree(*both(problem_of(3, 4, 6, **{what: True}), RULES["ngd"], dtype), dtype, 100)
 
 
 @pytest.mark.slow
@@ -124,16 +127,16 @@ def test_nearly_equal_logits_and_depths_that_no_number_holds():
 
 @pytest.mark.promise
 def test_a_lane_comes_out_the_same_whatever_stands_beside_it():
-    problem = problem_of(3, 4, 6)
-    for dtype in EPS:
-        make = lambda **how: jaxsim.simulate(  # noqa: E731
-            problem, RULES["ngd"], LAW, key=KEY, steps=200, dtype=dtype, engine="native", **how  # noqa: B023
-        )  # fmt: skip
-        together = make(lanes=160)
-        for first, lanes in ((0, 128), (16, 144), (31, 129)):  # of as many lanes a block, in other places of it
-            part = make(lanes=lanes, first=first)
-            np.testing.assert_array_equal(part.final_logits, together.final_logits[first : first + lanes])
-            np.testing.assert_array_equal(part.direction_error, together.direction_error[first : first + lanes])
+    def made(**how):
+        return jaxsim.simulate(
+            problem_of(3, 4, 6), RULES["ngd"], LAW, key=KEY, steps=200, dtype="float32", engine="native", **how
+        )
+
+    together = made(lanes=160)
+    for first, lanes in ((0, 128), (31, 129)):  # of as many lanes a block, in other places of it
+        part = made(lanes=lanes, first=first)
+        np.testing.assert_array_equal(part.final_logits, together.final_logits[first : first + lanes])
+        np.testing.assert_array_equal(part.direction_error, together.direction_error[first : first + lanes])
 
 
 def test_one_bad_lane_touches_no_other():
@@ -167,14 +170,13 @@ def test_many_problems_side_by_side():
 
 def test_masks_and_equal_scores_of_some_problems_do_not_trouble_the_others():
     """Blocks of which some had hidden tokens, and others none, could not be put side by side."""
-    problems = [problem_of(3, 4, 6, seed) for seed in range(12)]
-    problems[-1] = problem_of(3, 4, 6, 11, hidden=True)
-    runs = jaxsim.simulate_many(problems, RULES["ngd"], LAW, key=KEY, lanes=64, steps=20, dtype="float64")
-    alone = jaxsim.simulate_many(problems[:4], RULES["ngd"], LAW, key=KEY, lanes=64, steps=20, dtype="float64")
-    for a, b in zip(runs, alone, strict=False):
-        np.testing.assert_allclose(a.final_logits, b.final_logits, rtol=1e-12, atol=1e-12)
+    problems = [problem_of(3, 4, 6, seed, hidden=seed == 1) for seed in range(2)]
+    runs = jaxsim.simulate_many(problems, RULES["ngd"], LAW, key=KEY, lanes=256, steps=20, dtype="float64")
+    alone = jaxsim.simulate_many(problems[:1], RULES["ngd"], LAW, key=KEY, lanes=256, steps=20, dtype="float64")
+    np.testing.assert_allclose(runs[0].final_logits, alone[0].final_logits, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_leaps_begin_where_machine_code_ends():
     xla, native = (
         jaxsim.simulate(problem_of(3, 4, 6), RULES["gd"], LAW, key=KEY, lanes=8, steps=10**6, dtype="float64",
@@ -198,10 +200,8 @@ def test_auto_goes_by_the_size_of_the_whole():
     assert engine("auto", model, RULES["ngd"], float, 1.01 * worth) is not None
 
 
-def small_loss():
-    from jaxsim.model import LOSSES
-
-    return LOSSES["logistic"]
+def model_of(problem, kind="dual", loss=LOSSES["logistic"]):
+    return attention(problem, frame_of(problem, kind, np.float64), loss, float)
 
 
 class Twice(jaxsim.rules.NGD):
@@ -216,13 +216,17 @@ class Twice(jaxsim.rules.NGD):
 
 def test_what_machine_code_does_not_know_is_left_to_xla():
     problem = problem_of(3, 4, 6)
+    model = model_of(problem)
+    assert engine("native", model, RULES["ngd"], float, 1) is not None
     others = [
         jaxsim.rules.Adam(0.1), jaxsim.rules.HeavyBall(0.1), jaxsim.rules.GD(optax.constant_schedule(0.1)),
         jaxsim.rules.Polyak(optimal_loss=0.0), jaxsim.rules.pytree(Twice)(0.1),
+        jaxsim.rules.PerBlock(jaxsim.rules.NGD(0.1)),
     ]  # fmt: skip
-    for rule in others:
-        run = jaxsim.simulate(problem, rule, LAW, key=KEY, lanes=2, steps=3, engine="native")
-        assert run.settings["engine"] == "xla", rule
+    assert all(engine("native", model, rule, float, 1) is None for rule in others)
+    arctangent = jaxsim.losses.Smooth(lambda m: -jnp.arctan(m), lambda m: -1 / (1 + m**2), "arctangent")
+    for other in (model_of(problem, "primal"), model_of(problem, "dual", arctangent), model_of(problem_of(129, 2, 3))):
+        assert engine("native", other, RULES["ngd"], float, 1) is None
     joint = jaxsim.simulate(
         problem, RULES["ngd"], LAW, key=KEY, lanes=2, steps=3, engine="native", train=jaxsim.train.Joint()
     )
