@@ -192,9 +192,7 @@ def test_auto_goes_by_the_size_of_the_whole():
     problem = problem_of(3, 4, 6)
     small = jaxsim.simulate(problem, RULES["ngd"], LAW, key=KEY, lanes=8, steps=50)
     assert small.settings["engine"] == "xla"
-    model = jaxsim.model.attention(
-        problem, jaxsim.coordinates.frame_of(problem, "dual", np.float64), small_loss(), float
-    )
+    model = model_of(problem)
     worth = 2 * 10**10 / 12**2
     assert engine("auto", model, RULES["ngd"], float, 0.99 * worth) is None
     assert engine("auto", model, RULES["ngd"], float, 1.01 * worth) is not None
