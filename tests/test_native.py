@@ -37,7 +37,7 @@ def problem_of(n, T, d, seed=0, hidden=False, ties=False):
     if hidden:
         mask = np.ones((n, T), bool)
         mask[np.arange(1, n), np.arange(1, n) % T] = False
-    if ties and T > 2:
+    if ties and not hidden and T > 2:
         unit = made.decoder / np.linalg.norm(made.decoder)
         worst, next_worst = np.argsort(made.scores, axis=1)[:, :2].T
         for i in range(n):

@@ -1,31 +1,38 @@
-"""Every notebook runs from top to bottom at small sizes and in float32, as on a hosted one, and has no outputs."""
+"""Every notebook runs in a real kernel at small sizes in float32, as on a hosted one, and is stored with pictures."""
 
 import json
 import pathlib
 
 import pytest
+from make_notebooks import NOTEBOOKS, executed
 
-from jaxsim.study.shards import _x64
+LARGEST = 400_000  # bytes of a stored notebook
+WITHOUT_PICTURES = {"million"}
 
-NOTEBOOKS = sorted((pathlib.Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+
+def pictures(notebook):
+    """How many pictures each cell shows."""
+    return [sum("image/png" in out.get("data", {}) for out in cell.get("outputs", ())) for cell in notebook["cells"]]
+
+
+def stored(path: pathlib.Path):
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
-def test_notebook_runs(path, monkeypatch):
-    import matplotlib.pyplot as plt
-
+def test_a_kernel_runs_it_and_shows_what_is_stored(path, tmp_path, monkeypatch):
     monkeypatch.setenv("JAXSIM_SMALL", "1")
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-    assert "find_spec" in sources[0] and "only-if-needed" in sources[0] and "JAXSIM_SMALL" in sources[1]
-    try:
-        with _x64(False):
-            exec(compile("\n".join(sources), str(path), "exec"), {})  # our own file
-    finally:
-        plt.close("all")
+    monkeypatch.delenv("MPLBACKEND")  # a kernel has its own, which shows figures
+    assert pictures(executed(path, tmp_path)) == pictures(stored(path))
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
-def test_notebook_has_no_outputs(path):
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells)
+def test_it_is_stored_as_it_ran(path):
+    notebook = stored(path)
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
+    assert not any(out["output_type"] == "error" or out.get("name") == "stderr" for c in cells for out in c["outputs"])
+    assert (sum(pictures(notebook)) > 0) == (path.stem not in WITHOUT_PICTURES)
+    assert path.stat().st_size < LARGEST
+    first, second = ("".join(cell["source"]) for cell in cells[:2])
+    assert "find_spec" in first and "only-if-needed" in first and "JAXSIM_SMALL" in second
