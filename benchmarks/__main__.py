@@ -63,7 +63,10 @@ def _one_dtype(dtype):
     row("exponentials alone", exponential)
     for rule in throughput.RULES:
         row(f"jaxsim {rule}, 10,000 lanes", throughput.rate(rule, dtype, 10_000, 2000))
+    for rule in ("ngd", "gd", "polyak", "adagrad-norm"):
+        row(f"jaxsim {rule}, XLA alone", throughput.rate(rule, dtype, 10_000, 2000, engine="xla"))
     row("jaxsim ngd, 1,000 problems x 10 lanes", throughput.many(dtype))
+    row("jaxsim ngd, the same by XLA alone", throughput.many(dtype, engine="xla"))
     row("jaxsim ngd, 1 lane", throughput.rate("ngd", dtype, 1, 100_000, 3))
     for d in (16, 4096):
         row(f"jaxsim ngd, d={d}, 10,000 lanes", throughput.rate("ngd", dtype, 10_000, 2000, 3, throughput.problem(d=d)))

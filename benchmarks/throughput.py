@@ -27,8 +27,9 @@ def check(dtype):
     options: dict = dict(key=jax.random.key(0), lanes=1, steps=2000)
     for rule in (RULES["ngd"], RULES["gd"], jaxsim.rules.Polyak(max_step=1.0)):
         one, two = (jaxsim.simulate(problem(), rule, law, dtype=kind, **options) for kind in (dtype, "float64"))
+        native = jaxsim.simulate(problem(), rule, law, dtype=dtype, engine="native", **options)
         (many,) = jaxsim.simulate_many([problem()], rule, law, dtype=dtype, **options)
-        for run in (one, many):
+        for run in (one, native, many):
             difference = np.abs(run.final_logits - two.final_logits).max() / np.abs(two.final_logits).max()
             assert difference < 2e-5, f"wrong answer, {rule!r}: {difference:.1e}"
 
@@ -46,28 +47,28 @@ MODELS = {
 }
 
 
-def rate(rule, dtype, lanes, steps, repeats=5, which=None, limits="all", train=None):
+def rate(rule, dtype, lanes, steps, repeats=5, which=None, limits="all", train=None, engine="auto"):
     """Lane-steps per second of `simulate` on one problem."""
     data = which if which is not None else problem()
 
     def go():
         jaxsim.simulate(
             data, RULES[rule], jaxsim.init.Gaussian(0.5), key=jax.random.key(0), lanes=lanes, steps=steps,
-            record=records(steps), dtype=dtype, limits=limits,  # type: ignore[arg-type]
+            record=records(steps), dtype=dtype, limits=limits, engine=engine,  # type: ignore[arg-type]
             train=jaxsim.train.Weights() if train is None else train,
         )  # fmt: skip
 
     return lanes * steps / median_seconds(go, repeats)
 
 
-def many(dtype, count=1000, lanes=10, steps=2000):
+def many(dtype, count=1000, lanes=10, steps=2000, engine="auto"):
     """Lane-steps per second of `simulate_many`."""
     batch = [problem(key=k) for k in range(count)]
 
     def go():
         jaxsim.simulate_many(
             batch, RULES["ngd"], jaxsim.init.Gaussian(0.5), key=jax.random.key(0), lanes=lanes, steps=steps,
-            record=records(steps), dtype=dtype,
+            record=records(steps), dtype=dtype, engine=engine,  # type: ignore[arg-type]
         )  # fmt: skip
 
     return count * lanes * steps / median_seconds(go, 3)

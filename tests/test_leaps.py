@@ -188,6 +188,7 @@ def test_the_generator_of_a_known_flow():
         assert (abs(np.asarray(last[0])) >= abs(np.asarray(found.params[0]) - 1 / k) - 1e-15).all()
 
 
+@pytest.mark.slow
 def test_lanes_that_leave_selections_are_followed_through_it():
     """In every lane in which single steps themselves forget a change of η by 4e-13; the others amplify anything."""
     problem = data.digits((3, 8), 20, True)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import jaxsim
 from jaxsim.coordinates import frame_of
-from jaxsim.model import LOSSES, attention
+from jaxsim.model import LOSSES
 from jaxsim.native import NotBuilt, building, engine
 
 KEY, LAW = jax.random.key(1), jaxsim.init.Gaussian(0.5)
@@ -192,14 +192,15 @@ def test_auto_goes_by_the_size_of_the_whole():
     problem = problem_of(3, 4, 6)
     small = jaxsim.simulate(problem, RULES["ngd"], LAW, key=KEY, lanes=8, steps=50)
     assert small.settings["engine"] == "xla"
-    model = model_of(problem)
     worth = 2 * 10**10 / 12**2
-    assert engine("auto", model, RULES["ngd"], float, 0.99 * worth) is None
-    assert engine("auto", model, RULES["ngd"], float, 1.01 * worth) is not None
+    assert made_by(RULES["ngd"], asked="auto", lane_steps=0.99 * worth) is None
+    assert made_by(RULES["ngd"], asked="auto", lane_steps=1.01 * worth) is not None
 
 
-def model_of(problem, kind="dual", loss=LOSSES["logistic"]):
-    return attention(problem, frame_of(problem, kind, np.float64), loss, float)
+def made_by(rule, problem=None, asked="native", kind="dual", loss=LOSSES["logistic"], lane_steps=1.0):
+    """What makes the steps; None for XLA."""
+    problem = problem_of(3, 4, 6) if problem is None else problem
+    return engine(asked, problem, frame_of(problem, kind, np.float64), loss, rule, np.float64, lane_steps)
 
 
 class Twice(jaxsim.rules.NGD):
@@ -213,20 +214,18 @@ class Twice(jaxsim.rules.NGD):
 
 
 def test_what_machine_code_does_not_know_is_left_to_xla():
-    problem = problem_of(3, 4, 6)
-    model = model_of(problem)
-    assert engine("native", model, RULES["ngd"], float, 1) is not None
+    assert made_by(RULES["ngd"]) is not None
     others = [
         jaxsim.rules.Adam(0.1), jaxsim.rules.HeavyBall(0.1), jaxsim.rules.GD(optax.constant_schedule(0.1)),
         jaxsim.rules.Polyak(optimal_loss=0.0), jaxsim.rules.pytree(Twice)(0.1),
         jaxsim.rules.PerBlock(jaxsim.rules.NGD(0.1)),
     ]  # fmt: skip
-    assert all(engine("native", model, rule, float, 1) is None for rule in others)
+    assert all(made_by(rule) is None for rule in others)
     arctangent = jaxsim.losses.Smooth(lambda m: -jnp.arctan(m), lambda m: -1 / (1 + m**2), "arctangent")
-    for other in (model_of(problem, "primal"), model_of(problem, "dual", arctangent), model_of(problem_of(129, 2, 3))):
-        assert engine("native", other, RULES["ngd"], float, 1) is None
+    for other in ({"kind": "primal"}, {"loss": arctangent}, {"problem": problem_of(129, 2, 3)}):
+        assert made_by(RULES["ngd"], **other) is None
     joint = jaxsim.simulate(
-        problem, RULES["ngd"], LAW, key=KEY, lanes=2, steps=3, engine="native", train=jaxsim.train.Joint()
+        problem_of(3, 4, 6), RULES["ngd"], LAW, key=KEY, lanes=2, steps=3, engine="native", train=jaxsim.train.Joint()
     )
     assert joint.settings["engine"] == "xla"
 

@@ -248,7 +248,7 @@ ATTACKS = dict(
 )  # fmt: skip
 
 
-@settings(max_examples=25, derandomize=True, deadline=None)
+@settings(max_examples=12, derandomize=True, deadline=None)
 @given(**ATTACKS)
 def test_problems_of_every_shape_offset_and_size(**attacked):
     attack(**attacked)

@@ -1,13 +1,10 @@
 """Shadows: what a lane makes of a change of 1e-12 in its start."""
 
-import os
-import subprocess
-import sys
-
 import jax
 import numpy as np
 import pandas as pd
 import pytest
+from commands import invoke
 
 import jaxsim
 from jaxsim import init, rules
@@ -60,18 +57,14 @@ def test_a_start_between_two_ends_is_called_chaotic():
 
 
 def test_the_command_line_counts_them(tmp_path):
-    said = subprocess.run(
-        [sys.executable, "-m", "jaxsim", "run", "--data", "unit-sphere", "--lanes", "16", "--steps", "50", "--shadow",
-         "--rule", "gd=1", "--rule", "gd=1@3000", "--out", "r"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=300, env=os.environ | {"COLUMNS": "100"},
+    said = invoke(
+        "run", "--data", "unit-sphere", "--lanes", "16", "--steps", "50", "--shadow", "--rule", "gd=1",
+        "--rule", "gd=1@3000", "--out", "r", cwd=tmp_path, columns=100,
     )  # fmt: skip
-    assert said.returncode == 0, said.stderr
-    assert "chaotic lanes" in said.stdout and "another selection or verdict" in " ".join(said.stdout.split())
-    assert "3,000 steps" in said.stdout
+    assert said.code == 0, said.err
+    assert "chaotic lanes" in said.out and "another selection or verdict" in " ".join(said.out.split())
+    assert "3,000 steps" in said.out
     rules_told = pd.read_parquet(tmp_path / "r" / "lanes.parquet")["rule"].unique().tolist()
     assert rules_told == ["GD(eta=1)", "GD(eta=1), 3,000 steps"]
-    again = subprocess.run(
-        [sys.executable, "-m", "jaxsim", "replay", "r", "--lane", "3", "--rule", "gd=1@3000"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert again.returncode == 0 and "as saved" in again.stdout, again.stdout + again.stderr
+    again = invoke("replay", "r", "--lane", "3", "--rule", "gd=1@3000", cwd=tmp_path)
+    assert again.code == 0 and "as saved" in again.out, again.out + again.err

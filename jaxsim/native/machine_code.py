@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import math
 import warnings
 from typing import Any
 
@@ -11,11 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
-from jaxsim.coordinates import Dual
+from jaxsim.coordinates import DualFrame, Frame
 from jaxsim.driver import Engine, State
-from jaxsim.model import Attention
+from jaxsim.model import Loss, token_scores
 from jaxsim.model.gradient import Tree
 from jaxsim.native.building import NotBuilt, library
+from jaxsim.problem import Problem
 from jaxsim.rules import Rule
 
 ENGINES = ("auto", "xla", "native")
@@ -32,7 +32,7 @@ def steps(
     visible = jnp.ones((*carried[0].shape[:2], 1), bool) if model.visible is None else model.visible
     given = jnp.stack([jnp.asarray(value, dtype) for value in rule.native[1]])
     call = jax.ffi.ffi_call(
-        _target(_settings(model, rule, dtype)),
+        _target(_settings(carried[0].shape, dtype, scores.distinct, model.visible is not None, model.loss, rule)),
         [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in carried],
         input_output_aliases={k: k for k in range(len(carried))},
     )
@@ -42,12 +42,16 @@ def steps(
     return State(params, memory), residual
 
 
-def engine(asked: str, model: Any, rule: Rule, dtype: Any, lane_steps: float) -> Engine | None:
-    """What makes the steps of the model under the rule by machine code; None where XLA does.
+def engine(
+    asked: str, problem: Problem, frame: Frame, loss: Loss, rule: Rule, dtype: Any, lane_steps: float
+) -> Engine | None:
+    """What makes the steps of W alone by machine code; None where XLA does.
 
     Args:
         asked: "xla", "native", or "auto" for the one that is done sooner.
-        model: the model, or one block of several.
+        problem: the data.
+        frame: its coordinates.
+        loss: ℓ.
         rule: the rule.
         dtype: of the run.
         lane_steps: steps of all lanes together.
@@ -55,12 +59,13 @@ def engine(asked: str, model: Any, rule: Rule, dtype: Any, lane_steps: float) ->
     Raises:
         ValueError: where "native" was asked for, there is machine code of the rule, and it cannot be built.
     """
-    if asked == "xla" or not _written(model, rule):
+    if asked == "xla" or not _written(problem, frame, loss, rule):
         return None
-    if asked == "auto" and lane_steps * math.prod(model.space.shape) ** 2 < WORTH:
+    if asked == "auto" and lane_steps * problem.visible.size**2 < WORTH:
         return None
+    distinct = token_scores(problem, dtype).distinct
     try:
-        _target(_settings(model, rule, np.dtype(dtype)))
+        _target(_settings(problem.visible.shape, dtype, distinct, problem.mask is not None, loss, rule))
     except NotBuilt as error:
         if asked == "native":
             raise ValueError(f"engine: expected 'auto' or 'xla', because {error}; got 'native'") from None
@@ -69,13 +74,12 @@ def engine(asked: str, model: Any, rule: Rule, dtype: Any, lane_steps: float) ->
     return steps
 
 
-def _written(model: Any, rule: Any) -> bool:
-    """Whether there is machine code: of W alone in dual coordinates, with independent tokens, and of some rules."""
-    if jax.default_backend() != "cpu" or type(model) is not Attention or type(model.space) is not Dual:
+def _written(problem: Problem, frame: Frame, loss: Any, rule: Any) -> bool:
+    """Whether there is machine code: in dual coordinates, with independent tokens, and of some rules and losses."""
+    if jax.default_backend() != "cpu" or type(frame) is not DualFrame or frame.factored:
         return False
-    n, T = model.space.shape  # type: ignore[union-attr]
-    known = _speaks_for(rule, "update") and rule.native and _speaks_for(model.loss, "slope") and model.loss.native
-    return T > 1 and n * T <= LARGEST and bool(known)
+    known = _speaks_for(rule, "update") and rule.native and _speaks_for(loss, "slope") and loss.native
+    return problem.visible.shape[1] > 1 and problem.visible.size <= LARGEST and bool(known)
 
 
 def _speaks_for(thing: Any, method: str) -> bool:
@@ -84,12 +88,13 @@ def _speaks_for(thing: Any, method: str) -> bool:
     return owners[0] is not None and owners[0] is owners[1]
 
 
-def _settings(model: Any, rule: Any, dtype: np.dtype) -> tuple[tuple[str, int | str], ...]:
+def _settings(
+    shape: tuple[int, ...], dtype: Any, distinct: bool, masked: bool, loss: Any, rule: Any
+) -> tuple[tuple[str, int | str], ...]:
     """What the source is compiled with."""
-    n, T = model.space.shape
-    settings = {"N": n, "T": T, "BITS": 8 * dtype.itemsize, "DISTINCT": int(model.scores.distinct)}
-    settings |= {"MASKED": int(model.visible is not None), "LOSS": model.loss.native, "RULE": rule.native[0]}
-    return tuple(sorted(settings.items()))
+    kind = {"N": shape[0], "T": shape[1], "BITS": 8 * np.dtype(dtype).itemsize}
+    what = {"DISTINCT": int(distinct), "MASKED": int(masked), "LOSS": loss.native, "RULE": rule.native[0]}
+    return tuple(sorted((kind | what).items()))
 
 
 @functools.cache

@@ -22,7 +22,7 @@ from jaxsim.simulation.analysing import analyse
 from jaxsim.simulation.checks import check, check_range, check_types
 from jaxsim.simulation.options import Options
 from jaxsim.simulation.stepping import leaps
-from jaxsim.train import WEIGHTS, Drawing, Known, Train
+from jaxsim.train import WEIGHTS, Drawing, Known, Train, Weights
 
 
 @dataclasses.dataclass
@@ -55,7 +55,11 @@ class Work:
     def engine(self) -> driver.Engine | None:
         """What makes the steps; None for XLA."""
         options = self.options
-        return native.engine(options.engine, self.model, self.rule, options.dtype, self.lane_steps)
+        if type(self.train) is not Weights or self.train.batch is not None:
+            return None
+        return native.engine(
+            options.engine, self.problem, self.frame, options.loss, self.rule, options.dtype, self.lane_steps
+        )
 
     def starts(self, plan: driver.Plan | None = None) -> Iterator[driver.Start]:
         """Where the lanes begin, chunk by chunk of the plan."""
