@@ -72,7 +72,7 @@ def test_it_lowers_and_every_product_is_of_full_precision(name, trained):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="needs libtpu: pip install 'jaxsim-attention[tpu-check]'")
+@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="needs libtpu, of the extra tpu-check")
 def test_every_rule_and_trained_thing_compiles_for_a_tpu():
     """Ahead of time, for a v5e that is not there; in a process of its own, whose libtpu looks for none."""
     alone = {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
