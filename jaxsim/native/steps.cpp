@@ -6,7 +6,7 @@
 //   N, T      sequences and tokens, T at least 2
 //   BITS      32 or 64; with 32, increments are summed in bursts and added exactly
 //   LOSS      LOGISTIC, EXPONENTIAL or LINEAR
-//   RULE      GD, NGD, POLYAK or ADAGRAD_NORM
+//   RULE      GD, NGD, POLYAK, ADAGRAD_NORM, HEAVY_BALL, NESTEROV or NORMALISED_MOMENTUM
 //   DISTINCT  1 where no two scores of a sequence are equal
 //   MASKED    1 where tokens may be hidden
 //   NAME      of the exported handler
@@ -25,10 +25,14 @@
 #define NGD 1
 #define POLYAK 2
 #define ADAGRAD_NORM 3
+#define HEAVY_BALL 4
+#define NESTEROV 5
+#define NORMALISED_MOMENTUM 6
 
 constexpr int ALL = N * T, FREE = N * (T - 1), BURST = 8;
 constexpr bool COMPENSATED = BITS == 32;
-constexpr int MEMORY = RULE == POLYAK ? 1 : RULE == ADAGRAD_NORM ? 2 : 0;  // numbers that the rule remembers per lane
+constexpr bool MOMENTUM = RULE >= HEAVY_BALL;
+constexpr int MEMORY = RULE == POLYAK ? 1 : RULE >= ADAGRAD_NORM ? 2 : 0;  // numbers that a rule remembers per lane
 
 // What is the same for all lanes of a problem.
 struct Problem {
@@ -38,14 +42,20 @@ struct Problem {
   real at_best[N][3];      // of the loss at the best margin: for `drop`
 };
 
-// What lanes carry. Parameters are `start + moved`; without compensation `moved` is not used.
-struct State {
-  lanes logits[ALL], coeffs[ALL], moved_logits[ALL], moved_coeffs[ALL], memory[MEMORY + 1];
+// A direction in the logits, e^scale · g, and K g over unit².
+struct Direction {
+  lanes g[ALL], pulled[ALL], scale;
 };
 
-// The gradient in the logits, e^kappa · g, and K g over unit².
-struct Gradient {
-  lanes g[ALL], pulled[ALL], kappa, norm, gap, gap_scale;
+// What lanes carry. Parameters are `start + moved`; without compensation `moved` is not used. `velocity` is what momentum
+// remembers, with its scale, and memory[1] then what that scale leaves of its decay.
+struct State {
+  lanes logits[ALL], coeffs[ALL], moved_logits[ALL], moved_coeffs[ALL], memory[MEMORY + 1];
+  Direction velocity;
+};
+
+struct Gradient : Direction {
+  lanes norm, gap, gap_scale;
 };
 
 // ℓ'(m) = -p e^q as (1 / p, q).
@@ -173,7 +183,7 @@ INLINE void differentiate(const State& state, const Problem& problem, Gradient& 
       gradient.g[i * T + t] *= here * (deficit == shortfall[i] ? gap[i] : own);
     }
   }
-  gradient.kappa = kappa;
+  gradient.scale = kappa;
   if (RULE == POLYAK) {  // L - L*
     lanes most = shortfall[0], common = scale[0], sum = {};
     for (int i = 1; i < N; ++i) most = larger(most, shortfall[i]), common = larger(common, scale[i]);
@@ -188,37 +198,73 @@ INLINE void differentiate(const State& state, const Problem& problem, Gradient& 
   }
 }
 
+// β v + ∇, with β = 1 - rest; scales are whole numbers and follow the gradient upwards, and downwards the decay.
+INLINE void mix(const Direction& v, lanes slack, real rest, const Direction& gradient, Direction& mixed, lanes& left) {
+  const lanes decayed = slack + logarithm_past_one(same(-rest));
+  const lanes down = __builtin_convertvector(__builtin_convertvector(larger(decayed, same(-64)), choice), lanes);
+  const lanes kept = v.scale + down, scale = larger(kept, gradient.scale);
+  const choice still = scale == -INFINITE;  // no gradient so far
+  const lanes before = still ? lanes{} : exponential(v.scale - scale);
+  const lanes now = still ? lanes{} : exponential(gradient.scale - scale);
+  for (int k = 0; k < ALL; ++k) {
+    mixed.g[k] = before * (v.g[k] - rest * v.g[k]) + now * gradient.g[k];
+    mixed.pulled[k] = before * (v.pulled[k] - rest * v.pulled[k]) + now * gradient.pulled[k];
+  }
+  mixed.scale = scale;
+  left = scale > kept ? lanes{} : decayed - down;
+}
+
 // What the rule multiplies the direction by, and what it remembers from then on.
 INLINE lanes rule(const Gradient& gradient, const real* given, lanes* memory) {
   const lanes norm = gradient.norm;
   const choice none = norm == 0;
-  if (RULE == GD) return -given[0] * exponential(gradient.kappa);
+  if (RULE == GD) return -given[0] * exponential(gradient.scale);
   if (RULE == NGD) return none ? lanes{} : -given[0] / norm;
   if (RULE == POLYAK) {
-    lanes wanted = given[0] * gradient.gap / norm * exponential(gradient.gap_scale - gradient.kappa);
+    lanes wanted = given[0] * gradient.gap / norm * exponential(gradient.gap_scale - gradient.scale);
     wanted = none ? lanes{} : wanted;
     const lanes most = same(given[1]), length = wanted > most ? most : wanted;
     memory[0] = wanted > length ? memory[0] + 1 : memory[0];
     return -length / (none ? same(1) : norm);
   }
   // log b² ← log(b² + ‖∇‖²), carried with what rounding leaves out
-  const lanes x = 2 * (((gradient.kappa + logarithm(norm)) - memory[0]) - memory[1]);
+  const lanes x = 2 * (((gradient.scale + logarithm(norm)) - memory[0]) - memory[1]);
   const lanes more = real(0.5) * (larger(x, lanes{}) + logarithm_past_one(exponential(-size_of(x)))) + memory[1];
   const lanes sum = memory[0] + more, back = sum - memory[0];
   memory[1] = (memory[0] - (sum - back)) + (more - back);
   memory[0] = sum;
-  return -given[0] * exponential((gradient.kappa - memory[0]) - memory[1]);
+  return -given[0] * exponential((gradient.scale - memory[0]) - memory[1]);
+}
+
+// The same of rules with momentum, which go along `velocity`, or for Nesterov's along β v + ∇ once more.
+INLINE lanes with_momentum(const Problem& problem, const Gradient& gradient, const real* given, State& state,
+                           Direction& along) {
+  Direction& velocity = state.velocity;
+  mix(velocity, state.memory[1], given[1], gradient, velocity, state.memory[1]);
+  if (RULE == NORMALISED_MOMENTUM) {
+    lanes squared = {};
+    for (int k = 0; k < ALL; ++k) squared += velocity.g[k] * velocity.pulled[k];
+    const lanes length = problem.unit * root(squared);
+    return length == 0 ? lanes{} : -given[0] / length;
+  }
+  if (RULE == HEAVY_BALL) return -given[0] * exponential(velocity.scale);
+  lanes unused;
+  mix(velocity, state.memory[1], given[1], gradient, along, unused);
+  return -given[0] * exponential(along.scale);
 }
 
 INLINE void step(State& state, const Problem& problem, const real* given, Gradient& gradient) {
   differentiate(state, problem, gradient);
   pull(problem, gradient);
-  const lanes factor = rule(gradient, given, state.memory), in_logits = factor * problem.unit * problem.unit;
+  const Direction& along = !MOMENTUM || RULE == NESTEROV ? gradient : state.velocity;
+  const lanes factor = MOMENTUM ? with_momentum(problem, gradient, given, state, gradient)
+                                : rule(gradient, given, state.memory);
+  const lanes in_logits = factor * problem.unit * problem.unit;
   lanes* logits = COMPENSATED ? state.moved_logits : state.logits;
   lanes* coeffs = COMPENSATED ? state.moved_coeffs : state.coeffs;
   for (int k = 0; k < ALL; ++k) {
-    logits[k] += in_logits * gradient.pulled[k];
-    coeffs[k] += factor * gradient.g[k];
+    logits[k] += in_logits * along.pulled[k];
+    coeffs[k] += factor * along.g[k];
   }
 }
 
@@ -269,9 +315,9 @@ static void prepare(Problem& p, const real* gram, real size, const real* deficit
   }
 }
 
-// Buffers in order. Inputs: coeffs and logits, with compensation the residuals of both, the rule's memory; gram, size,
-// deficits, best, visible; what the rule was given; the number of steps. Outputs: what is carried, up to the memory, in
-// the same place or another.
+// Buffers in order. Inputs: coeffs and logits, with compensation the residuals of both, of momentum the velocity in both,
+// what else the rule remembers; gram, size, deficits, best, visible; what the rule was given; the number of steps.
+// Outputs: what is carried, up to the memory, in the same place or another.
 struct Buffers {
   XLA_FFI_CallFrame* frame;
   template <typename Number>
@@ -286,7 +332,8 @@ struct Buffers {
   int64_t first_axis(int k) const { return static_cast<XLA_FFI_Buffer*>(frame->args.args[k])->dims[0]; }
 };
 
-constexpr int KEPT = COMPENSATED ? 4 : 2, CARRIED = KEPT + MEMORY;
+constexpr int LOST = COMPENSATED ? 2 : 0, VELOCITY = 2 + LOST, KEPT = VELOCITY + (MOMENTUM ? 2 : 0);
+constexpr int CARRIED = KEPT + MEMORY;
 
 static void run(const Buffers& buffers) {
   const real* gram = buffers.in<real>(CARRIED);
@@ -309,8 +356,15 @@ static void run(const Buffers& buffers) {
       const int count = left < WIDTH ? int(left) : WIDTH;
       load(state.coeffs, buffers.in<real>(0) + first, ALL, width, count);
       load(state.logits, buffers.in<real>(1) + first, ALL, width, count);
-      for (int k = 2; k < KEPT; ++k) load(residual[k - 2], buffers.in<real>(k) + first, ALL, width, count);
+      for (int k = 0; k < LOST; ++k) load(residual[k], buffers.in<real>(2 + k) + first, ALL, width, count);
       for (int k = 0; k < MEMORY; ++k) load(state.memory + k, buffers.in<real>(KEPT + k) + first, 1, width, count);
+      if (MOMENTUM) {
+        Direction& velocity = state.velocity;
+        load(velocity.g, buffers.in<real>(VELOCITY) + first, ALL, width, count);
+        load(velocity.pulled, buffers.in<real>(VELOCITY + 1) + first, ALL, width, count);
+        for (int k = 0; k < ALL; ++k) velocity.pulled[k] = velocity.pulled[k] / problem.unit / problem.unit;
+        velocity.scale = state.memory[0];
+      }
       for (int k = 0; k < ALL; ++k) state.moved_logits[k] = state.moved_coeffs[k] = lanes{};
       for (int32_t done = 0; done < steps; ++done) {
         step(state, problem, given, gradient);
@@ -321,7 +375,14 @@ static void run(const Buffers& buffers) {
       }
       store(buffers.out(0) + first, state.coeffs, ALL, width, count);
       store(buffers.out(1) + first, state.logits, ALL, width, count);
-      for (int k = 2; k < KEPT; ++k) store(buffers.out(k) + first, residual[k - 2], ALL, width, count);
+      for (int k = 0; k < LOST; ++k) store(buffers.out(2 + k) + first, residual[k], ALL, width, count);
+      if (MOMENTUM) {
+        Direction& velocity = state.velocity;
+        for (int k = 0; k < ALL; ++k) velocity.pulled[k] = velocity.pulled[k] * problem.unit * problem.unit;
+        store(buffers.out(VELOCITY) + first, velocity.g, ALL, width, count);
+        store(buffers.out(VELOCITY + 1) + first, velocity.pulled, ALL, width, count);
+        state.memory[0] = velocity.scale;
+      }
       for (int k = 0; k < MEMORY; ++k) store(buffers.out(KEPT + k) + first, state.memory + k, 1, width, count);
     }
   }

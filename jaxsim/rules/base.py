@@ -135,9 +135,10 @@ class Scheduled:
         return repr(self.schedule) if named else getattr(self.schedule, "__qualname__", "schedule")
 
 
-def constants(name: str, *sizes: Any) -> tuple[str, tuple[Any, ...]] | None:
-    """What `native` says of a rule whose step sizes do not change; None where one does."""
-    return (name, tuple(size.value for size in sizes)) if all(isinstance(s, Constant) for s in sizes) else None
+def constants(name: str, *sizes: Any, beyond: tuple[Any, ...] = ()) -> tuple[str, tuple[Any, ...]] | None:
+    """What `native` says of a rule whose step sizes do not change, with numbers beyond these; None where one does."""
+    known = all(isinstance(size, Constant) for size in sizes)
+    return (name, (*(size.value for size in sizes), *beyond)) if known else None
 
 
 def step_size(name: str, value: Any) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from jaxsim._check import leaf
-from jaxsim.rules.base import Defaults, Scaled, decay, mix, pytree, register, step_size, times
+from jaxsim.rules.base import Defaults, Scaled, constants, decay, mix, pytree, register, step_size, times
 
 
 class _Momentum(Defaults):
@@ -56,6 +56,11 @@ class HeavyBall(_Momentum):
 
     name = "heavy-ball"
 
+    @property
+    def native(self):
+        """See Rule."""
+        return constants("HEAVY_BALL", self.eta, beyond=(self.rest,))
+
     def update(self, gradient, state, step):
         """-η v."""
         eta = self.eta(step, gradient.gap.dtype)
@@ -88,6 +93,11 @@ class Nesterov(_Momentum):
     rest: Any = dataclasses.field(init=False, repr=False)  # 1 - β
 
     name = "nesterov"
+
+    @property
+    def native(self):
+        """See Rule."""
+        return constants("NESTEROV", self.eta, beyond=(self.rest,))
 
     def update(self, gradient, state, step):
         """-η (∇ + β v)."""
@@ -128,6 +138,11 @@ class NormalisedMomentum(_Momentum):
     rest: Any = dataclasses.field(init=False, repr=False)  # 1 - β
 
     name = "normalised-momentum"
+
+    @property
+    def native(self):
+        """See Rule."""
+        return constants("NORMALISED_MOMENTUM", self.eta, beyond=(self.rest,))
 
     def update(self, gradient, state, step):
         """-(η / ‖v‖) v; the factor 1 - β cancels."""
