@@ -78,11 +78,11 @@ def simulate(
         stepping: "auto": every step is made up to step 2,000; from there lanes of rules whose steps shrink with the
             gradient leap, to any horizon, and every step is made of the others. "every": no leaps. "leap": as "auto",
             and an error where there could be none. What leaps cost and how far off they may be is in `Run.report`.
-        engine: what makes the steps. "native": machine code, made by this machine's C++ compiler when first needed, where
-            there is any: for W alone in dual coordinates, n T up to 256, on CPUs, under GD, NGD, Polyak, AdaGradNorm and
-            momentum with constant steps; the same up to rounding, and faster. "xla": programs of XLA. "auto": machine
-            code where lanes · steps · (n T)² is above 2·10¹⁰ and there is a compiler. Which it was is in
-            `Run.settings["engine"]`.
+        engine: what makes the steps. "native": machine code, made by this machine's C++ compiler when first
+            needed, where there is any: for W alone in dual coordinates, n T up to 256, on CPUs, under GD, NGD,
+            Polyak, AdaGradNorm and momentum with constant steps; the same up to rounding, and faster. "xla":
+            programs of XLA. "auto": machine code where lanes · steps · (n T)² is above 2·10¹⁰ and there is a
+            compiler. Which it was is in `Run.settings["engine"]`.
         until: "resolved" to stop at a shorter horizon where no lane is transient or unresolved: 2,000 is tried first,
             and then ever longer ones, up to `steps`. What is left open is in `Run.open`.
         shadow: whether to run beside every lane one that starts 1e-12 away (1e-5 in float32), at twice the cost: how
