@@ -16,6 +16,13 @@ from jaxsim._exact import dot_of_differences
 LARGEST, SMALLEST = 1e150, 1e-150  # of scores, and of token times query: their squares stay numbers in float64
 
 
+def check_problem(problem: Any) -> None:
+    """Refuse what is no problem; of a result, which has one, say so."""
+    if not isinstance(problem, Problem):
+        has = "; its .problem is one" if isinstance(getattr(problem, "problem", None), Problem) else ""
+        raise ValueError(f"problem: expected a jaxsim.Problem; got {type(problem).__name__}{has}")
+
+
 @jax.tree_util.register_pytree_node_class
 @dataclasses.dataclass(frozen=True, eq=False)
 class Problem:

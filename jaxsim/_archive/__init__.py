@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from jaxsim import _files
-from jaxsim._archive.arrays import read_array, read_arrays, told
+from jaxsim._archive.arrays import array_names, read_array, read_arrays, told
 from jaxsim._archive.complete import check_fields
 from jaxsim.problem import Problem
 
-__all__ = ["FORMAT", "check_fields", "read", "read_array", "read_arrays", "told", "write"]
+__all__ = ["FORMAT", "array_names", "check_fields", "read", "read_array", "read_arrays", "told", "write"]
 
 FORMAT = 1
 

@@ -37,6 +37,20 @@ def read_arrays(path: str | os.PathLike, wanted: Sequence[str] | None = None) ->
             raise ValueError(told(error)) from error
 
 
+def array_names(path: str | os.PathLike) -> list[str]:
+    """The names of the arrays of an .npz file.
+
+    Raises:
+        ValueError: as `read_arrays`.
+    """
+    with _opened(path) as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                return [info.filename.removesuffix(".npy") for info in archive.infolist()]
+        except Exception as error:
+            raise ValueError(told(error)) from error
+
+
 def read_array(path: str | os.PathLike) -> np.ndarray:
     """The array of an .npy file, under the same conditions.
 

@@ -1,5 +1,6 @@
 """Problems as .npz files. A file is data: nothing in it is ever executed."""
 
+import difflib
 import os
 from typing import Any
 
@@ -10,6 +11,8 @@ from jaxsim.data.images import ridge_decoder
 from jaxsim.problem import Problem
 
 REQUIRED = ("tokens", "queries", "labels", "decoder")
+TESTS = ("test_tokens", "test_queries", "test_labels", "test_mask")
+KNOWN = (*REQUIRED, "mask", "keys", *TESTS)
 
 
 def load(path: str | os.PathLike) -> Problem:
@@ -17,10 +20,10 @@ def load(path: str | os.PathLike) -> Problem:
 
     Args:
         path: the file. Needed: tokens (n, T, d), queries (n, d) or integer indices (n,), labels (n,), decoder
-            (d,). Optional: mask (n, T), keys (n, T, k). Other arrays are ignored.
+            (d,). Optional: mask (n, T), keys (n, T, k). What `load_split` reads besides is left alone.
 
     Raises:
-        ValueError: where the file cannot be read, or names are missing (the message lists them).
+        ValueError: where the file cannot be read, names are missing (the message lists them), or there are others.
     """
     arrays = _arrays(path, (*REQUIRED, "mask", "keys"))
     _require(path, arrays, REQUIRED)
@@ -39,10 +42,11 @@ def load_split(path: str | os.PathLike) -> tuple[Problem, Problem | None]:
         The training set, and the test set or None.
 
     Raises:
-        ValueError: where the file cannot be read, names are missing, or the two sets have other dimensions.
+        ValueError: where the file cannot be read, names are missing or unknown, or the two sets have other
+            dimensions.
     """
     names = ("tokens", "queries", "labels", "mask")
-    arrays = _arrays(path, (*names, *(f"test_{name}" for name in names), "decoder"))
+    arrays = _arrays(path, (*names, *TESTS, "decoder"))
     _require(path, arrays, names[:3])
     decoder = arrays.pop("decoder", None)
     tests = {name[5:]: arrays.pop(name) for name in list(arrays) if name.startswith("test_")}
@@ -65,11 +69,17 @@ def load_split(path: str | os.PathLike) -> tuple[Problem, Problem | None]:
 
 
 def _arrays(path: str | os.PathLike, wanted: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Those of the wanted arrays that the file has."""
+    """Those of the wanted arrays that the file has; it may have no other than those that somebody reads."""
     try:
-        return _archive.read_arrays(path, wanted)
+        arrays = _archive.read_arrays(path, wanted)
+        unread = [name for name in _archive.array_names(path) if name not in KNOWN]
     except ValueError as error:
         raise ValueError(f"data: expected a readable .npz file at {os.fspath(path)!r}; {error}") from error
+    if unread:
+        near = difflib.get_close_matches(unread[0], KNOWN, 1)
+        told = f"the nearest name is {near[0]!r}" if near else f"expected some of {', '.join(KNOWN)}"
+        raise ValueError(f"data: {os.fspath(path)!r} holds {unread[0]!r}, which nobody reads; {told}")
+    return arrays
 
 
 def _problem(path: str | os.PathLike, **arrays: Any) -> Problem:

@@ -9,7 +9,7 @@ from typing import Any, Literal, overload
 
 from jaxsim import normed
 from jaxsim.normed import NormedMargin
-from jaxsim.problem import Problem
+from jaxsim.problem import Problem, check_problem
 
 from .conic import solve_with_cvxpy
 from .decoder import classifier, hard_margin
@@ -80,6 +80,7 @@ def max_margin(
         >>> round(jaxsim.max_margin(problem, norm="linf").norm, 6)
         0.5
     """
+    check_problem(problem)
     alpha = checked_selection(problem.optimal if selection is None else selection, problem.visible)
     if norm is not None:
         order = normed.check_norm(norm, p)

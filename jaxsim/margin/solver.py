@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from jaxsim import _machine
-from jaxsim.problem import Problem
+from jaxsim.problem import Problem, check_problem
 
 from .integers import TooLarge, WholeNumbers
 from .least_norm import coordinates, least_norm, proves_infeasible, surrounded
@@ -29,6 +29,7 @@ class MarginSolver:
     """
 
     def __init__(self, problem: Problem):
+        check_problem(problem)
         self.problem = problem
         self._visible = problem.visible
         with _machine.few_threads(self._visible.size):

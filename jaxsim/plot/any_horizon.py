@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaxsim._text import drawn
-from jaxsim.plot.runs import direction_error, same_rule_before
+from jaxsim.plot.runs import direction_error, same_rule_before, several
 from jaxsim.plot.style import BAND, LINES, colour, new_figure
 from jaxsim.results import Run
 
@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def horizons(runs: Sequence[Run]) -> "Figure":
+def horizons(runs: Run | Sequence[Run]) -> "Figure":
     """Direction error of several runs against steps, log-log; against log t; and, of 1/log t laws, error · log t.
 
     Medians and 5–95% bands over lanes. On the right dotted: the median of the constants that each lane's ‖r_t‖ predicts
     at the horizon; see `jaxsim.Run.asymptote`.
     """
+    runs = several(runs)
     figure = new_figure(figsize=(13, 4), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
     for k, run in enumerate(runs):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaxsim._text import drawn
-from jaxsim.plot.runs import attention_gap, band, direction_error, same_rule_before
+from jaxsim.plot.runs import attention_gap, band, direction_error, same_rule_before, several
 from jaxsim.plot.style import LINES, axes, new_figure
 from jaxsim.results import Run
 
@@ -44,8 +44,9 @@ def loss_gap(run: Run, ax: "Axes | None" = None, line: str = "-") -> "Axes":
     return ax
 
 
-def trajectories(runs: Sequence[Run]) -> "Figure":
+def trajectories(runs: Run | Sequence[Run]) -> "Figure":
     """Direction error, attention gap, norm and loss gap of several runs; dotted: their predicted slopes."""
+    runs = several(runs)
     figure = new_figure(figsize=(10, 7), layout="constrained")
     panels = {"error": direction_error, "digits": attention_gap, "norm": norm, "loss digits": loss_gap}
     grid = figure.subplots(2, 2).ravel()

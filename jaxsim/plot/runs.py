@@ -37,8 +37,18 @@ def attention_gap(run: Run, ax: "Axes | None" = None, line: str = "-") -> "Axes"
     return ax
 
 
-def verdict_bars(runs: Sequence[Run], ax: "Axes | None" = None) -> "Axes":
+def several(runs: Run | Sequence[Run]) -> list[Run]:
+    """Runs to be drawn together; one is as good as several."""
+    found = [runs] if isinstance(runs, Run) else list(runs)
+    for run in found:
+        if not isinstance(run, Run):
+            raise ValueError(f"runs: expected one jaxsim.Run or several; got a {type(run).__name__} in place of one")
+    return found
+
+
+def verdict_bars(runs: Run | Sequence[Run], ax: "Axes | None" = None) -> "Axes":
     """One stacked bar per run: the share of lanes with each verdict, large shares printed."""
+    runs = several(runs)
     ax = axes(ax)
     left = np.zeros(len(runs))
     for verdict in VERDICTS:

@@ -142,13 +142,14 @@ def constants(name: str, *sizes: Any, beyond: tuple[Any, ...] = ()) -> tuple[str
 
 
 def step_size(name: str, value: Any) -> Any:
-    """Turn what a user gives into a Constant or a Scheduled; leave what JAX rebuilds alone."""
-    traced = isinstance(value, jax.core.Tracer)  # type: ignore[attr-defined]
-    if isinstance(value, bool | int | float | str) or (hasattr(value, "__array__") and not traced):
-        return Constant(positive_number(name, value))
-    if callable(value) and not isinstance(value, Constant | Scheduled):
-        return Scheduled(value)
-    return value
+    """Turn what a user gives into a Constant or a Scheduled; leave what JAX rebuilds alone.
+
+    Raises:
+        ValueError: where it is neither a number above 0 nor a function.
+    """
+    if isinstance(value, Constant | Scheduled | jax.core.Tracer):  # type: ignore[attr-defined]
+        return value
+    return Scheduled(value) if callable(value) else Constant(positive_number(name, value))
 
 
 def times(factor: Float[Array, " lanes"], tree: Tree) -> Tree:

@@ -9,7 +9,7 @@ from jaxsim import _machine
 from jaxsim._check import random_key, whole_number
 from jaxsim.init import Factors, Fixed, Law
 from jaxsim.model import Loss, named
-from jaxsim.problem import Problem
+from jaxsim.problem import Problem, check_problem
 from jaxsim.results import CURVES
 from jaxsim.rules import check_rule
 from jaxsim.train import WEIGHTS, Train
@@ -44,8 +44,7 @@ def check(
 
 def check_types(problem: Any, rule: Any, init: Any, key: Any) -> None:
     """Refuse what is not a problem, a rule, a law or a key."""
-    if not isinstance(problem, Problem):
-        raise ValueError(f"problem: expected a jaxsim.Problem; got {type(problem).__name__}")
+    check_problem(problem)
     check_rule(rule)
     if isinstance(init, type) or not (hasattr(init, "place") or isinstance(init, Fixed | Factors)):
         raise ValueError(f"init: expected a law such as jaxsim.init.Gaussian(1.0); got {init!r}")
