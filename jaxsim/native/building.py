@@ -9,14 +9,14 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from importlib import resources
 from pathlib import Path
 
 import jax
 import jaxlib
 
-from jaxsim._files import private_folder
+from jaxsim._files import private_folder, sync
 
+HERE = Path(__file__).parent
 SOURCES = ("vector.h", "steps.cpp")
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-ffp-contract=fast", "-shared", "-fPIC", "-fvisibility=hidden")
 SECONDS = 120  # after which a compiler is given up
@@ -36,8 +36,7 @@ def library(settings: dict[str, int | str]) -> ctypes.CDLL:
         NotBuilt: where there is no compiler, or it fails, or its work cannot be loaded.
     """
     defined = [f"-D{name}={value}" for name, value in sorted(settings.items())]
-    source = resources.files("jaxsim.native")
-    texts = [(source / name).read_text(encoding="utf-8") for name in SOURCES]
+    texts = [(HERE / name).read_text(encoding="utf-8") for name in SOURCES]
     key = hashlib.sha256("\0".join([*texts, *defined, *FLAGS, *_circumstances()]).encode()).hexdigest()[:32]
     try:
         made = private_folder("native") / f"{key}.so"
@@ -52,20 +51,19 @@ def library(settings: dict[str, int | str]) -> ctypes.CDLL:
 
 
 def _build(defined: list[str], made: Path) -> None:
-    """Compile under a temporary name in the same folder, and rename: readers see all of it or nothing."""
+    """Compile under a name of this process alone in the same folder, and rename: readers see all of it or nothing."""
     with tempfile.TemporaryDirectory(dir=made.parent) as inside:
-        for name in SOURCES:
-            text = (resources.files("jaxsim.native") / name).read_text(encoding="utf-8")
-            (Path(inside) / name).write_text(text, encoding="utf-8")
-        out = Path(inside) / "made.so"
-        command = [*compiler(), *FLAGS, f"-I{jax.ffi.include_dir()}", *defined, SOURCES[-1], "-o", out.name]
+        out = Path(inside) / made.name
+        source = [f"-I{HERE}", f"-I{jax.ffi.include_dir()}", *defined, str(HERE / SOURCES[-1])]
+        command = [*compiler(), *FLAGS, *source, "-o", str(out)]
         try:
-            done = subprocess.run(command, cwd=inside, capture_output=True, text=True, timeout=SECONDS, check=False)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
         except (OSError, subprocess.TimeoutExpired) as error:
             raise NotBuilt(f"the compiler {command[0]} did not run ({error})") from None
         if done.returncode:
             said = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip()[:200])
             raise NotBuilt(f"the compiler {command[0]} failed: {said}")
+        sync(out)
         os.replace(out, made)
 
 
