@@ -134,6 +134,12 @@ def private_folder(name: str) -> Path:
     return place
 
 
+def settle(part: Path, path: Path) -> None:
+    """Bring a file that is finished to its name, in the same file system, once all of it is on the disk."""
+    sync(part)
+    os.replace(part, path)
+
+
 def sync(path: Path) -> None:
     """Have a file, or the names in a folder, on the disk."""
     handle = os.open(path, os.O_RDONLY)

@@ -14,7 +14,7 @@ from pathlib import Path
 import jax
 import jaxlib
 
-from jaxsim._files import private_folder, sync
+from jaxsim._files import private_folder, settle
 
 HERE = Path(__file__).parent
 SOURCES = ("vector.h", "steps.cpp")
@@ -63,8 +63,7 @@ def _build(defined: list[str], made: Path) -> None:
         if done.returncode:
             said = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip()[:200])
             raise NotBuilt(f"the compiler {command[0]} failed: {said}")
-        sync(out)
-        os.replace(out, made)
+        settle(out, made)
 
 
 @functools.cache
