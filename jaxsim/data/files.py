@@ -25,8 +25,7 @@ def load(path: str | os.PathLike) -> Problem:
     Raises:
         ValueError: where the file cannot be read, names are missing (the message lists them), or there are others.
     """
-    arrays = _arrays(path, (*REQUIRED, "mask", "keys"))
-    _require(path, arrays, REQUIRED)
+    arrays = _arrays(path, (*REQUIRED, "mask", "keys"), REQUIRED)
     return _problem(path, **arrays)
 
 
@@ -46,8 +45,7 @@ def load_split(path: str | os.PathLike) -> tuple[Problem, Problem | None]:
             dimensions.
     """
     names = ("tokens", "queries", "labels", "mask")
-    arrays = _arrays(path, (*names, *TESTS, "decoder"))
-    _require(path, arrays, names[:3])
+    arrays = _arrays(path, (*names, *TESTS, "decoder"), names[:3])
     decoder = arrays.pop("decoder", None)
     tests = {name[5:]: arrays.pop(name) for name in list(arrays) if name.startswith("test_")}
     if decoder is None:
@@ -68,13 +66,14 @@ def load_split(path: str | os.PathLike) -> tuple[Problem, Problem | None]:
     return train, test
 
 
-def _arrays(path: str | os.PathLike, wanted: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Those of the wanted arrays that the file has; it may have no other than those that somebody reads."""
+def _arrays(path: str | os.PathLike, wanted: tuple[str, ...], needed: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Those of the wanted arrays that the file has; it has those that are needed, and none that nobody reads."""
     try:
         arrays = _archive.read_arrays(path, wanted)
         unread = [name for name in _archive.array_names(path) if name not in KNOWN]
     except ValueError as error:
         raise ValueError(f"data: expected a readable .npz file at {os.fspath(path)!r}; {error}") from error
+    _require(path, arrays, needed)
     if unread:
         near = difflib.get_close_matches(unread[0], KNOWN, 1)
         told = f"the nearest name is {near[0]!r}" if near else f"expected some of {', '.join(KNOWN)}"
