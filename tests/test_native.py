@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 import jaxsim
 from jaxsim.coordinates import frame_of
 from jaxsim.model import LOSSES
-from jaxsim.native import NotBuilt, building, engine
+from jaxsim.native import NotBuilt, building, engine, has_compiler
 
+pytestmark = pytest.mark.skipif(not has_compiler(), reason="needs a C++ compiler")
 KEY, LAW = jax.random.key(1), jaxsim.init.Gaussian(0.5)
 RULES = {
     "gd": jaxsim.rules.GD(1.0),

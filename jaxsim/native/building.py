@@ -80,6 +80,14 @@ def compiler() -> tuple[str, ...]:
     raise NotBuilt(f"there is no C++ compiler; looked for {asked[0] if asked else 'c++, g++ and clang++'}")
 
 
+def has_compiler() -> bool:
+    """Whether there is one."""
+    try:
+        return bool(compiler())
+    except NotBuilt:
+        return False
+
+
 @functools.cache
 def _circumstances() -> tuple[str, ...]:
     """What else decides how the machine code comes out: compiler, headers of JAX, processor."""
