@@ -423,3 +423,10 @@ def test_elementary_functions_at_their_ends(probe):
         np.testing.assert_equal(at("logarithm", 0.0, inf, -1.0, nan), [-inf, inf, nan, nan])
         np.testing.assert_equal(at("logarithm_past_one", 0.0, -1.0, inf, nan), [0.0, -inf, inf, nan])
         np.testing.assert_equal(at("nearest", 0.5, 1.5, -2.5, 1e9, nan), [0.0, 2.0, -2.0, 1e9, nan])
+
+
+def test_one_engine_for_many_problems_and_none_built_for_each(nothing_built):
+    problems = [problem_of(2, 3, 4), problem_of(2, 3, 4, 1, hidden=True)]
+    runs = jaxsim.simulate_many(problems, RULES["ngd"], LAW, key=KEY, lanes=3, steps=5, engine="native")
+    assert [run.settings["engine"] for run in runs] == ["native", "native"]
+    assert len(list((nothing_built / "jaxsim" / "native").iterdir())) <= 2  # of the first problem, and of all together

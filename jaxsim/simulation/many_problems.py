@@ -79,12 +79,16 @@ def simulate_many(
     refuse("simulate_many", options, "coordinates", "chunk_bytes", "chunk_lanes")
     how = Options(steps, coordinates="dual", **options)  # type: ignore[misc]
     keys = jax.vmap(lambda p: jax.random.fold_in(key, p))(jnp.arange(len(problems), dtype=jnp.uint32))
+    each = dataclasses.replace(how, engine="xla")  # one engine for all, and not one for each
     batch = [
-        prepare(problem, rule, law, how, key=own, lanes=lanes, of=lanes * len(problems))
+        prepare(problem, rule, law, each, key=own, lanes=lanes, of=lanes * len(problems))
         for problem, law, own in zip(problems, laws, keys, strict=True)
     ]
     if any(work.frame.factored for work in batch):  # type: ignore[attr-defined]
         batch = [dataclasses.replace(work, frame=work.frame.with_factor()) for work in batch]  # type: ignore[attr-defined]
+    chosen = dataclasses.replace(batch[0], options=how)
+    chosen.choose_engine()
+    batch = [dataclasses.replace(work, options=how, engine=chosen.engine) for work in batch]
     found: list[Run] = []
     for work, rows in _rows(batch, keys):
         found.append(work.result(rows))

@@ -108,18 +108,7 @@ def simulate(
     """
     began = time.perf_counter()
     options = Options(
-        steps,
-        record,
-        loss,
-        dtype,
-        coordinates,
-        keep,
-        thresholds,
-        limits,
-        chunk_bytes,
-        chunk_lanes,
-        stepping,
-        engine,
+        steps, record, loss, dtype, coordinates, keep, thresholds, limits, chunk_bytes, chunk_lanes, stepping, engine
     )
     work = prepare(problem, rule, init, options, key=key, lanes=lanes, train=train, first=first)
     check_kept(problem, work.lanes, len(options.recorded), options.keep)

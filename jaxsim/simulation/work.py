@@ -40,6 +40,7 @@ class Work:
     frame: Frame
     plan: driver.Plan
     lane_steps: float  # of the whole that this is a part of, by which engines are chosen
+    engine: driver.Engine | None = None  # what makes the steps; None for XLA
 
     def __post_init__(self):
         self.solved: dict[Any, Any] = {}
@@ -51,15 +52,11 @@ class Work:
         """The model on the device."""
         return self.train.model(self.problem, self.frame, self.options.loss, self.options.dtype)
 
-    @property
-    def engine(self) -> driver.Engine | None:
-        """What makes the steps; None for XLA."""
-        options = self.options
-        if type(self.train) is not Weights or self.train.batch is not None:
-            return None
-        return native.engine(
-            options.engine, self.problem, self.frame, options.loss, self.rule, options.dtype, self.lane_steps
-        )
+    def choose_engine(self) -> None:
+        """Settle what makes the steps, building it where need be, by the size of the whole."""
+        options, plain = self.options, type(self.train) is Weights and self.train.batch is None
+        chosen = (options.engine, self.problem, self.frame, options.loss, self.rule, options.dtype, self.lane_steps)
+        self.engine = native.engine(*chosen) if plain else None
 
     def starts(self, plan: driver.Plan | None = None) -> Iterator[driver.Start]:
         """Where the lanes begin, chunk by chunk of the plan."""
@@ -75,6 +72,7 @@ class Work:
         _ = self.model  # made once for all
         other = copy.copy(self)
         other.rule, other.init, other.key, other.first = rule, init, key, first
+        other.choose_engine()
         return other
 
     def starting(self, init: Fixed, lanes: int, steps: int) -> "Work":
@@ -199,7 +197,9 @@ def prepare(
     )
     stepped = min(options.recorded[-1], driver.LEAPS_FROM) if far else options.recorded[-1]
     lane_steps = float(stepped) * (of or lanes)
-    return Work(problem, rule, init, key, lanes, first, train, options, frame, how, lane_steps)
+    work = Work(problem, rule, init, key, lanes, first, train, options, frame, how, lane_steps)
+    work.choose_engine()
+    return work
 
 
 def _plan(problem: Problem, frame: Frame, train: Train, options: Options, lanes: int) -> driver.Plan:

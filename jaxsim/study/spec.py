@@ -24,13 +24,8 @@ SHARD = 500  # lanes
 MOST_LANES = 100_000
 CHOICE_BYTES, CELL_BYTES, SHARD_BYTES = 500, 200, 100  # held for each at the least
 PARTS = ("problem", "init", "rule")
-WHERE_GIVEN = (
-    "train",
-    "batch",
-    "stepping",
-    "engine",
-    "sources",
-)  # told where given, so that older studies stay the same
+# Told where they are given, so that older studies stay the same.
+WHERE_GIVEN = ("train", "batch", "stepping", "engine", "sources")
 
 
 def __getattr__(name: str) -> Any:
