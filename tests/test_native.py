@@ -426,7 +426,7 @@ def test_elementary_functions_at_their_ends(probe):
 
 
 def test_one_engine_for_many_problems_and_none_built_for_each(nothing_built):
-    problems = [problem_of(2, 3, 4), problem_of(2, 3, 4, 1, hidden=True)]
+    problems = [problem_of(2, 4, 5), problem_of(2, 4, 5, 1, hidden=True)]
     runs = jaxsim.simulate_many(problems, RULES["ngd"], LAW, key=KEY, lanes=3, steps=5, engine="native")
     assert [run.settings["engine"] for run in runs] == ["native", "native"]
     assert len(list((nothing_built / "jaxsim" / "native").iterdir())) <= 2  # of the first problem, and of all together
