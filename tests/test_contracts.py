@@ -49,7 +49,7 @@ def test_every_rule_keeps_its_contract(name):
     rules.check_rule(rule)
     assert isinstance(rule.name, str) and inspect.getdoc(type(rule))
     assert rule.coordinates in (None, "primal", "full") and rule.predicts in ("power", "inverse-log")
-    assert rule.predicts == ("inverse-log" if name == "gd" else "power")
+    assert rule.predicts == ("inverse-log" if name in ("gd", "adagrad-norm") else "power")
     told = json.loads(json.dumps(rules.parameters(rule)))
     again = rules.build(told)
     assert rules.parameters(again) == told and repr(again) == repr(rule) and type(again) is type(rule)

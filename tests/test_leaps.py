@@ -10,11 +10,12 @@ import pytest
 import jaxsim
 from jaxsim import init, rules, train
 from jaxsim.coordinates import as_device
-from jaxsim.driver import LEAPS_FROM, leap
+from jaxsim.driver import leap
 from jaxsim.driver.generator import HIGHEST, LAST, SUMS, generator
 from jaxsim.driver.trajectory import State, begin, compensated
 
 KEY = jax.random.key(1)
+LEAPS_FROM = 2_000  # of rules whose steps shrink with the gradient
 data = jaxsim.data
 FAMILIES = {
     "unit-sphere": functools.partial(data.unit_sphere, n=4, T=5, d=8),
@@ -232,6 +233,15 @@ def test_a_lane_leaves_a_selection_when_the_closed_form_says(depth):
     assert run.report["leap_error"] * abs(u) > 1e-8 and run.report["single_steps"] < 10_000
 
 
+@pytest.mark.parametrize("rule", [rules.GD(1.0), rules.AdaGradNorm(1.0)], ids=lambda rule: rule.name)
+def test_the_norm_grows_like_the_logarithm_of_the_step(rule):
+    assert rule.predicts == "inverse-log"
+    problem = FAMILIES["signal-noise"](jax.random.key(5))
+    run = jaxsim.simulate(problem, rule, init.Gaussian(0.3), key=KEY, lanes=4, steps=1e200, record=[1e100])
+    growth = np.diff(run.asymptote().along[:, -2:])[:, 0] / np.log(1e100)
+    np.testing.assert_allclose(growth, run.limit_norm[run.selection_number], rtol=1e-3)
+
+
 def test_steps_to_an_error():
     problem = FAMILIES["unit-sphere"](jax.random.key(5))
     run = jaxsim.simulate(problem, rules.GD(1.0), init.Gaussian(0.3), key=KEY, lanes=8, steps=10**9)
@@ -267,7 +277,13 @@ REFUSED = [
     (dict(steps=10**400), r"steps: expected at most 1e\+300"),
     (dict(steps=10**400, stepping="every"), "steps: expected at most 2147483647"),
     (dict(steps=10**31, dtype="float32"), r"steps: expected at most 1e\+30"),
-    (dict(steps=10**15, rule=rules.NGD(0.1)), "steps: expected at most 2147483647, because ngd is stepped: its steps"),
+    (dict(steps=10**15, rule=rules.Polyak()), "steps: expected at most 2147483647, because polyak is stepped"),
+    (dict(steps=10**15, rule=rules.NGD(lambda k: 0.1)), "because ngd is stepped: the length of its steps is its sched"),
+    (dict(steps=10**15, rule=rules.NGD(0.1), train=train.KeyQuery(2), start=init.Gaussian(1.0)), "K and Q turn about"),
+    (
+        dict(steps=10**15, rule=rules.PerBlock(rules.NGD(0.1), rules.GD(0.1)), train=train.Joint()),
+        "per-block is stepped: increments of some of its blocks tend to zero",
+    ),
     (dict(steps=10, rule=rules.Polyak(), stepping="leap"), "stepping: expected 'auto' or 'every', because polyak is"),
     (dict(steps=10, rule=rules.HeavyBall(0.1), stepping="leap"), "what it remembers changes within a few steps"),
     (dict(steps=10, rule=rules.SignDescent(0.1), stepping="leap"), "it does not say that its iterates follow a slow"),
@@ -281,9 +297,9 @@ REFUSED = [
 @pytest.mark.parametrize(("how", "said"), REFUSED, ids=[str(k) for k in range(len(REFUSED))])
 def test_what_cannot_leap_is_refused_with_the_reason(problem, how, said):
     rule = how.get("rule", rules.GD(1.0))
-    rest = {name: value for name, value in how.items() if name != "rule"}
+    rest = {name: value for name, value in how.items() if name not in ("rule", "start")}
     with pytest.raises(ValueError, match=said):
-        jaxsim.simulate(problem, rule, init.Zero(), key=KEY, lanes=2, **rest)
+        jaxsim.simulate(problem, rule, how.get("start", init.Zero()), key=KEY, lanes=2, **rest)
 
 
 def test_a_schedule_of_real_steps_leaps():

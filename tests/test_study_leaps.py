@@ -54,8 +54,8 @@ def _run(study, place):
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("steps = 1e15", "line 3: steps: expected at most 2147483647, because ngd is stepped"),
-        ('steps = 100\nstepping = "leap"', "line 4: stepping: expected 'auto' or 'every', because ngd is stepped"),
+        ("steps = 1e15", "line 3: steps: expected at most 2147483647, because polyak is stepped"),
+        ('steps = 100\nstepping = "leap"', "line 4: stepping: expected 'auto' or 'every', because polyak is stepped"),
         ("steps = 1e31", "line 3: steps: expected at most 1e+30; got 9999"),
         ("steps = 1.5", "line 3: steps: expected a whole number"),
         ('steps = 10\nstepping = "sometimes"', "line 4: stepping: expected auto, every or leap"),
@@ -63,7 +63,8 @@ def _run(study, place):
 )
 def test_a_horizon_that_a_rule_cannot_reach_is_refused_with_key_and_line(tmp_path, line, said):
     path = tmp_path / "study.toml"
-    path.write_text(TOML.replace("steps = 60", line))
+    polyak = TOML.replace('"ngd"\neta = [0.1, 0.2]', '"polyak"')
+    path.write_text(polyak.replace("steps = 60", line))
     with pytest.raises(ValueError) as error:
         jaxsim.study.load(path)
     assert said in str(error.value)

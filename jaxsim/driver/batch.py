@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, Int, Real
 
 from jaxsim.driver.compile import Compiled
 from jaxsim.driver.horizon import leaping
-from jaxsim.driver.schedule import split
+from jaxsim.driver.schedule import leaps_from, split
 from jaxsim.driver.trajectory import End, Engine, Model, trajectory
 from jaxsim.rules.base import Rule
 
@@ -126,12 +126,12 @@ def run(
         starts: the starts of each chunk of the plan, blocks · width lanes each.
         recorded: the recorded steps, ascending.
         how: the plan.
-        leaps: whether lanes may leap beyond step LEAPS_FROM; until then every step is made.
+        leaps: whether lanes may leap; see `leaps_from`.
         engine: what makes the steps before lanes leap; None for XLA.
     """
     mesh = _mesh()
     sharded = NamedSharding(mesh, PartitionSpec("lanes"))
-    near, far = split(recorded) if leaps else (recorded, recorded[:0])
+    near, far = split(recorded, leaps_from(rule)) if leaps else (recorded, recorded[:0])
     gaps = jnp.asarray(np.diff(near, prepend=0), jnp.int32)
     for start in starts:
         blocks = jnp.swapaxes(jnp.asarray(start.vectors).reshape(how.blocks, how.width, -1), 1, 2)

@@ -8,7 +8,9 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from jaxsim.driver.generator import HIGHEST
-from jaxsim.driver.leap import Arrivals, Lanes, begin, clock, leap, rounded, steps
+from jaxsim.driver.lanes import Arrivals, Lanes, begin, clock, rounded
+from jaxsim.driver.leap import leap, steps
+from jaxsim.driver.stride import pace, stride
 from jaxsim.driver.trajectory import End, Model
 from jaxsim.model.gradient import Tree
 from jaxsim.rules.base import Rule
@@ -57,6 +59,8 @@ def to_the_end(
         return lax.fori_loop(0, (chosen.sum() + width - 1) // width, block, (lanes, kept))
 
     def round(carry):
+        if lanes.pace is not None:
+            return of_kind(carry, True, stride)
         return of_kind(of_kind(carry, False, leap), True, steps)
 
     lanes, kept = lax.while_loop(lambda carry: jnp.any(clock(carry[0], marks)[2]), round, (lanes, kept))
@@ -79,7 +83,8 @@ def leaping(
         width: lanes of a block; all of them where it is not given.
     """
     residual = jax.tree.map(jnp.zeros_like, end.state.params) if end.residual is None else end.residual
-    lanes = begin(end.state, residual)
+    lanes = begin(end.state, residual, marks[0])
+    lanes = lanes.but(pace=pace(lanes)) if rule.keeps_pace else lanes
     block = width or lanes.elapsed.shape[-1]
     lanes, kept = to_the_end(model, rule, lanes, marks, block)
 

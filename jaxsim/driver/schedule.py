@@ -7,11 +7,13 @@ import numpy as np
 from jaxtyping import Real
 
 from jaxsim._check import step_number
+from jaxsim.rules.base import Rule
 
 PER_DECADE = 10
 LARGEST_STEP = 2**31 - 1  # devices count in 32 bits
 LARGEST_HORIZON = {"float32": int(1e30), "float64": int(1e300)}  # of lanes that leap, by dtype
 LEAPS_FROM = 2_000  # until then every step is made
+STRIDES_FROM = 20_000  # of rules that keep their pace
 EXACT = 2**53  # whole numbers below that are numbers of float64
 
 
@@ -46,7 +48,12 @@ def record_steps(
     return np.unique(np.append(chosen, kind(steps)))
 
 
-def split(recorded: Real[np.ndarray, " R"]) -> tuple[Real[np.ndarray, " S"], Real[np.ndarray, " L"]]:
-    """The recorded steps up to LEAPS_FROM, with LEAPS_FROM where others follow; and the others."""
-    near, far = recorded[recorded <= LEAPS_FROM], recorded[recorded > LEAPS_FROM]
-    return (np.union1d(near, [LEAPS_FROM]) if len(far) else near), far
+def leaps_from(rule: Rule) -> int:
+    """The step from which the lanes of a rule leap; until then every step is made."""
+    return STRIDES_FROM if rule.keeps_pace else LEAPS_FROM
+
+
+def split(recorded: Real[np.ndarray, " R"], first: int) -> tuple[Real[np.ndarray, " S"], Real[np.ndarray, " L"]]:
+    """The recorded steps up to the first from which lanes leap, with it where others follow; and the others."""
+    near, far = recorded[recorded <= first], recorded[recorded > first]
+    return (np.union1d(near, [first]) if len(far) else near), far

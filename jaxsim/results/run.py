@@ -49,10 +49,10 @@ class Run(Saved):
         selections: the distinct final selections, (U, n), with `limit_norm` ‖W^α‖ (inf where infeasible, NaN where
             unsolved), `limit_status`, `locally_optimal` and `support` (U, n, T).
         report: the rule's per-lane diagnostics, such as Polyak's capped_steps. Where lanes leapt: `leaps` and
-            `leaps_refused`; `single_steps`, made one by one beyond step 2,000; `leapt_from`, the step of the first
-            leap (NaN where there was none); `leap_error`, the sum of what the leaps may be off by, relative to the
-            largest logit or coefficient; and `stuck_at`, the step at which a lane had made 2^20 single steps and went
-            no further (NaN where none did): it counts as unresolved.
+            `leaps_refused`; `single_steps`, made one by one; `leapt_from`, the step of the first leap
+            (NaN where there was none); `leap_error`, the sum of what the leaps may be off by, relative to the
+            largest logit or coefficient; and `stuck_at`, the step at which a lane had made too many single steps
+            (2^20; of NGD 2^22 without a leap) and went no further (NaN where none did): it counts as unresolved.
         start, position, outside: ξ_0, final ξ and ‖W_0 outside the span‖² (reduced coordinates).
         converged: lanes whose gradient was, at the end, what rounding leaves of terms that cancel: W is at a minimum of
             the loss and goes nowhere, (lanes,). There are such minima only where rows x_it z_iᵀ depend on each other.

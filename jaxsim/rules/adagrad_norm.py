@@ -17,7 +17,8 @@ class AdaGradNorm(Defaults):
 
         b² ← b² + ‖∇L(W)‖²,   W ← W - η ∇L(W) / b
 
-    The sum is over all blocks and carried as its logarithm.
+    The sum is over all blocks and carried as its logarithm. Along a run that goes to infinity it has a limit, so that
+    steps come to be those of gradient descent, and direction errors fall like 1/log t.
 
     Args:
         eta: step size η above 0, or a schedule.
@@ -36,6 +37,7 @@ class AdaGradNorm(Defaults):
     b0: Any = 1.0
 
     name = "adagrad-norm"
+    predicts = "inverse-log"
     stepped_because = None
 
     def __post_init__(self):

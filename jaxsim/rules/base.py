@@ -28,9 +28,9 @@ class Rule(Protocol):
 
     For those who write one: a rule is a class decorated with `pytree`, so that its parameters are leaves and a sweep
     does not compile again; a parameter that is no number is declared by `static()`. Required are `name`, `init`,
-    `update` and `report`. `coordinates`, `predicts`, `stepped_because`, `step_length` and `native` may be left out;
-    `Defaults` says them, and that there is nothing to report, and `Stateless` says in addition that nothing is
-    remembered. Arguments are kept in attributes of their names, from which tables, files and studies take them.
+    `update` and `report`. `coordinates`, `predicts`, `stepped_because`, `keeps_pace`, `step_length` and `native` may be
+    left out; `Defaults` says them, and that there is nothing to report, and `Stateless` says in addition that nothing
+    is remembered. Arguments are kept in attributes of their names, from which tables, files and studies take them.
     Register the class by `@jaxsim.register`.
     """
 
@@ -57,8 +57,14 @@ class Rule(Protocol):
     def stepped_because(self) -> str | None:
         """Why its iterates are not samples of a slow flow, so that every step has to be made; None where they are.
 
-        They are where steps shrink as fast as gradients do, and what the rule remembers changes as slowly as W.
+        They are where steps shrink as fast as gradients do, and what the rule remembers changes as slowly as W; or
+        where the rule `keeps_pace`.
         """
+        ...
+
+    @property
+    def keeps_pace(self) -> bool:
+        """Whether its increments tend to a constant, not to zero, so that its lanes go on in strides."""
         ...
 
     @property
@@ -90,6 +96,7 @@ class Defaults:
     coordinates: str | None = None
     predicts: str = "power"
     stepped_because: str | None = UNKNOWN
+    keeps_pace: bool = False
     step_length: float | None = None
     native: tuple[str, tuple[Any, ...]] | None = None
 

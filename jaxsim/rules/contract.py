@@ -11,7 +11,10 @@ from jaxsim._registry import Registry, called, needs
 METHODS = ("init", "update", "report")
 UNKNOWN = "it does not say that its iterates follow a slow flow"
 # What a class need not say.
-DEFAULTS = {"coordinates": None, "predicts": "power", "stepped_because": UNKNOWN, "step_length": None, "native": None}
+DEFAULTS = {
+    "coordinates": None, "predicts": "power", "stepped_because": UNKNOWN, "keeps_pace": False, "step_length": None,
+    "native": None,
+}  # fmt: skip
 ALLOWED = {"coordinates": (None, "primal", "full"), "predicts": ("power", "inverse-log")}
 COMPOSED = ("per-block", "optax")  # made of other rules, or of what another library calls a rule
 

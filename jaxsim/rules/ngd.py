@@ -32,10 +32,15 @@ class NGD(Stateless):
     eta: Any
 
     name = "ngd"
-    stepped_because = "its steps keep their length however small gradients are, and W turns within a few of them"
+    keeps_pace = True
 
     def __post_init__(self):
         object.__setattr__(self, "eta", step_size("eta", self.eta))
+
+    @property
+    def stepped_because(self) -> str | None:
+        """See Rule."""
+        return None if isinstance(self.eta, Constant) else "the length of its steps is its schedule's"
 
     @property
     def step_length(self) -> float | None:

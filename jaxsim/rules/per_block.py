@@ -53,7 +53,14 @@ class PerBlock:
     @property
     def stepped_because(self):
         """Why the first of the rules that cannot leap cannot."""
+        if len({rule.keeps_pace for rule in self.rules}) == 2:
+            return "increments of some of its blocks tend to zero, those of others do not"
         return next((rule.stepped_because for rule in self.rules if rule.stepped_because), None)
+
+    @property
+    def keeps_pace(self):
+        """Whether all of the rules do."""
+        return all(rule.keeps_pace for rule in self.rules)
 
     @property
     def step_length(self):

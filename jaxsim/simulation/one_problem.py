@@ -76,8 +76,9 @@ def simulate(
             block of lanes per device.
         chunk_lanes: likewise for the lanes of one chunk. Results are the same for any chunk size.
         stepping: "auto": every step is made up to step 2,000; from there lanes of rules whose steps shrink with the
-            gradient leap, to any horizon, and every step is made of the others. "every": no leaps. "leap": as "auto",
-            and an error where there could be none. What leaps cost and how far off they may be is in `Run.report`.
+            gradient leap, to any horizon. So do those of NGD with a constant step from step 20,000, where the horizon
+            is beyond a million. Of other rules every step is made. "every": no leaps. "leap": as "auto", and an error
+            where there could be none. What leaps cost and how far off they may be is in `Run.report`.
         engine: what makes the steps. "native": machine code, made by this machine's C++ compiler when first
             needed, where there is any: for W alone in dual coordinates, n T up to 256, on CPUs, under GD, NGD,
             Polyak, AdaGradNorm and momentum with constant steps; the same up to rounding, and faster. "xla":

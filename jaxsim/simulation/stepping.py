@@ -13,6 +13,7 @@ from jaxsim.rules import Rule
 from jaxsim.rules.base import Scheduled
 
 STEPPING = ("auto", "every", "leap")
+STEPPED = 10**6  # steps that lanes which keep their pace make in less time than it takes them to settle
 
 
 def why_stepped(rule: Rule, train: Any = None) -> str | None:
@@ -24,6 +25,8 @@ def why_stepped(rule: Rule, train: Any = None) -> str | None:
     """
     if rule.stepped_because:
         return f"{rule.name} is stepped: {rule.stepped_because}"
+    if rule.keeps_pace and getattr(train, "unsteady", None):
+        return f"{train.name} training is stepped under {rule.name}: {train.unsteady}"
     if getattr(train, "batch", None) is not None:
         return "minibatches are stepped: each step sees other sequences"
     for schedule in _schedules(rule):
@@ -44,7 +47,8 @@ def leaps(stepping: str, recorded: np.ndarray, rule: Rule, train: Any = None) ->
         raise ValueError(f"stepping: expected 'auto' or 'every', because {why}; got 'leap'")
     if why is not None and horizon > driver.LARGEST_STEP:
         raise ValueError(f"steps: expected at most {driver.LARGEST_STEP}, because {why}; got {counted(horizon)}")
-    return why is None and horizon > driver.LEAPS_FROM
+    stepped = STEPPED if rule.keeps_pace and stepping == "auto" else driver.leaps_from(rule)
+    return why is None and horizon > stepped
 
 
 FIRST, SOONER, LATER = 2_000, 10, 1_000  # the first horizon of an open end, and how much longer the next one is
@@ -77,7 +81,7 @@ def _schedules(rule: Any) -> Iterator[Scheduled]:
 
 def _smooth(schedule: Scheduled) -> bool:
     """Whether a schedule takes real step numbers, one per lane, and agrees there with what it says of whole ones."""
-    whole = np.array([driver.LEAPS_FROM, 3 * driver.LEAPS_FROM, 10**6])
+    whole = np.array([FIRST, 3 * FIRST, 10**6])
     try:
         at_whole = np.array([float(schedule(jnp.asarray(k, jnp.int32), np.float32)) for k in whole])
         at_real = np.asarray(schedule(jnp.asarray(whole, jnp.float32), np.float32))

@@ -195,7 +195,7 @@ def prepare(
         options.dtype.itemsize * how.width * (records * frame.size + numbers),
         f"{how.width:,} lanes at once with {frame.size:,} numbers at each of {records:,} recorded steps",
     )
-    stepped = min(options.recorded[-1], driver.LEAPS_FROM) if far else options.recorded[-1]
+    stepped = min(options.recorded[-1], driver.leaps_from(rule)) if far else options.recorded[-1]
     lane_steps = float(stepped) * (of or lanes)
     work = Work(problem, rule, init, key, lanes, first, train, options, frame, how, lane_steps)
     work.choose_engine()

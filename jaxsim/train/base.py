@@ -48,6 +48,7 @@ class Train(Protocol):
         coordinates: what it needs; None for any.
         curves: what it adds at every recorded step, (lanes, R) each: names and short headings for tables, empty where a
             table has no row for it.
+        unsteady: why increments of a fixed length never settle, in a sentence; None where they may.
         finals: what else it adds: names and axes, of which the first is "lanes". A `final_scores` takes the place of
             the problem's scores in verdicts; `K` and `Q` make W = K Qᵀ.
     """
@@ -56,6 +57,7 @@ class Train(Protocol):
     coordinates: ClassVar[Literal["primal"] | None]
     curves: ClassVar[Mapping[str, str]]
     finals: ClassVar[Mapping[str, str]]
+    unsteady: ClassVar[str | None]
 
     def check(self, problem: Problem, loss: Loss, init: Any) -> None:
         """Refuse what does not fit the problem."""
@@ -88,6 +90,7 @@ class OfW:
     coordinates: ClassVar[Literal["primal"] | None] = None
     curves: ClassVar[Mapping[str, str]] = {}
     finals: ClassVar[Mapping[str, str]] = {}
+    unsteady: ClassVar[str | None] = None
 
     def check(self, problem: Problem, loss: Loss, init: Any) -> None:
         """Starts are matrices."""

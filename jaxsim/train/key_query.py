@@ -46,6 +46,7 @@ class KeyQuery:
         "effective_rank": "effective rank",
         "nuclear_direction_error": "error, nuclear",
     }
+    unsteady: ClassVar[str | None] = "K and Q turn about each other under steps that do not shrink"
     finals: ClassVar[Mapping[str, str]] = {"K": "lanes d m", "Q": "lanes e m", "nuclear_limit_norm": "lanes"}
 
     def __post_init__(self):

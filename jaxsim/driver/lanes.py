@@ -1,0 +1,170 @@
+"""Lanes that go on by themselves, each to the same marks in its own time: what they carry, and how they are stepped."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxsim._tree import pytree
+from jaxsim.driver.generator import HIGHEST
+from jaxsim.driver.trajectory import Model, State, advance
+from jaxsim.model import sums
+from jaxsim.model.gradient import Tree, nothing_below
+from jaxsim.model.sums import Exact, plus
+from jaxsim.rules.base import Rule
+
+LONGEST = 2**20  # single steps of one lane
+FIRST = 0.1  # length in σ of a first leap
+TOLERANCE = {64: 3e-11, 32: 1e-6}  # of either error of a leap, relative to the parameters
+
+PerLane = Float[Array, " lanes"]
+PerLaneWhole = Int[Array, " lanes"]
+
+
+@pytree
+class Lanes:
+    """What a leaping run carries. The last axis of every array runs over lanes.
+
+    Attributes:
+        state: parameters, each with what rounding has left out of it, and the rule's memory.
+        mark: how many marks (steps to be recorded) the lane has come to.
+        elapsed: steps since the last of them.
+        scale, stretch: s, and the length of the next leap in σ.
+        order: J of the next leap.
+        fast: lanes that are stepped.
+        ended: lanes that go no further: at a minimum, not finite, or fast for too long.
+        stepped, leaps, refused: how many single steps, leaps, and leaps not taken.
+        began: the step from which the lane first leapt; NaN where it never did.
+        error: the sum of both errors of all leaps, relative to the parameters.
+        stuck: the step at which a lane had been fast for too long; NaN where it never was.
+        pace: of a rule whose increments tend to a constant, what is known of that constant; None of others.
+    """
+
+    state: State
+    mark: PerLaneWhole
+    elapsed: PerLane
+    scale: PerLane
+    stretch: PerLane
+    order: PerLaneWhole
+    fast: Bool[Array, " lanes"]
+    ended: Bool[Array, " lanes"]
+    stepped: PerLane
+    leaps: PerLane
+    refused: PerLane
+    began: PerLane
+    error: PerLane
+    stuck: PerLane
+    pace: Any = None
+
+    def report(self) -> dict[str, PerLane]:
+        """What is told of every lane; `leap_error` is the bound."""
+        return {
+            "leaps": self.leaps,
+            "leaps_refused": self.refused,
+            "single_steps": self.stepped,
+            "leapt_from": self.began,
+            "leap_error": self.error,
+            "stuck_at": self.stuck,
+        }
+
+    def but(self, **changes: Any) -> "Lanes":
+        """The same with some attributes changed."""
+        return Lanes(**{**vars(self), **changes})
+
+
+@pytree
+class Arrivals:
+    """Parameters at marks that lanes have come to, slot by slot, and which marks; NONE where a lane came to none."""
+
+    params: tuple[Tree, ...]  # (slots, …, lanes) each
+    mark: Int[Array, "slots lanes"]
+
+
+NONE = 2**31 - 1  # beyond all marks, so that nothing is written there
+
+
+def begin(state: State, residual: tuple[Tree, ...], made: Float[Array, ""]) -> Lanes:
+    """Lanes that have been stepped to the first mark, the step `made`."""
+    exact, leaf = State(jax.tree.map(Exact, state.params, residual), state.memory), jax.tree.leaves(residual)[0]
+    zero, none = jnp.zeros(leaf.shape[-1:], leaf.dtype), jnp.full(leaf.shape[-1:], jnp.nan, leaf.dtype)
+    whole, yes = jnp.zeros(zero.shape, jnp.int32), jnp.ones(zero.shape, bool)
+    return Lanes(
+        exact,
+        whole,
+        zero,
+        zero + 1,
+        zero + FIRST,
+        whole + HIGHEST,
+        yes,
+        ~yes,
+        zero + made,
+        zero,
+        zero,
+        none,
+        zero,
+        none,
+    )
+
+
+def rounded(state: State) -> State:
+    """The state in plain numbers, as models and rules know it."""
+    return State(sums.rounded(state.params), state.memory)
+
+
+def size(x: Tree) -> PerLane:
+    """The largest entry of every lane."""
+    return jnp.stack([jnp.abs(leaf).reshape(-1, leaf.shape[-1]).max(0) for leaf in jax.tree.leaves(x)]).max(0)
+
+
+def where(chosen: Bool[Array, " lanes"], x: Tree, y: Tree) -> Tree:
+    """The lanes of x that are chosen, and those of y that are not."""
+    return jax.tree.map(lambda a, b: jnp.where(chosen, a, b), x, y)
+
+
+def clock(lanes: Lanes, marks: Float[Array, " R"]) -> tuple[PerLane, PerLane, Bool[Array, " lanes"]]:
+    """The step of the last mark, how many steps lie between it and the next, and which lanes go on."""
+    last = len(marks) - 1
+    start, end = marks[lanes.mark], marks[jnp.minimum(lanes.mark + 1, last)]
+    return start, end - start, (lanes.mark < last) & ~lanes.ended
+
+
+def arrived(lanes: Lanes, at: Bool[Array, " lanes"]) -> Lanes:
+    """The same where lanes have come to their next mark."""
+    return lanes.but(mark=lanes.mark + at.astype(lanes.mark.dtype), elapsed=jnp.where(at, 0.0, lanes.elapsed))
+
+
+def at_marks(lanes: Lanes, begun: Bool[Array, " lanes"], marks: Float[Array, " R"]) -> tuple[Lanes, Arrivals]:
+    """Lanes after their steps, and the arrivals of those that have come to their next mark."""
+    landed = begun & (lanes.elapsed >= clock(lanes, marks)[1])
+    params = jax.tree.map(lambda x: x[None], rounded(lanes.state).params)
+    return arrived(lanes, landed), Arrivals(params, jnp.where(landed, lanes.mark, NONE)[None])
+
+
+def at_rest(model: Model, state: State, step: PerLane) -> Bool[Array, " lanes"]:
+    """Lanes at a minimum: their gradient is what rounding leaves, and its flow would be one of noise."""
+    gradient = model.gradient(state.params, step)
+    if any(block.terms is None for block in gradient.blocks):
+        return jnp.zeros(step.shape, bool)
+    terms = math.prod(model.logits(state.params).shape[:-1])
+    return gradient.log_cancellation <= nothing_below(terms, step.dtype)
+
+
+def single_steps(
+    model: Model, rule: Rule, lanes: Lanes, marks: Float[Array, " R"], begun: Bool[Array, " lanes"], most: int
+) -> Lanes:
+    """Some lanes up to so many single steps further, none beyond its next mark."""
+    start, gap, _ = clock(lanes, marks)
+
+    def one(_, carry):
+        state, elapsed, count = carry
+        after, moved = advance(model, rule, rounded(state), start + elapsed)
+        on = begun & (elapsed < gap)
+        state, more = where(on, State(plus(state.params, moved), after.memory), state), on.astype(elapsed.dtype)
+        return state, elapsed + more, count + more  # beyond 2^53 one step more is the same number of them
+
+    count = jnp.minimum(jnp.where(begun, gap - lanes.elapsed, 0.0).max(), most).astype(jnp.int32)
+    state, elapsed, stepped = lax.fori_loop(0, count, one, (lanes.state, lanes.elapsed, lanes.stepped))
+    return lanes.but(state=state, elapsed=elapsed, stepped=stepped)
