@@ -69,6 +69,22 @@ def test_rates_of_little_data_are_nan_not_errors():
         fit_rate(steps, np.ones((1, 4)), window=(50, 10))
 
 
+def test_what_has_not_converged_has_no_rate():
+    steps = np.unique(np.geomspace(1, 10**4, 60).astype(int))
+    k = np.maximum(steps, 1.0)
+    fall = np.tile(k**-0.7, (6, 1))
+    assert fit_rate(steps, fall).refused is None and fit_rate(steps, fall).drift == pytest.approx(0, abs=1e-9)
+    assert fit_rate(steps, fall[:5]).refused == "under 6 lanes"
+    assert fit_rate(steps, np.full((6, len(steps)), np.nan)).refused == "under 6 lanes"
+    slow = fit_rate(steps, np.tile(1.1 * (k / k[-1]) ** -0.08, (6, 1)))
+    assert slow.refused == "error above 0.5" and slow.error == pytest.approx(1.1) and slow.r_squared > 0.99
+    bent = fit_rate(steps, np.tile(1e-3 + k**-2.0, (6, 1)))
+    assert bent.refused == "not straight" and bent.drift > 0.5
+    rng = np.random.default_rng(0)
+    noisy = fit_rate(steps, 1e-2 * np.exp(rng.standard_normal((6, len(steps)))))
+    assert noisy.refused == "not straight" and noisy.r_squared < 0.5
+
+
 @pytest.fixture(scope="module")
 def signal():
     return jaxsim.data.signal_noise(jax.random.key(0), n=8, T=4, d=40)

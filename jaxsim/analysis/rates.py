@@ -11,12 +11,16 @@ from jaxsim.analysis.intervals import median_bounds
 
 RateLaw = Literal["power", "inverse-log"]
 FEWEST = 6  # lanes of which a median has a 95% interval
-NO_INTERVAL = f"under {FEWEST} lanes"  # in place of one
+LARGEST_ERROR = 0.5  # at the end of the window: nothing has converged above it
+LEAST_R_SQUARED, MOST_DRIFT = 0.9, 0.5  # of a straight line
+TOO_FEW, TOO_LARGE, NOT_STRAIGHT = f"under {FEWEST} lanes", f"error above {LARGEST_ERROR:g}", "not straight"
 
 
 @dataclasses.dataclass(frozen=True)
 class Rate:
-    """A fitted rate of the direction error E.
+    """A fitted rate of the direction error E, and whether it is one.
+
+    Tables tell it only where `refused` is None.
 
     Attributes:
         law: "power": E ∝ t^slope, a straight line in log E against log t; "inverse-log": E = b + slope / log t.
@@ -26,6 +30,9 @@ class Rate:
             whatever the slopes are like: measured 95 to 99% on normal, skewed and unequal ones and on runs of GD, NGD
             and Polyak (a bootstrap of the median: 50% with 2 lanes, 75% with 3, 91% with 8).
         r_squared: median over lanes of R².
+        drift: by how much the slope over the later half of the window, in log t, differs from that over the earlier
+            half, as a share of the slope: the median over lanes.
+        error: median over lanes of E at the end of the window.
         window: first and last step of the fit.
         lanes: how many lanes entered.
     """
@@ -35,8 +42,20 @@ class Rate:
     low: float
     high: float
     r_squared: float
+    drift: float
+    error: float
     window: tuple[int, int]
     lanes: int
+
+    @property
+    def refused(self) -> str | None:
+        """Why this is no rate; None where it is one (bounds: convention of this project)."""
+        if self.lanes < FEWEST or np.isnan(self.slope):
+            return TOO_FEW
+        if not self.error <= LARGEST_ERROR:
+            return TOO_LARGE
+        straight = self.r_squared >= LEAST_R_SQUARED and abs(self.drift) <= MOST_DRIFT
+        return None if straight else NOT_STRAIGHT
 
 
 def fit_rate(
@@ -65,19 +84,30 @@ def fit_rate(
     low, high = window if window is not None else (max(2, last // 10), last)
     if not 2 <= low < high:
         if window is None:
-            return Rate(law, np.nan, np.nan, np.nan, np.nan, (low, high), 0)
+            return _none(law, (low, high), 0)
         raise ValueError(f"window: expected 2 <= first < last; got {window}")
     inside = (steps >= low) & (steps <= high)
     chosen = error[:, inside]
     chosen = chosen[np.isfinite(chosen).all(1) & (chosen > 0).all(1)]
     if inside.sum() < 3 or len(chosen) == 0:
-        return Rate(law, np.nan, np.nan, np.nan, np.nan, (low, high), len(chosen))
+        return _none(law, (low, high), len(chosen))
     log_t = np.log(steps[inside].astype(float))
     x, y = (log_t, np.log(chosen)) if law == "power" else (1 / log_t, chosen)
     slopes, r_squared = _least_squares(x, y)
-    return Rate(
-        law, float(np.median(slopes)), *median_bounds(slopes), float(np.median(r_squared)), (low, high), len(chosen)
+    early, late = (
+        _least_squares(x[half], y[:, half])[0] if half.sum() > 1 else slopes
+        for half in (log_t <= log_t[[0, -1]].mean(), log_t >= log_t[[0, -1]].mean())
     )
+    with np.errstate(invalid="ignore", divide="ignore"):
+        drift = float(np.median((late - early) / np.abs(slopes)))
+    middle, straight = float(np.median(slopes)), float(np.median(r_squared))
+    error_there = float(np.median(chosen[:, -1]))
+    return Rate(law, middle, *median_bounds(slopes), straight, drift, error_there, (low, high), len(chosen))
+
+
+def _none(law: RateLaw, window: tuple[int, int], lanes: int) -> Rate:
+    """Of nothing that could be fitted."""
+    return Rate(law, np.nan, np.nan, np.nan, np.nan, np.nan, np.nan, window, lanes)
 
 
 def _least_squares(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

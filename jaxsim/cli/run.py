@@ -96,6 +96,7 @@ def run(
 
     from jaxsim import storage
     from jaxsim.cli import table
+    from jaxsim.cli.advice import advice
     from jaxsim.native import ENGINES
     from jaxsim.simulation import check, check_kept, simulate
     from jaxsim.simulation.options import Options
@@ -164,5 +165,6 @@ def run(
         storage.write_starts(folder, law)
     for name, runs in groups.items():
         table.show(name, runs)
+    table.notes(advice(texts, rules, groups, trained))
     leapt = any("leaps" in run.report for runs in groups.values() for run in runs)
     table.closing(folder, time.perf_counter() - began, leapt, shadow)

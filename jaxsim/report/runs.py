@@ -9,7 +9,6 @@ import numpy as np
 from jaxsim._text import counted
 from jaxsim.analysis import VERDICTS
 from jaxsim.analysis.intervals import KINDS
-from jaxsim.analysis.rates import NO_INTERVAL
 from jaxsim.report import saved
 from jaxsim.report.content import Cells, Content, Table, interval, known, number, percent
 
@@ -170,10 +169,9 @@ def _numbers(everything: list[tuple[str, dict[str, Any]]]) -> Table:
     for name, run in everything:
         rate, aligned = run["rate"], run["verdicts_by_direction"]
         law = {"power": "t^{}", "inverse-log": "{} / log t"}[rate["law"]]
-        slope, ends = "–", "–"
-        if rate["slope"] is not None:
-            slope = law.format(number(rate["slope"]))
-            ends = NO_INTERVAL if rate["low"] is None else f"[{number(rate['low'])}, {number(rate['high'])}]"
+        slope, ends = "–", rate.get("refused") or "–"
+        if rate["slope"] is not None and not rate.get("refused") and rate["low"] is not None:
+            slope, ends = law.format(number(rate["slope"])), f"[{number(rate['low'])}, {number(rate['high'])}]"
         row = [name, _label(run), f"{run['lanes']:,}"]
         row += [f"{aligned[v]['count']:,}" for v in ("global", "local")]
         row += [number(run["median_direction_error"][v]) for v in ("global", "local")]
@@ -185,7 +183,7 @@ def _numbers(everything: list[tuple[str, dict[str, Any]]]) -> Table:
     )  # fmt: skip
     note = (
         "Medians over lanes at the last step. Error: distance of W/‖W‖ from its own max-margin limit. Rate: of the "
-        "error over the last decade of steps, the median over lanes with its interval."
+        "error over the last decade of steps, the median over lanes with its interval, or why there is none."
     )
     return Table("Convergence", columns, rows, note)
 

@@ -62,6 +62,7 @@ class Rate(Part):
     low: float | None
     high: float | None
     lanes: Count
+    refused: str | None = None
 
 
 class Summary(Part):

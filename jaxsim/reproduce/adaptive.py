@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxsim import init, rules
 from jaxsim.analysis import fit_rate
-from jaxsim.analysis.rates import NO_INTERVAL, RateLaw
+from jaxsim.analysis.rates import TOO_FEW, RateLaw
 from jaxsim.data import signal_noise, unit_sphere
 from jaxsim.plot import colour
 from jaxsim.plot.style import BAND, new_figure
@@ -119,9 +119,7 @@ def _rows(one: Curves) -> list[Row]:
 
 def _rate(one: Curves, name: str, error: np.ndarray, law: RateLaw) -> Row:
     rate = fit_rate(one.steps, error, law)
-    interval = (
-        NO_INTERVAL + ": no interval" if np.isnan(rate.low) else f"95% interval [{rate.low:.4f}, {rate.high:.4f}]"
-    )
+    interval = TOO_FEW + ": no interval" if np.isnan(rate.low) else f"95% interval [{rate.low:.4f}, {rate.high:.4f}]"
     note = f"{interval}, R² {rate.r_squared:.4f}, {rate.lanes} lanes"
     return Row(f"{one.setting}, {one.rule}: {name}", rate.slope, note=note)
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxsim.analysis import fractions
+from jaxsim.analysis import Rate, fractions
 from jaxsim.analysis.verdict import SETTLED
 from jaxsim.results.lanes import CURVES
 
@@ -49,7 +49,7 @@ def summary(run: Any) -> dict[str, Any]:
         "median_log10_grad_norm": _median(run.log10_grad_norm[run.finite, -1]),
         "median_norm": _median(run.norm[run.finite, -1]),
         "median_more": {name: _median(values[run.finite, -1]) for name, values in run.more_curves.items()},
-        "rate": {name: _known(value) for name, value in dataclasses.asdict(run.rate(law)).items()},
+        "rate": rate_of(run.rate(law)),
         "steps_to_error": {str(error): _reached(run, error) for error in ERRORS},
         "distinct_selections": len(run.selections),
         "report": {name: of_all(name, values) for name, values in run.report.items() if name not in BY_LANE},
@@ -84,6 +84,11 @@ def lane_table(run: Any) -> "pandas.DataFrame":
     columns["nonfinite_step"] = run.nonfinite_step
     columns["converged"] = run.converged
     return pd.DataFrame(columns | run.report)
+
+
+def rate_of(rate: Rate) -> dict[str, Any]:
+    """A rate in plain values, and why it is none."""
+    return {name: _known(value) for name, value in dataclasses.asdict(rate).items()} | {"refused": rate.refused}
 
 
 def _known(value: Any) -> Any:
