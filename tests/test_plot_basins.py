@@ -36,6 +36,30 @@ def test_maps_paint_verdicts(maps):
     np.testing.assert_array_equal(shown[..., 3] > 0, basins.disagreement(*maps))
 
 
+def test_a_selection_has_one_colour_and_a_step_one_shade_in_all_panels(problem, maps):
+    space = basins.random_plane(problem, jax.random.key(0))
+    polyak = basins.basin_map(problem, jaxsim.rules.Polyak(), space, resolution=(16, 12), steps=300)
+    figure, painted = plot.maps([maps[0], polyak], "unit sphere"), []
+    for legend in filter(None, (ax.get_legend() for ax in figure.axes)):
+        names = [text.get_text().rsplit("  ")[0] for text in legend.get_texts()]
+        painted.append(dict(zip(names, (patch.get_facecolor() for patch in legend.get_patches()), strict=True)))
+    first, second = painted
+    assert any(name.startswith("local") for name in first.keys() & second.keys())
+    assert all(first[name] == second[name] for name in first.keys() & second.keys())
+    assert len(set((first | second).values())) == len(first | second)
+    times = [image.norm for ax in figure.axes for image in ax.images if image.get_array().ndim == 2]
+    assert len(times) == 2 and (times[0].vmin, times[0].vmax) == (times[1].vmin, times[1].vmax)
+    title = next(ax.get_title(loc="left") for ax in figure.axes if "other verdict" in ax.get_title(loc="left"))
+    for too in (False, True):
+        assert f"on {basins.disagreement(maps[0], polyak, selections=too).mean():.1%}" in title
+
+
+def test_every_rule_has_a_colour_of_its_own():
+    names = [*jaxsim.rules.RULES, *jaxsim.rules.MATRIX_RULES, "clipped", "per-block", "mine", "another", "a third"]
+    assert len({plot.colour(name) for name in names}) == len(names)
+    assert all(len(to_rgb(plot.colour(name))) == 3 for name in names) and plot.colour("mine") == plot.colour("mine")
+
+
 def test_a_map_on_which_nothing_settled_says_so(problem):
     space = basins.random_plane(problem, jax.random.key(0))
     found = basins.basin_map(problem, jaxsim.rules.GD(1e-6), space, window=(-1, 1, -1, 1), resolution=(4, 4), steps=2)

@@ -106,7 +106,8 @@ def basin(
     for found in maps:
         _describe(found, console)
     if len(maps) == 2:
-        console.print(f"verdicts differ on {basins.disagreement(*maps).mean():.2%} of the window")
+        verdicts, ends = (basins.disagreement(*maps, selections=too).mean() for too in (False, True))
+        console.print(f"verdicts differ on {verdicts:.2%} of the window, verdicts or selections on {ends:.2%}")
     table.where(folder, time.perf_counter() - began)
 
 

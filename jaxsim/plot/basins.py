@@ -1,6 +1,6 @@
 """Figures of initialisation space: maps, shells, continuations, comparisons."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,38 +15,76 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LOCAL_COLOURS = ("#DDCC77", "#88CCEE", "#AA4499", "#999933", "#332288")  # of the largest local basins, in order
+# Of the largest local basins of a figure, in order.
+LOCAL_COLOURS = ("#DDCC77", "#88CCEE", "#AA4499", "#999933", "#332288", "#44AA99", "#882255", "#6699CC")
+Selection = tuple[int, ...]
 NAMES = {"W_mm": "$W_{mm}$", "W^α": "$W^\\alpha$"}
 OTHER_LOCAL = "#EEE8C8"
 
 
-def basin_map(found: basins.BasinMap, ax: "Axes | None" = None) -> "Axes":
-    """The verdict of every pixel: green where global, one colour per local selection, the largest first."""
+def selection_colours(found: Sequence[basins.BasinMap]) -> dict[Selection, str]:
+    """A colour for every local selection of some maps, the same in all of them: the largest come first."""
+    pixels: dict[Selection, int] = {}
+    for one in found:
+        local = one.verdict == VERDICTS.index("local")
+        for number, count in zip(*np.unique(one.selection_number[local], return_counts=True), strict=True):
+            key = tuple(one.selections[number].tolist())
+            pixels[key] = pixels.get(key, 0) + int(count)
+    largest = sorted(pixels, key=lambda key: (-pixels[key], key))
+    return dict(zip(largest, LOCAL_COLOURS, strict=False))
+
+
+def basin_map(
+    found: basins.BasinMap, ax: "Axes | None" = None, colours: Mapping[Selection, str] | None = None
+) -> "Axes":
+    """The verdict of every pixel: green where global, one colour per local selection.
+
+    Args:
+        found: the map.
+        ax: where to draw.
+        colours: those of several maps, from `selection_colours`; by default of this map alone.
+    """
     ax = axes(ax)
-    legend = _draw_labels(found, ax)
+    legend = _draw_labels(found, ax, selection_colours([found]) if colours is None else colours)
     _frame(found, ax)
     ax.legend(handles=legend, loc="upper left", bbox_to_anchor=(1.02, 1), frameon=False, fontsize=9, borderaxespad=0)
     return ax
 
 
 def maps(found: Sequence[basins.BasinMap], title: str) -> "Figure":
-    """One row per rule: its basins and how soon they are settled; of two rules also where they differ."""
+    """One row per rule: its basins and how soon they are settled; of two rules also where they differ.
+
+    A selection has one colour, and a step one shade, in all of them.
+    """
     rows = len(found) + (len(found) == 2)
     left, right, bottom, top = found[0].window
     height = 4.4 * min(max((top - bottom) / (right - left), 0.2), 2.0)
     figure = new_figure(figsize=(13, 0.4 + (0.4 + height) * rows), layout="compressed")
     grid = figure.subplots(rows, 2, squeeze=False)
+    colours, limits = selection_colours(found), settling(found)
     for row, one in zip(grid, found, strict=False):
-        basin_map(one, row[0]).set_title(f"{drawn(title)}; {_short(one.settings)}", fontsize=11, loc="left")
-        time_map(one, row[1])
+        basin_map(one, row[0], colours).set_title(f"{drawn(title)}; {_short(one.settings)}", fontsize=11, loc="left")
+        time_map(one, row[1], limits)
     if len(found) == 2:
-        disagreement(found[0], found[1], grid[2, 0])
+        disagreement(found[0], found[1], grid[2, 0], colours)
         grid[2, 1].remove()
     return figure
 
 
-def time_map(found: basins.BasinMap, ax: "Axes | None" = None) -> "Axes":
-    """The recorded step from which attention stays saturated, on a logarithmic scale; grey where it never does."""
+def settling(found: Sequence[basins.BasinMap]) -> tuple[float, float]:
+    """The first and the last recorded step from which attention stays saturated, of any pixel of some maps."""
+    times = np.concatenate([np.maximum(one.time[one.time >= 0], 1) for one in found])
+    return (float(times.min()), max(2.0, float(times.max()))) if len(times) else (1.0, 2.0)
+
+
+def time_map(found: basins.BasinMap, ax: "Axes | None" = None, limits: tuple[float, float] | None = None) -> "Axes":
+    """The recorded step from which attention stays saturated, on a logarithmic scale; grey where it never does.
+
+    Args:
+        found: the map.
+        ax: where to draw.
+        limits: the ends of the scale; by default those of this map, from `settling`.
+    """
     from matplotlib import colormaps
     from matplotlib.colors import LogNorm
 
@@ -57,7 +95,7 @@ def time_map(found: basins.BasinMap, ax: "Axes | None" = None) -> "Axes":
         ax.text(0.5, 0.5, "no pixel saturated", ha="center", va="center", transform=ax.transAxes)
         _frame(found, ax)
         return ax
-    norm = LogNorm(max(1, times.min()), max(2, times.max()))
+    norm = LogNorm(*(settling([found]) if limits is None else limits))
     image = ax.imshow(times, origin="lower", extent=_extent(found), aspect="equal", cmap=shades, norm=norm,
                       interpolation="nearest")  # fmt: skip
     bar = ax.figure.colorbar(image, ax=ax, fraction=0.046, pad=0.03)
@@ -66,17 +104,32 @@ def time_map(found: basins.BasinMap, ax: "Axes | None" = None) -> "Axes":
     return ax
 
 
-def disagreement(first: basins.BasinMap, second: basins.BasinMap, ax: "Axes | None" = None) -> "Axes":
-    """Where two rules give different verdicts to one start; faint colours are the first rule's map."""
+def disagreement(
+    first: basins.BasinMap,
+    second: basins.BasinMap,
+    ax: "Axes | None" = None,
+    colours: Mapping[Selection, str] | None = None,
+) -> "Axes":
+    """Where two rules give different verdicts to one start; faint colours are the first rule's map.
+
+    Args:
+        first: the map of one rule.
+        second: that of the other.
+        ax: where to draw.
+        colours: those of both maps, from `selection_colours`.
+    """
     ax = axes(ax)
-    apart = basins.disagreement(first, second)
-    _draw_labels(first, ax, alpha=0.25)
+    apart, elsewhere = (basins.disagreement(first, second, selections) for selections in (False, True))
+    _draw_labels(first, ax, selection_colours([first, second]) if colours is None else colours, alpha=0.25)
     shown = np.zeros((*apart.shape, 4))
     shown[apart] = (0.1, 0.1, 0.1, 1.0)
     ax.imshow(shown, origin="lower", extent=_extent(first), aspect="equal", interpolation="nearest")
     _frame(first, ax)
     pair = f"{_short(first.settings)} and {_short(second.settings)}"
-    ax.set_title(f"{pair} differ on {apart.mean():.1%} of the window (black)", fontsize=10, loc="left")
+    ax.set_title(
+        f"{pair}: other verdict on {apart.mean():.1%} of the window (black),\n"
+        f"other verdict or other selection on {elsewhere.mean():.1%}", fontsize=10, loc="left"
+    )  # fmt: skip
     return ax
 
 
@@ -172,7 +225,7 @@ def robustness(found: basins.Perturbations, ax: "Axes | None" = None) -> "Axes":
     return ax
 
 
-def _draw_labels(found: basins.BasinMap, ax: "Axes", alpha: float = 1.0) -> list[Any]:
+def _draw_labels(found: basins.BasinMap, ax: "Axes", colours: Mapping[Selection, str], alpha: float = 1.0) -> list[Any]:
     """Colour the pixels and give the legend."""
     from matplotlib.colors import to_rgb
     from matplotlib.patches import Patch
@@ -188,10 +241,14 @@ def _draw_labels(found: basins.BasinMap, ax: "Axes", alpha: float = 1.0) -> list
     local = found.verdict == VERDICTS.index("local")
     paint(found.verdict == VERDICTS.index("global"), VERDICT_COLOURS["global"], "global")
     numbers, counts = np.unique(found.selection_number[local], return_counts=True)
-    ordered = numbers[np.argsort(-counts)]
-    for number, shade in zip(ordered, LOCAL_COLOURS, strict=False):
-        paint(local & (found.selection_number == number), shade, f"local {_tokens(found.selections[number])}")
-    paint(local & ~np.isin(found.selection_number, ordered[: len(LOCAL_COLOURS)]), OTHER_LOCAL, "other local")
+    others = []
+    for number in numbers[np.argsort(-counts)]:
+        shade = colours.get(tuple(found.selections[number].tolist()))
+        if shade is None:
+            others.append(number)
+        else:
+            paint(local & (found.selection_number == number), shade, f"local {_tokens(found.selections[number])}")
+    paint(local & np.isin(found.selection_number, others), OTHER_LOCAL, "other local")
     for k, name in enumerate(VERDICTS):
         if name not in SETTLED:
             paint(found.verdict == k, VERDICT_COLOURS[name], name)

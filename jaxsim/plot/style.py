@@ -1,17 +1,33 @@
 """What figures share: one colour for a rule and for a verdict, the lines of several runs, the share of a band."""
 
+import colorsys
 import functools
 import io
+import zlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colour-blind safe palette; a rule has one colour everywhere.
-RULE_COLOURS = {"gd": "#0072B2", "ngd": "#D55E00", "polyak": "#009E73"}
+# A rule has one colour everywhere: the commonest rules one of Okabe and Ito's colour-blind safe palette, the others one
+# that no other rule has.
+RULE_COLOURS = {
+    "gd": "#0072B2",
+    "ngd": "#D55E00",
+    "polyak": "#009E73",
+    "adagrad-norm": "#CC79A7",
+    "heavy-ball": "#56B4E9",
+    "nesterov": "#E69F00",
+    "normalised-momentum": "#882255",
+    "sign": "#000000",
+    "adam": "#6A3D9A",
+    "mirror": "#8C6D31",
+    "spectral": "#117733",
+    "per-block": "#777777",
+    "clipped": "#E7298A",
+}
 LINES = ("-", "--", ":", "-.")  # of the runs of one rule with several step sizes
-OTHER_COLOURS = ("#CC79A7", "#56B4E9", "#E69F00", "#000000")
 VERDICT_COLOURS = {
     "global": "#117733",
     "local": "#DDCC77",
@@ -24,8 +40,13 @@ BAND = (5, 95)  # percentiles of lanes between which a band is drawn
 
 
 def colour(rule_name: str) -> str:
-    """The colour of a rule, the same in every figure."""
-    return RULE_COLOURS.get(rule_name, OTHER_COLOURS[sum(map(ord, rule_name)) % len(OTHER_COLOURS)])
+    """The colour of a rule, the same in every figure; of a rule of one's own, one of 65,536 by its name."""
+    if rule_name in RULE_COLOURS:
+        return RULE_COLOURS[rule_name]
+    number = zlib.crc32(rule_name.encode())
+    hue, light = (number & 0xFFF) / 0x1000, 0.35 + 0.25 * (number >> 12 & 0xF) / 0xF
+    red, green, blue = (round(255 * part) for part in colorsys.hls_to_rgb(hue, light, 0.75))
+    return f"#{red:02X}{green:02X}{blue:02X}"
 
 
 def axes(ax: "Axes | None") -> "Axes":
