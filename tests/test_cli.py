@@ -1,5 +1,6 @@
 """The command line as a user meets it: in a process of its own."""
 
+import inspect
 import json
 import os
 import pathlib
@@ -206,6 +207,22 @@ def test_brackets_in_names_are_no_markup(capsys):
     for name in ("out[old]", "a[/b]"):
         table.where(pathlib.Path(name), 1.0)
         assert f"Results in {name} ({name}/figure.png). 1.0 s in all." in capsys.readouterr().out
+
+
+def test_rules_take_parameters_and_help_tells_them():
+    from jaxsim.cli import options
+    from jaxsim.rules import MATRIX_RULES, RULES, Mirror, Polyak, Spectral, numbers_first
+
+    assert repr(options.named_rule("mirror=0.1,p=1.2", 9.0)) == repr(Mirror(0.1, p=1.2))
+    polyak = repr(Polyak(2.0, optimal_loss=0.1, max_step=9.0))
+    assert repr(options.named_rule("polyak=2,optimal_loss=0.1", 9.0)) == polyak
+    spectral = repr(Spectral(0.1, method="newton-schulz"))
+    assert repr(options.named_rule("spectral=0.1,method=newton-schulz", 9.0)) == spectral
+    assert options.asked_rule("mirror=0.1,p=1.2@1e6", 9.0, 10).steps == 10**6
+    for name, rule in (RULES | MATRIX_RULES).items():
+        if numbers_first(rule) and rule.__module__.startswith("jaxsim."):
+            _, *further = inspect.signature(rule).parameters
+            assert name in options.PARAMETERS and all(word in options.PARAMETERS for word in further)
 
 
 def test_help_tells_the_sizes_that_problems_have_by_default():

@@ -15,9 +15,14 @@ DATA = (
 FAMILY = "(default: the family's)"
 SIZES = "(n, T, d): digits 20, 4, 16; signal-noise 10, 5, 64; unit-sphere 6, 8, 10; orthonormal 4, 4, 16"
 DATA_HELP = f"Problem: {DATA}. Default sizes {SIZES}."
+PARAMETERS = (
+    "gd, ngd, polyak (optimal_loss, max_step=1000), heavy-ball, nesterov and normalised-momentum (beta=0.9), "
+    "adagrad-norm (b0=1), sign, adam (beta1=0.9, beta2=0.999, eps=0), mirror (p=1.5), spectral (method=svd)"
+)
 RULES_HELP = (
-    "NAME=STEP or NAME=STEP@STEPS, repeatable: gd and ngd take η, polyak a factor; @1e12 is a horizon of its own "
-    "(default: gd=1, ngd=0.5, polyak=1; for digits gd=1000, once more to 1e12 steps)"
+    "NAME=STEP or NAME=STEP@STEPS, repeatable: polyak takes a factor, the others η; @1e12 is a horizon of its own "
+    "(default: gd=1, ngd=0.5, polyak=1; for digits gd=1000, once more to 1e12 steps). Names, with what may follow a "
+    f"comma, as in mirror=0.1,p=1.2: {PARAMETERS}"
     "{also_rule}."
 )
 POSITIONS_HELP = "digits: one-hot positions appended to tokens: none, one-hot or both (default: both)."
@@ -29,8 +34,8 @@ TRAIN_HELP = (
     "{also_train}."
 )
 STEPS_HELP = (
-    "Horizon: number of updates, such as 2000 or 1e15. Beyond 2,000 lanes of gd and adagrad-norm leap; of other rules "
-    "every step is made."
+    "Horizon: number of updates, such as 2000 or 1e15. Beyond 2,000 lanes of gd and adagrad-norm leap, to more "
+    "than a million those of ngd; of other rules every step is made."
 )
 UNTIL_HELP = (
     "resolved: stop before --steps where no lane is transient or unresolved. 2,000 is tried first, then ten times as "
@@ -194,18 +199,35 @@ def named_rule(text: str, max_step: float) -> Any:
     from jaxsim.rules import MATRIX_RULES, RULES, numbers_first
 
     rules = {name: rule for name, rule in (RULES | MATRIX_RULES).items() if numbers_first(rule)}
-    name, _, step = text.partition("=")
-    if name not in rules or not step:
+    name, _, rest = text.partition("=")
+    if name not in rules or not rest:
         raise ValueError(f"rule: expected NAME=STEP with a name among {', '.join(rules)}; got {text!r}")
+    step, *further = rest.split(",")
     try:
         value = float(step)
     except ValueError as error:
         raise ValueError(f"rule: expected a number after {name}=; got {step!r}") from error
+    _, *known = inspect.signature(rules[name]).parameters
+    given: dict[str, Any] = {"max_step": max_step} if "max_step" in known else {}
+    for k, part in enumerate(further):
+        parameter, _, written = part.partition("=")
+        if any(other.partition("=")[0] == parameter for other in further[:k]):
+            raise ValueError(f"rule: {text!r}: {parameter} is given twice")
+        if parameter not in known or not written:
+            takes = f"NAME=VALUE with a name among {', '.join(known)}" if known else "nothing"
+            raise ValueError(f"rule: expected {takes} after {name}={step},; got {part!r}")
+        given[parameter] = _number_or_word(written)
     try:
-        bounded = "max_step" in inspect.signature(rules[name]).parameters
-        return rules[name](value, max_step=max_step) if bounded else rules[name](value)
+        return rules[name](value, **given)
     except ValueError as error:
         raise ValueError(f"rule: {text!r}: {error}") from error
+
+
+def _number_or_word(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def named_law(init: str, scale: float | None, lanes: int | None) -> tuple[Any, int]:
