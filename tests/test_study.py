@@ -376,8 +376,30 @@ def test_reading_what_is_no_study_is_explained(tmp_path):
 def test_figure(finished):
     figure = plot.fractions(jaxsim.open_study(finished).fractions())
     assert figure.axes[0].get_xscale() == "log" and len(figure.axes[0].lines) == 2
-    with pytest.raises(ValueError, match="against: expected one of radius; got 'scale'"):
+    with pytest.raises(ValueError, match="against: expected one of .*radius, eta; got 'scale'"):
         plot.fractions(jaxsim.open_study(finished).fractions(), "scale")
+
+
+def test_figure_against_any_number_and_against_two(finished):
+    found = jaxsim.open_study(finished).fractions()
+    part = found.sel(verdict="global").isel(problem=0)
+    figure = plot.fractions(found, "eta")
+    panels = [ax for ax in figure.axes if ax.get_visible()]
+    assert [ax.get_title() for ax in panels] == [str(label) for label in found["init"].values]
+    for k, ax in enumerate(panels):
+        (line,) = ax.lines
+        assert line.get_xdata().tolist() == found["rule_eta"].values.tolist()
+        np.testing.assert_array_equal(line.get_ydata(), part["fraction"].values[k])
+    heat = plot.fractions(found, "radius,eta")
+    (image,) = heat.axes[0].images
+    np.testing.assert_array_equal(image.get_array(), part["fraction"].values.T)
+    assert (heat.axes[0].get_xlabel(), heat.axes[0].get_ylabel()) == ("radius", "eta")
+    for against, said in (
+        ("radius,radius", "two numbers that differ"),
+        ("n,radius,eta", "expected one or two numbers"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            plot.fractions(found, against)
 
 
 def test_the_list_of_laws_reaches_every_rule_of_the_registry():

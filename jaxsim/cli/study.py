@@ -202,11 +202,12 @@ def export(
 def plot(
     folder: Folder,
     against: Annotated[
-        str, typer.Option(help="A number of the initialisation law, such as radius or scale.")
+        str,
+        typer.Option(help="A number that is swept, such as radius, eta, n or noise; two, as radius,eta: a heat map."),
     ] = "radius",
     to: Annotated[Path | None, typer.Option(help="Picture (default: DIR/figure.png).")] = None,
 ) -> None:
-    """Draw the watched fraction against a number of the initialisation law, a panel per family, a line per rule."""
+    """Draw the watched fraction against one number that is swept, a line per rule; or against two."""
     from jaxsim import plot as figures
     from jaxsim import storage
     from jaxsim.study import open_study

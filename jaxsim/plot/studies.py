@@ -1,6 +1,8 @@
-"""Figures of studies: fractions against a number of the initialisation law."""
+"""Figures of studies: a fraction against one number that was swept, or two of them."""
 
-from typing import TYPE_CHECKING
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -8,53 +10,172 @@ from jaxsim._text import drawn
 from jaxsim.plot.style import LINES, colour, new_figure
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from xarray import Dataset
 
 PANELS = 9
+DIMENSIONS = ("problem", "init", "rule")
+WRITTEN = 150  # pixels of a heat map up to which each has its number
 
 
-def fractions(found: "Dataset", against: str = "radius", verdict: str = "global") -> "Figure":
-    """A fraction against a number of the initialisation law: a panel per problem, a line and interval band per rule.
+@dataclasses.dataclass(frozen=True)
+class _Axis:
+    """A swept number: which dimension it belongs to, its name in the data set, and its values along it."""
+
+    dimension: str
+    name: str
+    values: np.ndarray
+
+
+def fractions(found: "Dataset", against: str | Sequence[str] = "radius", verdict: str = "global") -> "Figure":
+    """A fraction against one number that a study sweeps, or two of them as a heat map.
+
+    Against one: a panel for every problem and law, a line and interval band for every rule, what differs in that number
+    alone on one line. Against two: a panel for everything that differs in anything else.
 
     Args:
         found: from `jaxsim.study.reading.Reader.fractions`.
-        against: the number on the horizontal axis, such as "radius"; laws without it are left out.
+        against: a number of problems, laws or rules, such as "radius", "eta" or "noise", or two of them, also as
+            "radius,eta"; "problem_n" where several have an n. Cells without it are left out.
         verdict: whose fraction.
 
     Raises:
-        ValueError: where no law has that number, or there are more problems than a figure has room for.
+        ValueError: where nothing has that number, or there are more panels than a figure has room for.
     """
-    x = found.get(f"init_{against}")
-    if x is None or x.dtype.kind != "f":
-        names = [str(name)[5:] for name in found.coords if str(name).startswith("init_") and name != "init_kind"]
-        raise ValueError(f"against: expected one of {', '.join(names) or 'no number: no law has one'}; got {against!r}")
-    problems, rules = found.sizes["problem"], found.sizes["rule"]
-    if problems > PANELS:
-        raise ValueError(
-            f"problem: expected at most {PANELS} to draw; got {problems}. Draw a part, found.isel(problem=…)"
-        )
-    order = np.argsort(x.values, kind="stable")[: int(np.isfinite(x.values).sum())]
-    rows = -(-problems // 3)
-    figure = new_figure(figsize=(4.0 * min(problems, 3), 0.8 + 3.0 * rows), layout="constrained")
-    grid = figure.subplots(rows, min(problems, 3), squeeze=False, sharey=True)
-    kinds = found["rule_kind"].values.tolist()
-    for p, ax in enumerate(grid.ravel()):
-        ax.set_visible(p < problems)
-        for r in range(rules if p < problems else 0):
-            part = found.sel(verdict=verdict).isel(problem=p, rule=r, init=order)
-            line = LINES[kinds[:r].count(kinds[r]) % len(LINES)]
-            shown, label = x.values[order], drawn(found["rule"].values[r])
-            ax.fill_between(shown, part["low"], part["high"], color=colour(kinds[r]), alpha=0.18, linewidth=0)
-            width = max(1.0, 3.2 - 0.9 * r)  # a line under another still shows
-            ax.plot(shown, part["fraction"], line, color=colour(kinds[r]), label=label, marker=".", linewidth=width)
-        ax.set(xlabel=drawn(against), ylim=(-0.02, 1.02), title=drawn(found["problem"].values[min(p, problems - 1)]))
-        if np.all(x.values[order] > 0) and len(order) > 1:
-            ax.set_xscale("log")
-        ax.grid(alpha=0.25, linewidth=0.6)
-    for row in grid:
-        row[0].set_ylabel(f"fraction {verdict}")
+    names = [name.strip() for name in (against.split(",") if isinstance(against, str) else against)]
+    if len(names) > 2:
+        raise ValueError(f"against: expected one or two numbers; got {against!r}")
+    swept = [_axis(found, name) for name in names]
+    if len(swept) == 2 and swept[0].name == swept[1].name:
+        raise ValueError(f"against: expected two numbers that differ; got {against!r}")
+    part = found.sel(verdict=verdict)
+    figure = _lines(part, swept[0]) if len(swept) == 1 else _heat(part, swept[0], swept[1])
     kind = "valid whenever one stops" if found.attrs["interval"] == "anytime" else "Wilson"
-    figure.suptitle(f"bands: {found.attrs['level']:.0%} intervals, {kind}", fontsize=9)
-    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower left", ncols=4, frameon=False)
+    bands = f"bands: {found.attrs['level']:.0%} intervals, {kind}"
+    figure.suptitle(bands if len(swept) == 1 else f"fraction {verdict}", fontsize=9)
+    return figure
+
+
+def _axis(found: "Dataset", name: str) -> _Axis:
+    """The coordinate of a swept number; ValueError where there is none, or more than one."""
+    numbers = [
+        str(key) for key, value in found.coords.items()
+        if str(key).partition("_")[0] in DIMENSIONS and "_" in str(key) and value.dtype.kind == "f"
+    ]  # fmt: skip
+    fitting = [key for key in numbers if name in (key, key.partition("_")[2])]
+    if len(fitting) != 1:
+        known = ", ".join(fitting or [key.partition("_")[2] for key in numbers]) or "no number: nothing is swept"
+        raise ValueError(f"against: expected one of {known}; got {name!r}")
+    return _Axis(fitting[0].partition("_")[0], fitting[0], found[fitting[0]].values)
+
+
+def _rest(found: "Dataset", dimension: str, swept: Sequence[_Axis]) -> list[str]:
+    """What tells the choices of a dimension apart beside the swept numbers."""
+    own = [axis.name for axis in swept if axis.dimension == dimension]
+    if not own:
+        return [str(label) for label in found[dimension].values]
+    further = [
+        str(key) for key in found.coords
+        if str(key).startswith(f"{dimension}_") and str(key) not in (*own, f"{dimension}_kind")
+        and len(set(map(str, found[key].values))) > 1
+    ]  # fmt: skip
+    kinds = found[f"{dimension}_kind"].values
+    columns = [(key.partition("_")[2], found[key].values) for key in further]
+    return [
+        ", ".join([str(kinds[k]), *(f"{name}={_short(values[k])}" for name, values in columns if _known(values[k]))])
+        for k in range(len(kinds))
+    ]
+
+
+def _known(value: Any) -> bool:
+    return not (isinstance(value, float) and np.isnan(value)) and str(value) != "None"
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _cells(found: "Dataset", swept: Sequence[_Axis], panel: Sequence[str]) -> dict[str, list[tuple[int, ...]]]:
+    """The cells of every panel that have all swept numbers, as places in the grid of problems, laws and rules."""
+    rests = {dimension: _rest(found, dimension, swept) for dimension in DIMENSIONS}
+    places = {axis.name: DIMENSIONS.index(axis.dimension) for axis in swept}
+    shape = tuple(found.sizes[dimension] for dimension in DIMENSIONS)
+    kept = [
+        cell for cell in np.ndindex(*shape) if all(np.isfinite(axis.values[cell[places[axis.name]]]) for axis in swept)
+    ]
+    telling = [
+        name for name in panel if len({rests[name][cell[DIMENSIONS.index(name)]] for cell in kept}) > 1
+    ] or [panel[0]]  # fmt: skip
+    panels: dict[str, list[tuple[int, ...]]] = {}
+    for cell in kept:
+        title = "; ".join(rests[name][cell[DIMENSIONS.index(name)]] for name in telling)
+        panels.setdefault(title, []).append(cell)
+    if len(panels) > PANELS:
+        further = "a second number, for a heat map, or " if len(swept) == 1 else ""
+        raise ValueError(
+            f"against: expected at most {PANELS} panels; got {len(panels)}. Give {further}a part, found.isel(problem=…)"
+        )
+    return panels
+
+
+def _grid(panels: int, width: float) -> tuple["Figure", list["Axes"]]:
+    rows, columns = -(-panels // 3), min(panels, 3)
+    figure = new_figure(figsize=(width * columns, 0.8 + 3.0 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel().tolist()
+    for ax in axes[panels:]:
+        ax.set_visible(False)
+    return figure, axes
+
+
+def _lines(part: "Dataset", axis: _Axis) -> "Figure":
+    panels, rules = _cells(part, [axis], ("problem", "init")), _rest(part, "rule", [axis])
+    kinds = dict(zip(rules, part["rule_kind"].values.tolist(), strict=True))
+    names, place = list(kinds), DIMENSIONS.index(axis.dimension)
+    figure, grid = _grid(len(panels), 4.0)
+    shown: dict[str, Any] = {}
+    for k, (ax, (title, cells)) in enumerate(zip(grid, panels.items(), strict=False)):
+        for r, name in enumerate(names):
+            own = sorted((c for c in cells if rules[c[2]] == name), key=lambda c: axis.values[c[place]])
+            if not own:
+                continue
+            x = np.array([axis.values[c[place]] for c in own])
+            low, value, high = (np.array([part[q].values[c] for c in own]) for q in ("low", "fraction", "high"))
+            line = LINES[[kinds[n] for n in names[:r]].count(kinds[name]) % len(LINES)]
+            tone, width = colour(kinds[name]), max(1.0, 3.2 - 0.9 * r)  # a line under another still shows
+            ax.fill_between(x, low, high, color=tone, alpha=0.18, linewidth=0)
+            shown[name] = ax.plot(x, value, line, color=tone, label=drawn(name), marker=".", linewidth=width)[0]
+        positive = axis.values[np.isfinite(axis.values)]
+        ax.set(xlabel=drawn(axis.name.partition("_")[2]), ylim=(-0.02, 1.02), title=drawn(title))
+        if np.all(positive > 0) and len(set(positive)) > 1:
+            ax.set_xscale("log")
+        if k % 3 == 0:
+            ax.set_ylabel(f"fraction {part['verdict'].item()}")
+        ax.grid(alpha=0.25, linewidth=0.6)
+    figure.legend(
+        list(shown.values()), [drawn(name) for name in shown], loc="outside lower left", ncols=4, frameon=False
+    )
+    return figure
+
+
+def _heat(part: "Dataset", across: _Axis, up: _Axis) -> "Figure":
+    panels = _cells(part, [across, up], DIMENSIONS)
+    columns, rows = (np.unique(axis.values[np.isfinite(axis.values)]) for axis in (across, up))
+    figure, grid = _grid(len(panels), 4.4)
+    for ax, (title, cells) in zip(grid, panels.items(), strict=False):
+        picture = np.full((len(rows), len(columns)), np.nan)
+        for cell in cells:
+            x, y = (axis.values[cell[DIMENSIONS.index(axis.dimension)]] for axis in (across, up))
+            picture[np.searchsorted(rows, y), np.searchsorted(columns, x)] = part["fraction"].values[cell]
+        image = ax.imshow(picture, origin="lower", aspect="auto", cmap="viridis", vmin=0, vmax=1)
+        for (row, column), value in np.ndenumerate(picture):
+            if picture.size <= WRITTEN and np.isfinite(value):
+                tone = "black" if value > 0.6 else "white"
+                ax.text(column, row, f"{value:.2f}", ha="center", va="center", color=tone, fontsize=8)
+        ax.set_xticks(range(len(columns)), [f"{value:g}" for value in columns])
+        ax.set_yticks(range(len(rows)), [f"{value:g}" for value in rows])
+        names = (drawn(axis.name.partition("_")[2]) for axis in (across, up))
+        ax.set(title=drawn(title), **dict(zip(("xlabel", "ylabel"), names, strict=True)))
+        ax.title.set_fontsize(9)
+    figure.colorbar(image, ax=grid, fraction=0.03)
     return figure
