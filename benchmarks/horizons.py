@@ -1,10 +1,11 @@
-"""What becomes of GD's verdicts at horizons that nobody can step to: `python -m benchmarks.horizons [LANES]`.
+"""What becomes of verdicts at horizons that nobody can step to: `python -m benchmarks.horizons [LANES [gd|ngd]]`.
 
-The digits 3 and 8 with one-hot positions, GD 1000 from Gaussian starts of scale 3, as in `jaxsim run`.
+The digits 3 and 8 with one-hot positions, GD 1000 or NGD 0.5 from Gaussian starts of scale 3, as in `jaxsim run`.
 """
 
 import sys
 import time
+from typing import Any
 
 import jax
 import numpy as np
@@ -12,11 +13,13 @@ import numpy as np
 import jaxsim
 
 HORIZONS = (2_000, 10**6, 10**12, 10**15)
+RULES = {"gd": jaxsim.rules.GD(1000.0), "ngd": jaxsim.rules.NGD(0.5)}
 SHOWN = ("global", "local", "transient", "unresolved")
 
 
-def main(lanes: int) -> None:
+def main(lanes: int, rule: str = "gd") -> None:
     """Print one row per horizon, as a table of a page."""
+    how: Any = dict(key=jax.random.key(0), lanes=lanes, record=(), limits="saturated")
     problem = jaxsim.data.digits((3, 8), 20, True)
     print(f"{lanes:,} lanes; share of verdicts in %, of lanes that were local at step 2,000 those that have moved")
     print("| steps | " + " | ".join(SHOWN) + " | moved | leaps, median | single steps, median | off by | seconds |")
@@ -24,10 +27,7 @@ def main(lanes: int) -> None:
     first = None
     for steps in HORIZONS:
         began = time.perf_counter()
-        run = jaxsim.simulate(
-            problem, jaxsim.rules.GD(1000.0), jaxsim.init.Gaussian(3.0), key=jax.random.key(0), lanes=lanes,
-            steps=steps, record=(), limits="saturated",
-        )  # fmt: skip
+        run = jaxsim.simulate(problem, RULES[rule], jaxsim.init.Gaussian(3.0), steps=steps, **how)
         seconds, first = time.perf_counter() - began, first or run
         local = first.verdict == "local"
         moved = (run.selection != first.selection).any(1)[local].sum()
@@ -43,4 +43,4 @@ def main(lanes: int) -> None:
 if __name__ == "__main__":
     jax.config.update("jax_num_cpu_devices", 2)
     jax.config.update("jax_enable_x64", True)
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1024)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1024, *sys.argv[2:3])

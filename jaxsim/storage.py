@@ -114,11 +114,14 @@ def write(folder: Path, groups: Mapping[str, Sequence[Run]], settings: Mapping[s
     Args:
         folder: an empty folder, such as `claim` makes.
         groups: problem name to its runs.
-        settings: the command's options.
+        settings: the command's options; what they do not say of lanes, rules and law is taken from the runs.
         full: also write every run's arrays, to be read by `Run.load`.
     """
     from jaxsim import plot
 
+    first = next(iter(groups.values()))
+    known = {"lanes": first[0].lanes, "rule": [r.settings["rule"] for r in first], "init": first[0].settings["init"]}
+    settings = known | dict(settings)
     summary = {name: [run.summary() for run in runs] for name, runs in groups.items()}
     write_json(folder, settings=settings, environment=environment(), summary=summary)
     everything = [(name, run) for name, runs in groups.items() for run in runs]
@@ -128,7 +131,7 @@ def write(folder: Path, groups: Mapping[str, Sequence[Run]], settings: Mapping[s
         save_problem(runs[0].problem, problem_file(folder, name))
     if full:
         for k, (name, run) in enumerate(everything):
-            run.save(folder / f"run-{_slug(name)}-{k}-{run.settings['rule_name']}.npz")
+            run.save(folder / f"run-{slug(name)}-{k}-{run.settings['rule_name']}.npz")
     write_figure(folder / "figure.png", plot.overview(groups))
 
 
@@ -141,7 +144,7 @@ def write_starts(folder: Path, law: Any) -> None:
 
 def problem_file(folder: Path, name: str) -> Path:
     """Where the problem of that name lies."""
-    return folder / f"problem-{_slug(name)}.npz"
+    return folder / f"problem-{slug(name)}.npz"
 
 
 def write_replay(folder: Path, run: Run, settings: Mapping[str, Any]) -> None:
@@ -272,5 +275,6 @@ def _stack(everything, table) -> "pandas.DataFrame":
     return pd.concat(frames, ignore_index=True)
 
 
-def _slug(name: str) -> str:
+def slug(name: str) -> str:
+    """A name as part of the name of a file."""
     return "-".join("".join(c if c.isalnum() else " " for c in name).split()).lower()

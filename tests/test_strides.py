@@ -120,6 +120,20 @@ def test_fifty_published_runs_followed_to_the_end():
     assert all(run.report["leap_error"][0] < 1e-3 for run in runs)
 
 
+@pytest.mark.slow
+def test_what_verdicts_under_ngd_promise():
+    """Of the main job's first 256 starts: settled verdicts at step 2,000 stand at 10^12, and transient lanes leave."""
+    problem = data.digits((3, 8), 20, True)
+    how = dict(key=jax.random.key(0), lanes=256, record=(), limits="saturated")
+    early, late = (
+        jaxsim.simulate(problem, rules.NGD(0.5), init.Gaussian(3.0), steps=steps, **how) for steps in (2_000, 10**12)
+    )
+    moved = (early.selection != late.selection).any(1)
+    assert not moved[np.isin(early.verdict, ("global", "local"))].any()
+    assert moved[early.verdict == "transient"].all() and (early.verdict == "transient").any()
+    assert set(late.verdict) == {"global", "local"}
+
+
 def returning(depth):
     """n = 1, T = 3, orthonormal tokens: a lane on token A, above B, the better one, by `depth`, and far above C."""
     problem = jaxsim.Problem(

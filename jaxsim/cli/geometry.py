@@ -1,13 +1,17 @@
 """`jaxsim geometry`: which max-margin solution each rule ends nearest to."""
 
+import shlex
+import sys
 import time
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
 from jaxsim import _machine
 from jaxsim._check import seed_number, whole_number
+from jaxsim._text import printable
 from jaxsim.cli.console import Console
 from jaxsim.cli.options import DATA, named_problems
 
@@ -23,14 +27,19 @@ def geometry(
     steps: Annotated[int, typer.Option(help="Number of updates.")] = 20_000,
     lanes: Annotated[int, typer.Option(help="Runs per rule, from W_0 with entries N(0, 0.01²).")] = 8,
     seed: Annotated[int, typer.Option(help="Seed of the problem and of the starts.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="New or empty folder (default: next jaxsim-geometry-NNN).")] = None,
 ) -> None:
     """Print rule × geometry: where each rule's W ends, against the max-margin solution of every norm."""
+    settings = {name: value for name, value in locals().items() if name != "out"}
+    settings["command"] = shlex.join(["jaxsim", *sys.argv[1:]])
     import jax
 
     seed_number("seed", seed)
     jax.config.update("jax_num_cpu_devices", _machine.cores())
     jax.config.update("jax_enable_x64", True)
-    from jaxsim import rules
+    from jaxsim import plot, rules, storage
+    from jaxsim.cli.table import where
+    from jaxsim.plot.style import new_figure
     from jaxsim.simulation import geometry as study
 
     began = time.perf_counter()
@@ -46,11 +55,22 @@ def geometry(
         rules.Mirror(0.1, p=1.2),
         rules.Mirror(0.1, p=3),
     ]
+    problems, lanes = named_problems(data, given, seed), whole_number("lanes", lanes)
+    settings["rule"] = [repr(rule) for rule in chosen]
+    tables: dict[str, Any] = {}
+    with storage.claim(out, "geometry") as folder:
+        for name, problem in problems.items():
+            found = study(problem, chosen, key=jax.random.key(seed), lanes=lanes, steps=steps, norms=NORMS)
+            tables[name], which = found, storage.slug(name)
+            found.save(folder / f"geometry-{which}.npz")
+            figure = new_figure(figsize=(9, 4), layout="constrained")
+            plot.geometry(found, figure.subplots()).set_title(printable(name), loc="left")
+            first = len(tables) == 1
+            storage.write_figure(folder / ("figure.png" if first else f"figure-{which}.png"), figure)
+        storage.write_json(folder, settings=settings, environment=storage.environment())
     console = Console()
-    for name, problem in named_problems(data, given, seed).items():
-        found = study(
-            problem, chosen, key=jax.random.key(seed), lanes=whole_number("lanes", lanes), steps=steps, norms=NORMS
-        )
+    for name, found in tables.items():
+        problem = problems[name]
         console.print(
             f"{name}: n={problem.shape[0]}, T={problem.shape[1]}, d={problem.shape[2]}; {lanes} lanes, {steps:,} steps",
             style="bold",
@@ -72,4 +92,5 @@ def geometry(
                     shown[best] = f"[bold]{shown[best]}[/]"
                 table.add_row(label + ("" if settled == lanes else f" ({settled} of {lanes} saturated)"), *shown)
             console.print(table)
-    console.print(f"medians over saturated lanes; bold: the rule's nearest. {time.perf_counter() - began:.1f} s in all")
+    console.print("medians over saturated lanes; bold: the rule's nearest.")
+    where(folder, time.perf_counter() - began)

@@ -1,4 +1,4 @@
-"""`jaxsim report`: one page about a run or a study."""
+"""`jaxsim report`: one page about the folder of a command."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,12 +7,14 @@ import typer
 
 from jaxsim.cli.console import line
 
+FOLDER = "What a command wrote: run, study run, basin, head, geometry, replay or reproduce."
+
 
 def report(
-    folder: Annotated[Path, typer.Argument(help="What `jaxsim run` or `jaxsim study run` wrote.")],
+    folder: Annotated[Path, typer.Argument(help=FOLDER)],
     to: Annotated[Path | None, typer.Option(help="HTML file (default: DIR/report.html, which is replaced).")] = None,
 ) -> None:
-    """Write one HTML page about a run or a study, to open anywhere and to send on: nothing is simulated."""
+    """Write one HTML page about a folder of results, to open anywhere and to send on: nothing is simulated."""
     from jaxsim.report import write
 
     target = write(folder, to)

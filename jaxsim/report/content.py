@@ -104,7 +104,7 @@ class Content:
     Attributes:
         title: of the page.
         question, answers: sentences.
-        cells: what the tables and figures are about.
+        cells: what the tables and figures are about; None for a page of tables and pictures alone.
         curves: recorded quantities against steps, for runs: see `jaxsim.report.runs`.
         tables, pictures: further ones.
         interval: which kind of interval, in words.
@@ -116,7 +116,7 @@ class Content:
     title: str
     question: str
     answers: Sequence[str]
-    cells: Cells
+    cells: Cells | None
     interval: str
     settings: dict[str, Any]
     environment: dict[str, Any]

@@ -8,18 +8,14 @@ import numpy as np
 from jaxsim._text import printable
 from jaxsim.analysis.verdict import MEANINGS, PREDICTION
 from jaxsim.report import figures
-from jaxsim.report.content import Content
+from jaxsim.report.content import Cells, Content
 
 
 def page(content: Content) -> str:
     """The HTML."""
     import jinja2
 
-    cells = content.cells
-    positive = all(v > 0 for values in cells.numbers.values() for v in values[np.isfinite(values)])
-    data: dict[str, Any] = {"cells": cells.plain(), "curves": list(content.curves), "figures": [figures.bars()]}
-    if content.curves or cells.numbers:
-        data["figures"].append(figures.lines(log_x=bool(content.curves) or positive))
+    data = {} if content.cells is None else _drawn(content, content.cells)
     files = resources.files("jaxsim.report").joinpath("templates")
     loader = jinja2.FunctionLoader(lambda name: files.joinpath(name).read_text(encoding="utf-8"))
     maker = jinja2.Environment(
@@ -31,12 +27,21 @@ def page(content: Content) -> str:
         content=content,
         verdicts="; ".join(f"{name}: {meaning}" for name, meaning in MEANINGS.items()) + f". {PREDICTION}",
         data=data,
-        library=figures.library(),
-        script=files.joinpath("report.js").read_text(encoding="utf-8"),
+        library=figures.library() if data else "",
+        script=files.joinpath("report.js").read_text(encoding="utf-8") if data else "",
         style=files.joinpath("report.css").read_text(encoding="utf-8"),
         settings=_flat(content.settings),
         environment=_flat(content.environment),
     )
+
+
+def _drawn(content: Content, cells: Cells) -> dict[str, Any]:
+    """What the figures that move are drawn from."""
+    positive = all(v > 0 for values in cells.numbers.values() for v in values[np.isfinite(values)])
+    data: dict[str, Any] = {"cells": cells.plain(), "curves": list(content.curves), "figures": [figures.bars()]}
+    if content.curves or cells.numbers:
+        data["figures"].append(figures.lines(log_x=bool(content.curves) or positive))
+    return data
 
 
 def _shown(value: Any) -> Any:

@@ -1,9 +1,10 @@
 """Results: what was recorded, verdicts, and how they are saved."""
 
+from jaxsim.results.before import STARTS
 from jaxsim.results.heads import Heads
 from jaxsim.results.lanes import CURVES, Lanes, joined
 from jaxsim.results.linear import LinearRun
-from jaxsim.results.run import STARTS, Run
+from jaxsim.results.run import Run
 from jaxsim.results.saved import Saved
 from jaxsim.results.survey import Survey
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import os
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -16,14 +15,14 @@ from jaxsim.analysis.rates import RateLaw
 from jaxsim.analysis.verdict import OPEN, SETTLED
 from jaxsim.coordinates import Frame, frame_of, least_norm_coefficients
 from jaxsim.problem import Problem
+from jaxsim.results.before import mend, of_kinds
+from jaxsim.results.labelled import of_run
 from jaxsim.results.saved import Saved, said, shares
 from jaxsim.results.summary import lane_table, summary
-from jaxsim.train import KINDS
 
 if TYPE_CHECKING:
     import pandas
-
-STARTS = ("given", "given_weights")  # settings that are arrays: the part of given starts outside the span
+    import xarray
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -267,31 +266,16 @@ class Run(Saved):
         """One row per lane: verdicts, selection, and the final values of everything recorded."""
         return lane_table(self)
 
+    def to_xarray(self) -> "xarray.Dataset":
+        """Everything recorded, (lane, step), with verdicts, selections and final logits; names, units, and settings."""
+        return of_run(self)
+
     @classmethod
     def _mend(cls, path, fields):
-        """See Saved. Runs from before they were kept have no flag `converged`, and no list of curves."""
-        settings, more = fields.get("settings"), fields.setdefault("more", {})
-        fields.setdefault("report", {})
-        if isinstance(settings, dict):
-            settings |= {name: fields.pop(name) for name in STARTS if name in fields}
-            settings.setdefault("label", settings.get("rule"))
-            settings.setdefault("predicts", "inverse-log" if settings.get("rule_name") == "gd" else "power")
-            if "curves" not in settings and isinstance(more, dict):
-                titles, shape = _of_kinds("curves"), np.shape(fields.get("norm", ()))
-                settings["curves"] = {name: titles.get(name, "") for name in more if np.shape(more[name]) == shape}
-        if "norm" in fields:
-            fields.setdefault("converged", np.zeros(len(fields["norm"]), bool))
-        try:
-            fields["thresholds"] = Thresholds(**fields.get("thresholds"))  # type: ignore[arg-type]
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"path: expected a whole run at {os.fspath(path)!r}; thresholds: {error}") from error
+        """See Saved."""
+        mend(path, fields)
 
     @classmethod
     def _check(cls, path, fields):
         """See Saved."""
-        check_run(path, fields, _of_kinds("finals"))
-
-
-def _of_kinds(what: str) -> dict[str, str]:
-    """What all trained things together add to a run, under `curves` or `finals`."""
-    return {name: told for kind in KINDS.values() for name, told in getattr(kind, what).items()}
+        check_run(path, fields, of_kinds("finals"))

@@ -1,14 +1,18 @@
 """What a survey counted: lanes by selection and verdict, hitting times, quantiles of curves."""
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Real
 
 from jaxsim.analysis import VERDICTS, Proportion, Sketch, wilson
 from jaxsim.problem import Problem
+from jaxsim.results.labelled import of_survey
 from jaxsim.results.saved import Saved, said, shares
+
+if TYPE_CHECKING:
+    import xarray
 
 SURVEY_CURVES = ("log10_direction_error", "log10_attention_gap", "log10_grad_norm", "log10_gap", "log10_norm")
 
@@ -70,6 +74,10 @@ class Survey(Saved):
         if not 0 <= q <= 1:
             raise ValueError(f"q: expected a number from 0 to 1; got {q}")
         return self.sketches[curve].quantile(q)
+
+    def to_xarray(self) -> "xarray.Dataset":
+        """Counts by selection and verdict, fractions, and quantiles of every curve, (quantile, step), with names."""
+        return of_survey(self)
 
     def _said(self):
         return said(self, "Survey")
