@@ -106,7 +106,7 @@ SETTINGS = ["lanes", "dtype", "scale", "train", "width", "nuclear", "batch", "se
         (field, value)
         for field in SETTINGS
         for value in ({"x": 1}, ["x"], "strange", -1, 10**30)
-        if not (field in ("scale", "max_step") and value == 10**30)  # that can be
+        if not (field in ("scale", "max_step", "steps") and value == 10**30)  # that can be
     ],
 )
 def test_a_replay_refuses_settings_that_cannot_be(field, value, folder, capsys):

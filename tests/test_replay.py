@@ -96,7 +96,7 @@ def test_another_verdict_is_told(place, tmp_path, capsys):
     lanes = pd.read_parquet(folder / "lanes.parquet")
     lanes["verdict"] = "infeasible"
     lanes.to_parquet(folder / "lanes.parquet", index=False)
-    assert here("replay", folder, "--lane", 0, "--out", "again", cwd=tmp_path) == 1
+    assert here("replay", folder, "--lane", 0, "--rule", "0.1", "--out", "again", cwd=tmp_path) == 1
     assert "but infeasible in lanes.parquet" in " ".join(capsys.readouterr().out.split())
     assert (tmp_path / "again" / "figure.png").exists()
 
@@ -106,6 +106,7 @@ def test_another_verdict_is_told(place, tmp_path, capsys):
     [
         (["--lane", "12"], "lane: expected 0 to 11; got 12"),
         (["--lane", "-1"], "lane: expected 0 to 11; got -1"),
+        (["--lane", "0"], "rule: the folder has 2; expected --rule with one of gd=1; ngd=0.5"),
         (["--lane", "0", "--rule", "adam"], "rule: expected one of gd=1; ngd=0.5; got 'adam'"),
         (["--lane", "0", "--rule", "gd"], "rule: expected one of gd=1; ngd=0.5; got 'gd'"),
         (["--lane", "0", "--problem", "digits"], "problem: expected one of unit-sphere; got 'digits'"),

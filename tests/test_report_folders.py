@@ -28,7 +28,7 @@ def run():
     ("command", "words"),
     [
         (["geometry", *SIZE, "--steps", "200", "--lanes", "2"], ("nearest to", "Share of the best margin")),
-        (["basin", *SIZE, "--resolution", "6", "--steps", "100", *PLANE, "--versus", "polyak=1"], ("Verdicts differ on",)),
+        (["basin", *SIZE, "--resolution", "6", "--steps", "99", *PLANE, "--versus", "gd=1"], ("Verdicts differ on",)),
         (["head", "--classes", "0,1", "--lanes", "2", "--steps", "20", "--rule", "ngd=0.1"], ("% test accuracy",)),
     ],
     ids=lambda value: value[0],

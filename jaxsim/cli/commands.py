@@ -8,6 +8,7 @@ import typer
 from jaxsim.cli import console
 from jaxsim.cli._usage import App, Commands
 from jaxsim.cli.basin import basin
+from jaxsim.cli.compare import compare
 from jaxsim.cli.geometry import geometry
 from jaxsim.cli.head import head
 from jaxsim.cli.replay import replay
@@ -36,6 +37,7 @@ app.add_typer(study)
 app.command()(reproduce)
 app.command()(report)
 app.command()(replay)
+app.command()(compare)
 
 
 def _version(asked: bool) -> None:

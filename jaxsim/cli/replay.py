@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 MOST_RECORDS = 2000
 RECORD_BYTES = 2**28
-PROBLEM_HELP = "Where the folder has several: the name of one, or a part that only one has (default: the first)."
-RULE_HELP = "Where the folder has several: NAME=STEP as given to jaxsim run, or a part that only one has (the first)."
+PROBLEM_HELP = "Where the folder has several: the name of one, or a part that only one has."
+RULE_HELP = "Where the folder has several: NAME=STEP as given to jaxsim run, or a part that only one has."
 OUT_HELP = "New or empty folder (default: next jaxsim-replay-NNN)."
 
 
@@ -49,10 +49,10 @@ def replay(
     problems = list(files.read_json(folder / "summary.json", "replay"))
     if not problems:
         raise ValueError(f"replay: {os.fspath(folder / 'summary.json')!r}: expected at least one problem; got none")
-    name, text = _one_of("problem", problem, problems), _one_of("rule", rule, settings["given"]["rule"])
     count = settings["lanes"]
     if not 0 <= lane < count:
         raise ValueError(f"lane: expected 0 to {count - 1}; got {lane}")
+    name, text = _one_of("problem", problem, problems), _one_of("rule", rule, settings["given"]["rule"])
     files.hold(files.How, settings, path, "replay")
     jax.config.update("jax_num_cpu_devices", 1)
     jax.config.update("jax_enable_x64", settings["dtype"] == "float64")
@@ -146,6 +146,8 @@ def records(steps: int, numbers: int) -> list[int]:
 
 
 def _one_of(what: str, asked: str | None, names: list[str]) -> str:
+    if asked is None and len(names) > 1:
+        raise ValueError(f"{what}: the folder has {len(names)}; expected --{what} with one of {'; '.join(names)}")
     if asked is None or asked in names:
         return names[0] if asked is None else asked
     having = [name for name in names if asked.lower() in name.lower()]

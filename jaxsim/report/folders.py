@@ -40,6 +40,8 @@ class Experiment(saved.Part):
 
 def reader_of(folder: Path) -> Callable[[Path], Content] | None:
     """What reads the folder; None where no command is known to have written it."""
+    if not os.path.isdir(folder):  # where the name can be no folder's, too
+        return None
     for pattern, reader in READERS.items():
         if any(folder.glob(pattern)):
             return reader

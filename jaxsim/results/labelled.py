@@ -10,9 +10,6 @@ from jaxsim.results.lanes import CURVES
 if TYPE_CHECKING:
     import xarray
 
-    from jaxsim.results.run import Run
-    from jaxsim.results.survey import Survey
-
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 # What each quantity is, and its unit; "1" is that of a number.
 QUANTITIES = {
@@ -34,7 +31,7 @@ QUANTITIES = {
 SAID = ("rule", "label", "rule_name", "init", "loss", "train", "dtype", "engine", "coordinates", "lanes", "steps")
 
 
-def of_run(run: "Run") -> "xarray.Dataset":
+def of_run(run: Any) -> "xarray.Dataset":
     """See `Run.to_xarray`."""
     import xarray as xr
 
@@ -57,7 +54,7 @@ def of_run(run: "Run") -> "xarray.Dataset":
     return _told(xr.Dataset(variables, coordinates), run.settings)
 
 
-def of_survey(survey: "Survey") -> "xarray.Dataset":
+def of_survey(survey: Any) -> "xarray.Dataset":
     """See `Survey.to_xarray`."""
     import xarray as xr
 
