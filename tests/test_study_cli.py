@@ -61,6 +61,11 @@ def test_run_status_verify_export_and_plot(example):
     said = study("status", "short", cwd=example)
     for words in ("basin: 6 of 6 cells done, 1,200 lanes in 6 shards", "95% interval", "valid whenever one stops"):
         assert words in said
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jaxsim.cli.study.ROWS", 2)  # in this process
+        few, every = (study("status", "short", *further, cwd=example) for further in ([], ["--all"]))
+    assert "the 2 widest intervals of 6; --all shows every cell" in few and few.count("unit-sphere") == 2
+    assert "widest" not in every and every.count("unit-sphere") == 6
     assert "6 of 6 shards have their recorded hash; 1 computed again, all the same" in study(
         "verify", "short", "--sample", 1, cwd=example
     )

@@ -109,7 +109,12 @@ def _closing(place: Path, found: Any) -> None:
 
 
 @app.command()
-def status(folder: Folder) -> None:
+def status(
+    folder: Folder,
+    every: Annotated[
+        bool, typer.Option("--all", help=f"Every cell, in order; else the {ROWS} widest intervals.")
+    ] = False,
+) -> None:
     """Say where a study stands: cells, lanes, fractions with intervals, damage, failures."""
     import numpy as np
 
@@ -128,8 +133,9 @@ def status(folder: Folder) -> None:
         style="bold", highlight=False, soft_wrap=True,
     )  # fmt: skip
     values, low, high = reader.watched()
-    order = np.argsort(-(high - low), kind="stable")[:ROWS] if reader.count > ROWS else np.arange(reader.count)
-    title = f"the {ROWS} widest intervals of {reader.count:,}" if reader.count > ROWS else ""
+    few = reader.count > ROWS and not every
+    order = np.argsort(-(high - low), kind="stable")[:ROWS] if few else np.arange(reader.count)
+    title = f"the {ROWS} widest intervals of {reader.count:,}; --all shows every cell" if few else ""
     grid = Table(title=title, title_justify="left")
     for name in ("problem", "init", "rule"):
         grid.add_column(name)
