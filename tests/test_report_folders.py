@@ -108,3 +108,11 @@ def test_a_damaged_folder_is_named(file, content, said, tmp_path):
     with pytest.raises(ValueError, match=said) as error:
         report.write(tmp_path)
     assert file in str(error.value) and not (tmp_path / "report.html").exists()
+
+
+def test_pages_have_contents_and_a_dark_and_a_printed_form(run, tmp_path):
+    text = report.write(run, tmp_path / "page.html").read_text()
+    for part in ('aria-label="Contents"', "prefers-color-scheme: dark", "@media print"):
+        assert part in text
+    for place in ("bars-title", "numbers", "again", "settings"):
+        assert f'href="#{place}"' in text and f'id="{place}"' in text
