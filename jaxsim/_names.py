@@ -1,6 +1,7 @@
 """The public names of the package, which `jaxsim` takes from here when the first of them is asked for."""
 
 from jaxsim import basins, data, init, plot, report, rules, storage, study, train
+from jaxsim._bars import bar
 from jaxsim._plugins import register
 from jaxsim.analysis import Thresholds, attractors, conditions, predict
 from jaxsim.driver import compilations
@@ -24,6 +25,7 @@ __all__ = [
     "Survey",
     "Thresholds",
     "attractors",
+    "bar",
     "basins",
     "compilations",
     "conditions",

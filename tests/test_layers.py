@@ -11,7 +11,7 @@ import jaxsim
 ROOT = pathlib.Path(jaxsim.__file__).parent
 # Lower layers know nothing of higher ones. margin sits beside the model and must not see it.
 LAYERS = [
-    {"_tree", "_check", "_basis", "_fold", "_machine", "_exact", "_files", "_text", "_registry"},
+    {"_tree", "_check", "_basis", "_fold", "_machine", "_exact", "_files", "_text", "_registry", "_bars"},
     {"problem"},
     {"_archive"},
     {"normed"},
@@ -158,6 +158,7 @@ def test_the_page_of_contributors_lists_rooms_in_the_order_of_their_layers():
         "_archive",
         "_registry",
         "_plugins",
+        "_bars",
         "__init__",
         "__main__",
     }

@@ -6,18 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from rich.progress import (
-    BarColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)  # fmt: skip
 from rich.table import Table
-from rich.text import Text
 
+from jaxsim._bars import drawn_on
 from jaxsim._text import counted, marked, printable
 from jaxsim.analysis import VERDICTS, Proportion
 from jaxsim.analysis.verdict import COMMON, MEANINGS, PREDICTION
@@ -29,20 +20,6 @@ from jaxsim.results.summary import ERRORS
 COLUMNS = 3  # rules side by side in 80 characters
 SHOWN = 20  # lanes that are listed
 WIDTH = 104  # of explanations
-
-
-class Speed(ProgressColumn):
-    """How many are done in a second."""
-
-    def __init__(self, unit: str) -> None:
-        super().__init__()
-        self.unit = unit
-
-    def render(self, task: Task) -> Text:
-        """See rich."""
-        speed = task.finished_speed or task.speed
-        digits = 0 if speed is None or speed >= 10 else 2
-        return Text("" if speed is None else f"{speed:,.{digits}f} {self.unit}/s")
 
 
 @contextlib.contextmanager
@@ -57,13 +34,7 @@ def progress(total: int, unit: str = "lanes") -> Iterator[Callable[[int, str | N
 
         yield plain
         return
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=20),
-        TextColumn("{task.completed:,.0f}/{task.total:,.0f} " + unit),
-    )
-    times = TimeElapsedColumn(), TimeRemainingColumn()
-    with Progress(*columns, Speed(unit), *times, console=console, transient=True) as bar:
+    with drawn_on(console, unit, transient=True) as bar:
         task = bar.add_task("starting", total=total)
         yield lambda done, what: bar.update(task, advance=done, description=None if what is None else printable(what))
 
