@@ -187,7 +187,8 @@ def test_geometry_prints_its_table(tmp_path):
     assert done.returncode == 0, done.stderr
     for word in ("unit-sphere: n=4, T=5, d=6; 2 lanes, 300 steps", "nuclear", "SignDescent 0.02", "Mirror 0.1, p=3.0"):
         assert word in done.stdout, word
-    assert not list(tmp_path.iterdir())
+    written = {path.name for path in (tmp_path / "jaxsim-geometry-001").iterdir()}
+    assert written == {"settings.json", "environment.json", "geometry-unit-sphere.npz", "figure.png"}
 
 
 @pytest.mark.parametrize(

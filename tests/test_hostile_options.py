@@ -160,7 +160,7 @@ CASES = {
         ("--data bomb.npz", "data: expected a readable .npz file"),
         ("--data decoder-1e308.npz", "decoder: "),
         ("--lanes two", "--lanes: "),
-        ("--out x", "--out"),
+        ("--out full", "out: expected a new or empty folder"),
     ],
     "basin --data good.npz --resolution 2 --steps 9": [
         ("--resolution 1", "resolution: expected at least 2; got 1"),

@@ -33,7 +33,7 @@ CASES = [
     ("seed = 3", "seed = 4294967296", "line 2: seed: expected less than 4294967296"),
     ("seed = 3", f"seed = {'9' * 300}", "line 2: seed: expected less than 4294967296"),
     ("seed = 3", "seed = 3.5", "line 2: seed: expected a whole number; got 3.5"),
-    ("steps = 60", "steps = 2147483648", "line 3: steps: expected at most 2147483647, because ngd"),
+    ("steps = 60", 'steps = 2147483648\nstepping = "every"', "line 3: steps: expected at most 2147483647, because"),
     ("steps = 60", "steps = -60", "line 3: steps: expected at least 1"),
     ("shard = 20", "shard = 0", "line 4: shard: expected at least 1"),
     ("shard = 20", "shard = 10000000000", "line 4: shard: expected at most 1048576"),

@@ -123,7 +123,8 @@ def stride(model: Model, rule: Rule, lanes: Lanes, marks: Float[Array, " R"]) ->
     anew = settled & ~constant  # a post of its own: nothing is known of what went before
     waits = jnp.where(taken, 0.0, known.waits + on.stepped - lanes.stepped)
     still = at_rest(model, here, made) | (size(seen) == 0) | ~jnp.isfinite(large)
-    stuck = begun & ~still & (waits >= LONGEST)
+    lost = NOISE * eps * large >= 1  # rounding of logits turns the weights of support tokens
+    stuck = begun & ~still & (lost | (waits >= LONGEST))
     after = on.but(
         state=where(taken, there, on.state),
         elapsed=on.elapsed + jnp.where(taken, length, 0.0),

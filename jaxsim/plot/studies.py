@@ -37,7 +37,7 @@ def fractions(found: "Dataset", against: str | Sequence[str] = "radius", verdict
     Args:
         found: from `jaxsim.study.reading.Reader.fractions`.
         against: a number of problems, laws or rules, such as "radius", "eta" or "noise", or two of them, also as
-            "radius,eta"; "problem_n" where several have an n. Cells without it are left out.
+            "radius,eta"; "problem_seed" where laws have a seed too. Cells without it are left out.
         verdict: whose fraction.
 
     Raises:
@@ -64,6 +64,8 @@ def _axis(found: "Dataset", name: str) -> _Axis:
         if str(key).partition("_")[0] in DIMENSIONS and "_" in str(key) and value.dtype.kind == "f"
     ]  # fmt: skip
     fitting = [key for key in numbers if name in (key, key.partition("_")[2])]
+    if f"init_{name}" in fitting:  # a number of the laws comes first
+        fitting = [f"init_{name}"]
     if len(fitting) != 1:
         known = ", ".join(fitting or [key.partition("_")[2] for key in numbers]) or "no number: nothing is swept"
         raise ValueError(f"against: expected one of {known}; got {name!r}")
