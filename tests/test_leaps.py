@@ -1,36 +1,21 @@
 """Leaps in time, held against stepping, against closed forms, and against what is said of them."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from single_steps import FAMILIES, by_steps
 
 import jaxsim
 from jaxsim import init, rules, train
 from jaxsim.coordinates import as_device
 from jaxsim.driver import leap
 from jaxsim.driver.generator import HIGHEST, LAST, SUMS, generator
-from jaxsim.driver.trajectory import State, begin, compensated
+from jaxsim.driver.trajectory import State
 
 KEY = jax.random.key(1)
 LEAPS_FROM = 2_000  # of rules whose steps shrink with the gradient
 data = jaxsim.data
-FAMILIES = {
-    "unit-sphere": functools.partial(data.unit_sphere, n=4, T=5, d=8),
-    "signal-noise": functools.partial(data.signal_noise, n=4, T=4, d=20),
-    "orthonormal": functools.partial(data.orthonormal, n=3, T=3, d=9),
-}
-
-
-@functools.partial(jax.jit, static_argnames="count")
-def by_steps(model, rule, start, count):
-    """Parameters after so many single steps, summed with compensation."""
-    state = begin(model, rule, start)
-    zero = jax.tree.map(jnp.zeros_like, state.params)
-    state, residual = compensated(model, rule, state, zero, jnp.int32(0), jnp.int32(count))
-    return jax.tree.map(jnp.add, state.params, residual)
 
 
 CASES = {

@@ -1,39 +1,23 @@
 """Strides of lanes that keep their pace, held against single steps, and against what is known of their end."""
 
-import functools
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from single_steps import FAMILIES, by_steps
 
 import jaxsim
 from jaxsim import init, rules, train
 from jaxsim.coordinates import as_device
 from jaxsim.driver import leaps_from, stride
-from jaxsim.driver.trajectory import begin, compensated
 from jaxsim.simulation.options import Options
 from jaxsim.simulation.work import prepare
 
 KEY, WEIGHTS = jax.random.key(1), train.Weights()
 data = jaxsim.data
 DATA = Path(__file__).parent / "data"
-FAMILIES = {
-    "unit-sphere": functools.partial(data.unit_sphere, n=4, T=5, d=8),
-    "signal-noise": functools.partial(data.signal_noise, n=4, T=4, d=20),
-    "orthonormal": functools.partial(data.orthonormal, n=3, T=3, d=9),
-}
-
-
-@functools.partial(jax.jit, static_argnames="count")
-def by_steps(model, rule, start, count):
-    """What is observed after so many single steps, summed with compensation; and the logits."""
-    state = begin(model, rule, start)
-    zero = jax.tree.map(jnp.zeros_like, state.params)
-    state, residual = compensated(model, rule, state, zero, jnp.int32(0), jnp.int32(count))
-    params = jax.tree.map(jnp.add, state.params, residual)
-    return model.observe(params), model.logits(params)
 
 
 def held_to_steps(problem, rule, lanes, steps, scale=0.3, trained=WEIGHTS):
@@ -42,9 +26,10 @@ def held_to_steps(problem, rule, lanes, steps, scale=0.3, trained=WEIGHTS):
     work = prepare(problem, rule, init.Gaussian(scale), how, key=KEY, lanes=lanes, train=trained)
     far, (start,) = work.run(), work.starts()
     vectors = jnp.asarray(start.vectors).reshape(-1, start.vectors.shape[-1])[:lanes].T
+    params = by_steps(work.model, as_device(rule, np.float64), vectors, steps)
     lanes_first = [
         jax.tree.map(lambda x: np.moveaxis(np.asarray(x), -1, 0), part)
-        for part in by_steps(work.model, as_device(rule, np.float64), vectors, steps)
+        for part in (work.model.observe(params), work.model.logits(params))
     ]
     records = jax.tree.map(lambda x: x[:, None], lanes_first[0])
     return far, work.result(work.held(start.known.of(slice(0, lanes)), (records, lanes_first[1], {})))
@@ -168,6 +153,14 @@ def test_short_horizons_are_stepped_unless_leaps_are_asked_for():
     assert "leaps" not in auto.report and (leap.report["leapt_from"] >= leaps_from(rules.NGD(0.1))).all()
     early = leap.steps <= leaps_from(rules.NGD(0.1))
     assert np.array_equal(leap.direction_error[:, early], auto.direction_error[:, early])
+
+
+def test_float32_stops_where_rounding_turns_the_weights():
+    problem = FAMILIES["unit-sphere"](jax.random.key(5))
+    how = dict(key=KEY, lanes=4, steps=2**31, record=(), dtype="float32")
+    run = jaxsim.simulate(problem, rules.NGD(0.1), init.Gaussian(0.3), **how)
+    assert ((10**6 < run.report["stuck_at"]) & (run.report["stuck_at"] < 10**9)).all()
+    assert (run.report["single_steps"] < 10**5).all() and (run.verdict == "unresolved").all()
 
 
 @pytest.mark.promise
