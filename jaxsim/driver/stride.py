@@ -100,6 +100,8 @@ def stride(model: Model, rule: Rule, lanes: Lanes, marks: Float[Array, " R"]) ->
     here = rounded(on.state)
     large = jnp.maximum(size(here.params), 1.0)
 
+    lost = NOISE * eps * large >= 1  # rounding of logits turns the weights of support tokens
+
     seen = jax.tree.map(lambda x: x / WINDOW, minus(params, lanes.state.params))
     settled = whole & (size(minus(seen, known.last)) <= NOISE * eps * large / WINDOW)
     since = made - known.at
@@ -109,12 +111,12 @@ def stride(model: Model, rule: Rule, lanes: Lanes, marks: Float[Array, " R"]) ->
     room = 2 * allowed / (drift * since + jnp.sqrt((drift * since) ** 2 + 4 * drift * allowed))  # drift M (since + M)
     constant = settled & (room >= AHEAD)
     wanted = jnp.floor(jnp.minimum(jnp.minimum(room, known.most * since), gap - on.elapsed - AHEAD))
-    length = jnp.where(constant & (wanted >= AHEAD), wanted, 0.0)
+    length = jnp.where(constant & (wanted >= AHEAD) & ~lost, wanted, 0.0)
 
     there = State(plus(params, times(length, velocity)), on.state.memory)
     off = _off(model, rule, there, made + length, velocity)
-    allowed = jnp.minimum(NOISE * (2 * GROWTH * eps * large + tolerance), 0.1) * size(velocity)
-    taken = (length > 0) & (off <= allowed)
+    settles = jnp.minimum(NOISE * (2 * GROWTH * eps * large + tolerance), 0.1) * size(velocity)
+    taken = (length > 0) & (off <= settles)
     # What came back has grown from below rounding over the stride, and so exponentially.
     error = (drift * length * (since + length) + off * length / -math.log(eps)) / large
 
@@ -123,7 +125,6 @@ def stride(model: Model, rule: Rule, lanes: Lanes, marks: Float[Array, " R"]) ->
     anew = settled & ~constant  # a post of its own: nothing is known of what went before
     waits = jnp.where(taken, 0.0, known.waits + on.stepped - lanes.stepped)
     still = at_rest(model, here, made) | (size(seen) == 0) | ~jnp.isfinite(large)
-    lost = NOISE * eps * large >= 1  # rounding of logits turns the weights of support tokens
     stuck = begun & ~still & (lost | (waits >= LONGEST))
     after = on.but(
         state=where(taken, there, on.state),
