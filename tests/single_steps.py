@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxsim import data
-from jaxsim.driver.trajectory import begin, compensated
+from jaxsim.driver.steps import begin, compensated
 
 FAMILIES = {
     "unit-sphere": functools.partial(data.unit_sphere, n=4, T=5, d=8),

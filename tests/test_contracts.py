@@ -16,7 +16,7 @@ import jaxsim
 from jaxsim import data, init, rules, train
 from jaxsim._plugins import REGISTRIES
 from jaxsim._registry import Registry
-from jaxsim.driver.trajectory import advance, begin
+from jaxsim.driver.steps import advance, begin
 from jaxsim.model import Block, Gradient
 from jaxsim.rules.contract import check_class
 

@@ -11,7 +11,7 @@ from jaxsim import init, rules, train
 from jaxsim.coordinates import as_device
 from jaxsim.driver import leap
 from jaxsim.driver.generator import HIGHEST, LAST, SUMS, generator
-from jaxsim.driver.trajectory import State
+from jaxsim.driver.steps import State
 
 KEY = jax.random.key(1)
 LEAPS_FROM = 2_000  # of rules whose steps shrink with the gradient

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsim.driver.trajectory import advance, begin, trajectory
+from jaxsim.driver.steps import advance, begin
+from jaxsim.driver.trajectory import trajectory
 from jaxsim.model import Block, Gradient
 from jaxsim.rules import RULES
 

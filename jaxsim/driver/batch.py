@@ -20,9 +20,11 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, Real
 
 from jaxsim.driver.compile import Compiled
+from jaxsim.driver.engine import XLA, Engine
 from jaxsim.driver.horizon import leaping
 from jaxsim.driver.schedule import leaps_from, split
-from jaxsim.driver.trajectory import End, Engine, Model, trajectory
+from jaxsim.driver.steps import Model
+from jaxsim.driver.trajectory import End, trajectory
 from jaxsim.rules.base import Rule
 
 CACHE_BYTES = 2**16  # per array of a block; a dozen such arrays fit the second-level cache of a core
@@ -116,7 +118,7 @@ def run(
     recorded: Real[np.ndarray, " R"],
     how: Plan,
     leaps: bool = False,
-    engine: Engine | None = None,
+    engine: Engine = XLA,
 ) -> Iterator[Chunk]:
     """Run one chunk of starts after another.
 
@@ -127,7 +129,7 @@ def run(
         recorded: the recorded steps, ascending.
         how: the plan.
         leaps: whether lanes may leap; see `leaps_from`.
-        engine: what makes the steps before lanes leap; None for XLA.
+        engine: what makes the steps.
     """
     mesh = _mesh()
     sharded = NamedSharding(mesh, PartitionSpec("lanes"))
@@ -142,7 +144,7 @@ def run(
             yield Chunk(start, *jax.tree.map(_lanes_first, parts))
             continue
         marks = jnp.asarray(np.append(near[-1:], far), blocks.dtype)
-        early, late = (jax.tree.map(_lanes_first, p) for p in (parts[0], _LEAPS(own, rule, end, marks, mesh, each)))
+        early, late = (jax.tree.map(_lanes_first, p) for p in (parts[0], _LEAPS(own, rule, end, marks, mesh, each, engine)))
         early = jax.tree.map(functools.partial(np.compress, np.isin(near, recorded), axis=1), early)
         yield Chunk(start, jax.tree.map(lambda *both: np.concatenate(both, 1), early, late[0]), *late[1:])
 
@@ -158,7 +160,7 @@ def _mesh() -> Mesh:
     return Mesh(np.array(jax.local_devices()), ("lanes",))
 
 
-def _run_blocks(model, rule, starts: Float[Array, "blocks p width"], gaps, mesh: Mesh, each: bool, engine: Any):
+def _run_blocks(model, rule, starts: Float[Array, "blocks p width"], gaps, mesh: Mesh, each: bool, engine: Engine):
     """All blocks of a chunk: sharded over devices, and on each device one after the other."""
 
     def local(model, rule, starts, gaps):
@@ -169,16 +171,16 @@ def _run_blocks(model, rule, starts: Float[Array, "blocks p width"], gaps, mesh:
     return _on_devices(local, mesh, each)(model, rule, starts, gaps)
 
 
-def _leap_blocks(model, rule, end: End, marks: Float[Array, " R"], mesh: Mesh, each: bool):
+def _leap_blocks(model, rule, end: End, marks: Float[Array, " R"], mesh: Mesh, each: bool, engine: Engine):
     """The same from where all blocks have come to: lanes of one model are gathered as they need it."""
 
     def local(model, rule, end, marks):
         if each:
-            return lax.map(lambda pair: leaping(pair[0], rule, pair[1], marks), (model, end))
+            return lax.map(lambda pair: leaping(pair[0], rule, pair[1], marks, by=engine), (model, end))
         width = jax.tree.leaves(end)[0].shape[-1]
         width = min(width, LEAP_BLOCK) if jax.default_backend() == "cpu" else width
         lanes = jax.tree.map(lambda x: jnp.moveaxis(x, 0, -2).reshape(*x.shape[1:-1], -1), end)
-        parts = leaping(model, rule, lanes, marks, width)
+        parts = leaping(model, rule, lanes, marks, width, engine)
         return jax.tree.map(lambda x: jnp.moveaxis(x.reshape(*x.shape[:-1], -1, width), -2, 0), parts)
 
     return _on_devices(local, mesh, each)(model, rule, end, marks)
@@ -198,4 +200,4 @@ def compilations() -> int:
 
 
 _PROGRAM = Compiled(_run_blocks, static_argnames=("mesh", "each", "engine"))
-_LEAPS = Compiled(_leap_blocks, static_argnames=("mesh", "each"))
+_LEAPS = Compiled(_leap_blocks, static_argnames=("mesh", "each", "engine"))

@@ -16,7 +16,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from jaxsim.driver.trajectory import Model, State, advance
+from jaxsim.driver.steps import Model, State, advance, size
 from jaxsim.model.gradient import Tree
 from jaxsim.model.sums import minus
 from jaxsim.rules.base import Rule
@@ -44,8 +44,8 @@ def generator(
     step: Float[Array, " lanes"],
     orders: tuple[Int[Array, " lanes"], ...],
     doubt: bool = True,
-) -> list[tuple[State, tuple[Tree, ...] | None]]:
-    """dx/dk to every one of some orders, and of its parameters the last term of the series; lanes by themselves.
+) -> list[tuple[State, Float[Array, " lanes"] | None]]:
+    """dx/dk to every one of some orders, and how large the last term of the series is, of the parameters.
 
     Args:
         model: the model.
@@ -74,4 +74,5 @@ def generator(
     nothing = jax.tree.map(jnp.zeros_like, State(state.params, minus(state.memory, state.memory)))
     none = [(nothing, nothing.params if doubt else None) for _ in orders]
     most = functools.reduce(jnp.maximum, orders).max()
-    return lax.fori_loop(0, most, one, (state, none))[1]
+    found = lax.fori_loop(0, most, one, (state, none))[1]
+    return [(slope, size(term) if doubt else None) for slope, term in found]

@@ -7,17 +7,19 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from jaxsim.driver.engine import XLA, Engine
 from jaxsim.driver.generator import HIGHEST
 from jaxsim.driver.lanes import Arrivals, Lanes, begin, clock, rounded
 from jaxsim.driver.leap import leap, steps
 from jaxsim.driver.stride import pace, stride
-from jaxsim.driver.trajectory import End, Model
+from jaxsim.driver.steps import Model
+from jaxsim.driver.trajectory import End
 from jaxsim.model.gradient import Tree
 from jaxsim.rules.base import Rule
 
 
 def to_the_end(
-    model: Model, rule: Rule, lanes: Lanes, marks: Float[Array, " R"], width: int
+    model: Model, rule: Rule, lanes: Lanes, marks: Float[Array, " R"], width: int, by: Engine
 ) -> tuple[Lanes, tuple[Tree, ...]]:
     """All lanes to the last mark, slow and fast ones in turn, in blocks of their kind; parameters at all but the first.
 
@@ -27,6 +29,7 @@ def to_the_end(
         lanes: where they are.
         marks: the step that they have come to, and those to be recorded.
         width: lanes of a block.
+        by: what makes the steps.
     """
     count, records = lanes.elapsed.shape[-1], len(marks) - 1
     kept = jax.tree.map(lambda x: jnp.zeros((records, *x.shape), x.dtype), rounded(lanes.state).params)
@@ -39,7 +42,7 @@ def to_the_end(
     def of_kind(carry: tuple[Lanes, Tree], fast: bool, work: Any) -> tuple[Lanes, Tree]:
         lanes, kept = carry
         if width == count:  # one block, whose lanes may be of several problems: they stay where they are
-            lanes, arrivals = work(model, rule, lanes, marks)
+            lanes, arrivals = work(model, rule, lanes, marks, by)
             return lanes, keep(kept, arrivals, jnp.arange(count, dtype=jnp.int32))
         chosen = clock(lanes, marks)[2] & (lanes.fast == fast)
         rank = jnp.where(chosen, lanes.order, HIGHEST + 1)  # a block takes as many terms as any of its lanes needs
@@ -52,7 +55,7 @@ def to_the_end(
             here = lax.dynamic_slice_in_dim(index, b * width, width)
             part = jax.tree.map(lambda x: x.at[..., here].get(mode="clip"), lanes)
             part = part.but(ended=part.ended | (here == count))  # the last block may not be full
-            part, arrivals = work(model, rule, part, marks)
+            part, arrivals = work(model, rule, part, marks, by)
             lanes = jax.tree.map(lambda x, p: x.at[..., here].set(p, mode="drop"), lanes, part)
             return lanes, keep(kept, arrivals, here)
 
@@ -71,7 +74,7 @@ def to_the_end(
 
 
 def leaping(
-    model: Model, rule: Rule, end: End, marks: Float[Array, " R"], width: int | None = None
+    model: Model, rule: Rule, end: End, marks: Float[Array, " R"], width: int | None = None, by: Engine = XLA
 ) -> tuple[Any, Array, dict[str, Array]]:
     """What `trajectory` gives, from where it ended at the first mark: records at the others, and a longer report.
 
@@ -81,12 +84,13 @@ def leaping(
         end: where the lanes are.
         marks: the step that they have come to, and those to be recorded.
         width: lanes of a block; all of them where it is not given.
+        by: what makes the steps.
     """
     residual = jax.tree.map(jnp.zeros_like, end.state.params) if end.residual is None else end.residual
     lanes = begin(end.state, residual, marks[0])
     lanes = lanes.but(pace=pace(lanes)) if rule.keeps_pace else lanes
     block = width or lanes.elapsed.shape[-1]
-    lanes, kept = to_the_end(model, rule, lanes, marks, block)
+    lanes, kept = to_the_end(model, rule, lanes, marks, block, by)
 
     def observed(params):
         blocks = jax.tree.map(lambda x: jnp.moveaxis(x.reshape(*x.shape[:-1], -1, block), -2, 0), params)

@@ -5,15 +5,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxsim._tree import pytree
 from jaxsim.driver.generator import HIGHEST
-from jaxsim.driver.trajectory import Model, State, advance
+from jaxsim.driver.engine import Engine
+from jaxsim.driver.steps import Model, State
 from jaxsim.model import sums
 from jaxsim.model.gradient import Tree, nothing_below
-from jaxsim.model.sums import Exact, plus
+from jaxsim.model.sums import Exact
 from jaxsim.rules.base import Rule
 
 LONGEST = 2**20  # single steps of one lane
@@ -114,16 +114,6 @@ def rounded(state: State) -> State:
     return State(sums.rounded(state.params), state.memory)
 
 
-def size(x: Tree) -> PerLane:
-    """The largest entry of every lane."""
-    return jnp.stack([jnp.abs(leaf).reshape(-1, leaf.shape[-1]).max(0) for leaf in jax.tree.leaves(x)]).max(0)
-
-
-def where(chosen: Bool[Array, " lanes"], x: Tree, y: Tree) -> Tree:
-    """The lanes of x that are chosen, and those of y that are not."""
-    return jax.tree.map(lambda a, b: jnp.where(chosen, a, b), x, y)
-
-
 def clock(lanes: Lanes, marks: Float[Array, " R"]) -> tuple[PerLane, PerLane, Bool[Array, " lanes"]]:
     """The step of the last mark, how many steps lie between it and the next, and which lanes go on."""
     last = len(marks) - 1
@@ -153,18 +143,11 @@ def at_rest(model: Model, state: State, step: PerLane) -> Bool[Array, " lanes"]:
 
 
 def single_steps(
-    model: Model, rule: Rule, lanes: Lanes, marks: Float[Array, " R"], begun: Bool[Array, " lanes"], most: int
+    model: Model, rule: Rule, lanes: Lanes, marks: Float[Array, " R"], begun: Bool[Array, " lanes"], most: int, by: Engine
 ) -> Lanes:
     """Some lanes up to so many single steps further, none beyond its next mark."""
     start, gap, _ = clock(lanes, marks)
-
-    def one(_, carry):
-        state, elapsed, count = carry
-        after, moved = advance(model, rule, rounded(state), start + elapsed)
-        on = begun & (elapsed < gap)
-        state, more = where(on, State(plus(state.params, moved), after.memory), state), on.astype(elapsed.dtype)
-        return state, elapsed + more, count + more  # beyond 2^53 one step more is the same number of them
-
-    count = jnp.minimum(jnp.where(begun, gap - lanes.elapsed, 0.0).max(), most).astype(jnp.int32)
-    state, elapsed, stepped = lax.fori_loop(0, count, one, (lanes.state, lanes.elapsed, lanes.stepped))
-    return lanes.but(state=state, elapsed=elapsed, stepped=stepped)
+    counts = jnp.where(begun, jnp.clip(gap - lanes.elapsed, 0.0, float(most)), 0.0)
+    state = by.some(model, rule, lanes.state, start + lanes.elapsed, counts.astype(jnp.int32))
+    # Beyond 2^53 one step more is the same number of them.
+    return lanes.but(state=state, elapsed=lanes.elapsed + counts, stepped=lanes.stepped + counts)

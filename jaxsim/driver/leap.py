@@ -19,7 +19,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from jaxsim.driver.generator import HIGHEST, LOWEST, generator
+from jaxsim.driver.engine import Engine
+from jaxsim.driver.generator import HIGHEST, LOWEST
 from jaxsim.driver.lanes import (
     FIRST,
     LONGEST,
@@ -35,10 +36,8 @@ from jaxsim.driver.lanes import (
     clock,
     rounded,
     single_steps,
-    size,
-    where,
 )
-from jaxsim.driver.trajectory import Model, State, advance
+from jaxsim.driver.steps import Model, State, advance, size, where
 from jaxsim.model.gradient import Tree
 from jaxsim.model.sums import minus, plus
 from jaxsim.rules.base import Rule
@@ -51,7 +50,7 @@ LONG = 3.0  # length in σ of the longest leap
 SAFETY = 0.3  # share of its allowed error that a leap aims at by its order
 
 
-def leap(model: Model, rule: Rule, lanes: Lanes, marks: Float[Array, " R"]) -> tuple[Lanes, Arrivals]:
+def leap(model: Model, rule: Rule, lanes: Lanes, marks: Float[Array, " R"], by: Engine) -> tuple[Lanes, Arrivals]:
     """Up to ATTEMPTS leaps of each slow lane, until it has come to the last mark or is fast."""
     from scipy.integrate import DOP853  # slow to import, and only leaps need it
 
@@ -61,8 +60,7 @@ def leap(model: Model, rule: Rule, lanes: Lanes, marks: Float[Array, " R"]) -> t
 
     def look(state: State, made: PerLane, *orders: PerLaneWhole) -> list[tuple[State, PerLane]]:
         """dx/dk to each of the orders, and the size of the last term of its series."""
-        found = generator(model, rule, rounded(state), made, orders)
-        return [(slope, size(term)) for slope, term in found]
+        return by.flow(model, rule, rounded(state), made, orders, True)
 
     def combined(weights: Array, stages: Tree) -> Tree:
         return jax.tree.map(lambda s: functools.reduce(jnp.add, [weights[j] * s[j] for j in range(STAGES)]), stages)
@@ -82,7 +80,7 @@ def leap(model: Model, rule: Rule, lanes: Lanes, marks: Float[Array, " R"]) -> t
         def stage(i, stages):
             there = plus(lanes.state, combined(A[i], stages))
             at = made + lanes.scale * jnp.expm1(C[i] * sigma)
-            ((slope, _),) = generator(model, rule, rounded(there), at, (lanes.order,), doubt=False)
+            ((slope, _),) = by.flow(model, rule, rounded(there), at, (lanes.order,), False)
             return jax.tree.map(lambda s, f: s.at[i].set(f * speed(i)), stages, slope)
 
         first = jax.tree.map(lambda f: jnp.zeros((STAGES, *f.shape), f.dtype).at[0].set(f * speed(0)), slope)
@@ -144,23 +142,23 @@ def leap(model: Model, rule: Rule, lanes: Lanes, marks: Float[Array, " R"]) -> t
     return lanes, arrivals
 
 
-def steps(model: Model, rule: Rule, lanes: Lanes, marks: Float[Array, " R"]) -> tuple[Lanes, Arrivals]:
+def steps(model: Model, rule: Rule, lanes: Lanes, marks: Float[Array, " R"], by: Engine) -> tuple[Lanes, Arrivals]:
     """Up to STEPS single steps of each fast lane, no further than the next mark; then whether it has become slow."""
     dtype = lanes.elapsed.dtype
     tolerance = TOLERANCE[jnp.finfo(dtype).bits]
     start, _, going = clock(lanes, marks)
     begun = going & lanes.fast
-    on = single_steps(model, rule, lanes, marks, begun, STEPS)
+    on = single_steps(model, rule, lanes, marks, begun, STEPS, by)
     state, elapsed, stepped = on.state, on.elapsed, on.stepped
     here, made = rounded(state), start + elapsed
     after, moved = advance(model, rule, here, made)
     _, next_moved = advance(model, rule, after, made + 1)
     speed, bend = size(moved), size(minus(next_moved, moved))
     scale = jnp.clip(jnp.where(bend == 0, jnp.inf, speed / bend), 1.0, made + 1)
-    ((_, term),) = generator(model, rule, here, made, (jnp.full(scale.shape, HIGHEST, jnp.int32),))
+    ((_, term),) = by.flow(model, rule, here, made, (jnp.full(scale.shape, HIGHEST, jnp.int32),), True)
     large = jnp.maximum(size(here.params), 1.0)
     rest = at_rest(model, here, made)
-    slow = begun & ~rest & (size(term) * scale <= tolerance * large) & (scale * math.expm1(FIRST) >= SHORT)
+    slow = begun & ~rest & (term * scale <= tolerance * large) & (scale * math.expm1(FIRST) >= SHORT)
     still = rest | (speed * (marks[-1] - made) <= jnp.finfo(dtype).eps * large) | ~jnp.isfinite(speed)
     stuck = begun & ~slow & ~still & (stepped >= LONGEST)
     lanes = lanes.but(

@@ -29,10 +29,9 @@ from jaxsim.driver.lanes import (
     clock,
     rounded,
     single_steps,
-    size,
-    where,
 )
-from jaxsim.driver.trajectory import Model, State, advance
+from jaxsim.driver.engine import Engine
+from jaxsim.driver.steps import Model, State, advance, size, where
 from jaxsim.model.gradient import Tree
 from jaxsim.model.sums import minus, plus
 from jaxsim.rules.base import Rule, times
@@ -89,12 +88,12 @@ def _off(model: Model, rule: Rule, state: State, step: PerLane, velocity: tuple[
     return size(jax.tree.map(lambda x, v: x / LOOK - v, moved, velocity))
 
 
-def stride(model: Model, rule: Rule, lanes: Lanes, marks: Float[Array, " R"]) -> tuple[Lanes, Arrivals]:
+def stride(model: Model, rule: Rule, lanes: Lanes, marks: Float[Array, " R"], by: Engine) -> tuple[Lanes, Arrivals]:
     """One window of single steps of each lane, no further than its next mark; then a stride, where it has settled."""
     dtype = lanes.elapsed.dtype
     eps, tolerance = jnp.finfo(dtype).eps, TOLERANCE[jnp.finfo(dtype).bits]
     start, gap, begun = clock(lanes, marks)
-    on = single_steps(model, rule, lanes, marks, begun, WINDOW)
+    on = single_steps(model, rule, lanes, marks, begun, WINDOW, by)
     known, params, made = lanes.pace, on.state.params, start + on.elapsed
     whole = begun & (on.elapsed - lanes.elapsed == WINDOW)
     here = rounded(on.state)

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from jaxsim.coordinates import DualFrame, Frame
-from jaxsim.driver import Engine, State
+from jaxsim.driver import XLA, Engine, State
 from jaxsim.model import Loss, token_scores
 from jaxsim.model.gradient import Tree
 from jaxsim.native.building import NotBuilt, library
@@ -43,8 +43,8 @@ def steps(
 
 
 def engine(
-    asked: str, problem: Problem, frame: Frame, loss: Loss, rule: Rule, dtype: Any, lane_steps: float
-) -> Engine | None:
+    asked: str, problem: Problem, frame: Frame, loss: Loss, rule: Rule, dtype: Any, lane_steps: float, far: bool = False
+) -> Engine:
     """What makes the steps of W alone by machine code; None where XLA does.
 
     Args:
@@ -60,9 +60,9 @@ def engine(
         ValueError: where "native" was asked for, there is machine code of the rule, and it cannot be built.
     """
     if asked == "xla" or not _written(problem, frame, loss, rule):
-        return None
+        return XLA
     if asked == "auto" and lane_steps * problem.visible.size**2 < WORTH:
-        return None
+        return XLA
     distinct = token_scores(problem, dtype).distinct
     try:
         _target(_settings(problem.visible.shape, dtype, distinct, problem.mask is not None, loss, rule))
@@ -70,7 +70,7 @@ def engine(
         if asked == "native":
             raise ValueError(f"engine: expected 'auto' or 'xla', because {error}; got 'native'") from None
         _say(str(error))
-        return None
+        return XLA
     return steps
 
 

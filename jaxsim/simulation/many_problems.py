@@ -19,7 +19,6 @@ from jaxsim.results import Run
 from jaxsim.results.lanes import Lanes
 from jaxsim.rules import Rule, check_rule
 from jaxsim.simulation.options import CHUNK_BYTES, OptionKeywords, Options, refuse
-from jaxsim.simulation.stepping import leaps
 from jaxsim.simulation.work import Work, prepare
 from jaxsim.train import WEIGHTS, Known, Train, Weights
 
@@ -103,9 +102,9 @@ def _rows(batch: list[Work], keys: jax.Array) -> Iterator[tuple[Work, Lanes]]:
     first = batch[0]
     places = _Places.of(batch)
     rule: Any = as_device(first.rule, first.options.dtype)
-    recorded = first.options.recorded
-    far = leaps(first.options.stepping, recorded, first.rule)
-    chunks = driver.run(first.model, rule, _starts(batch, keys, places), recorded, places.plan, far, first.engine)
+    chunks = driver.run(
+        first.model, rule, _starts(batch, keys, places), first.options.recorded, places.plan, first.far, first.engine
+    )
     for k, chunk in enumerate(chunks):
         for p, at in places.lanes(k):
             yield batch[p], batch[p].held(chunk.start.known[p], chunk.results(at))

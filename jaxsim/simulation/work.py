@@ -40,7 +40,7 @@ class Work:
     frame: Frame
     plan: driver.Plan
     lane_steps: float  # of the whole that this is a part of, by which engines are chosen
-    engine: driver.Engine | None = None  # what makes the steps; None for XLA
+    engine: driver.Engine = driver.XLA  # what makes the steps
 
     def __post_init__(self):
         self.solved: dict[Any, Any] = {}
@@ -52,11 +52,16 @@ class Work:
         """The model on the device."""
         return self.train.model(self.problem, self.frame, self.options.loss, self.options.dtype)
 
+    @property
+    def far(self) -> bool:
+        """Whether lanes leap."""
+        return leaps(self.options.stepping, self.options.recorded, self.rule, self.train)
+
     def choose_engine(self) -> None:
         """Settle what makes the steps, building it where need be, by the size of the whole."""
         options, plain = self.options, type(self.train) is Weights and self.train.batch is None
         chosen = (options.engine, self.problem, self.frame, options.loss, self.rule, options.dtype, self.lane_steps)
-        self.engine = native.engine(*chosen) if plain else None
+        self.engine = native.engine(*chosen, self.far) if plain else driver.XLA
 
     def starts(self, plan: driver.Plan | None = None) -> Iterator[driver.Start]:
         """Where the lanes begin, chunk by chunk of the plan."""
@@ -93,9 +98,9 @@ class Work:
     def chunks(self) -> Iterator[driver.Chunk]:
         """One chunk of lanes after another, as the driver leaves them."""
         rule = as_device(self.rule, self.options.dtype)
-        recorded = self.options.recorded
-        far = leaps(self.options.stepping, recorded, self.rule, self.train)
-        return driver.run(self.model, rule, self.starts(), recorded, self.plan, far, self.engine)
+        return driver.run(
+            self.model, rule, self.starts(), self.options.recorded, self.plan, self.far, self.engine
+        )
 
     def parts(self, progress: Callable[[int, int], None] | None = None) -> Iterator[Lanes]:
         """The rows of one chunk of lanes after another."""
@@ -157,7 +162,7 @@ class Work:
             "dtype": self.options.dtype.name,
             "coordinates": self.frame.kind,
             "rank": self.frame.rank,
-            "engine": "xla" if self.engine is None else "native",
+            "engine": self.engine.name,
         }
         return settings | (self.init.beyond(self.frame) if isinstance(self.init, Fixed) else {})
 
@@ -195,8 +200,8 @@ def prepare(
         options.dtype.itemsize * how.width * (records * frame.size + numbers),
         f"{how.width:,} lanes at once with {frame.size:,} numbers at each of {records:,} recorded steps",
     )
-    stepped = min(options.recorded[-1], driver.leaps_from(rule)) if far else options.recorded[-1]
-    lane_steps = float(stepped) * (of or lanes)
+    stepped = driver.leaps_from(rule) + driver.LEAPS_COST if far else options.recorded[-1]
+    lane_steps = float(min(stepped, options.recorded[-1])) * (of or lanes)
     work = Work(problem, rule, init, key, lanes, first, train, options, frame, how, lane_steps)
     work.choose_engine()
     return work

@@ -1,0 +1,69 @@
+"""What makes the steps: programs of XLA, of any model under any rule, or something faster, of some."""
+
+from typing import Any, Protocol
+
+from jaxtyping import Array, Float, Int
+
+from jaxsim.driver import generator, steps
+from jaxsim.driver.steps import State
+from jaxsim.model.gradient import Tree
+from jaxsim.rules.base import Rule, Step
+
+
+class Engine(Protocol):
+    """What makes many steps in one call. Engines are equal where they do the same, so that programs are kept by them.
+
+    `lanes` is an axis of arrays; what happens in one lane does not depend on the others.
+    """
+
+    name: str
+
+    def many(
+        self, model: Any, rule: Rule, state: State, residual: tuple[Tree, ...] | None, first: Step, count: Step
+    ) -> tuple[State, tuple[Tree, ...] | None]:
+        """The state after `count` steps of all lanes, and what rounding has left out of the parameters.
+
+        That is None where nothing is kept of it.
+        """
+        ...
+
+    def some(
+        self, model: Any, rule: Rule, state: State, first: Float[Array, " lanes"], counts: Int[Array, " lanes"]
+    ) -> State:
+        """The state after as many steps of every lane as are asked for; see `steps.some`."""
+        ...
+
+    def flow(
+        self,
+        model: Any,
+        rule: Rule,
+        state: State,
+        step: Float[Array, " lanes"],
+        orders: tuple[Int[Array, " lanes"], ...],
+        doubt: bool,
+    ) -> list[tuple[State, Float[Array, " lanes"] | None]]:
+        """The flow that the iterates are samples of; see `generator.generator`."""
+        ...
+
+
+class Xla:
+    """Programs of XLA."""
+
+    name = "xla"
+
+    def many(self, model, rule, state, residual, first, count):
+        """See Engine."""
+        if residual is None:
+            return steps.plain(model, rule, state, first, count), None
+        return steps.compensated(model, rule, state, residual, first, count)
+
+    def some(self, model, rule, state, first, counts):
+        """See Engine."""
+        return steps.some(model, rule, state, first, counts)
+
+    def flow(self, model, rule, state, step, orders, doubt):
+        """See Engine."""
+        return generator.generator(model, rule, state, step, orders, doubt)
+
+
+XLA = Xla()
