@@ -1,5 +1,8 @@
 """Real images as token sequences: scikit-learn's bundled handwritten digits."""
 
+import functools
+import importlib.util
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -84,25 +87,38 @@ def ridge_decoder(
 
 def _patches(classes: tuple[int, int], images: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Patches (n, 4, 16) and labels of the first images // 2 of each class, and of all others."""
-    from sklearn.datasets import load_digits
-
     if whole_number("images", images, at_least=2) % 2:
         raise ValueError(f"images: expected an even number, half of each class; got {images}")
     negative, positive = classes
     if negative == positive or not {negative, positive} <= set(range(10)):
         raise ValueError(f"classes: expected two different digits from 0 to 9; got {classes}")
-    bundle: Any = load_digits()
-    members = [np.flatnonzero(bundle["target"] == digit) for digit in (negative, positive)]
+    target, pictures = _bundle()
+    members = [np.flatnonzero(target == digit) for digit in (negative, positive)]
     for digit, own in zip(classes, members, strict=True):
         if len(own) < images // 2:
             raise ValueError(f"images: the data set has {len(own)} images of a {digit}; got {images} // 2")
     parts = []
     for part in (slice(images // 2), slice(images // 2, None)):
         chosen = [own[part] for own in members]
-        pixels = bundle["images"][np.concatenate(chosen)] / PIXEL_MAX
+        pixels = pictures[np.concatenate(chosen)] / PIXEL_MAX
         tokens = pixels.reshape(-1, 2, 4, 2, 4).transpose(0, 1, 3, 2, 4).reshape(-1, 4, 16)
         parts.append((tokens, np.repeat([-1.0, 1.0], [len(own) for own in chosen])))
     return parts
+
+
+@functools.cache
+def _bundle() -> tuple[np.ndarray, np.ndarray]:
+    """Labels and images of scikit-learn's `load_digits`, without the seconds that its import takes."""
+    found = importlib.util.find_spec("sklearn")
+    for place in (found.submodule_search_locations or []) if found else []:
+        file = Path(place, "datasets", "data", "digits.csv.gz")
+        if file.exists():
+            rows = np.loadtxt(file, delimiter=",")
+            return rows[:, -1].astype(int), rows[:, :-1].reshape(-1, 8, 8)
+    from sklearn.datasets import load_digits
+
+    bundle: Any = load_digits()
+    return bundle["target"], bundle["images"]
 
 
 def _placed(tokens: np.ndarray, positions: bool) -> np.ndarray:

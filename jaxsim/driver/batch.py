@@ -144,7 +144,8 @@ def run(
             yield Chunk(start, *jax.tree.map(_lanes_first, parts))
             continue
         marks = jnp.asarray(np.append(near[-1:], far), blocks.dtype)
-        early, late = (jax.tree.map(_lanes_first, p) for p in (parts[0], _LEAPS(own, rule, end, marks, mesh, each, engine)))
+        later = _LEAPS(own, rule, end, marks, mesh, each, engine)
+        early, late = (jax.tree.map(_lanes_first, part) for part in (parts[0], later))
         early = jax.tree.map(functools.partial(np.compress, np.isin(near, recorded), axis=1), early)
         yield Chunk(start, jax.tree.map(lambda *both: np.concatenate(both, 1), early, late[0]), *late[1:])
 

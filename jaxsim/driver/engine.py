@@ -4,7 +4,7 @@ from typing import Any, Protocol
 
 from jaxtyping import Array, Float, Int
 
-from jaxsim.driver import generator, steps
+from jaxsim.driver import formulas, generator, steps
 from jaxsim.driver.steps import State
 from jaxsim.model.gradient import Tree
 from jaxsim.rules.base import Rule, Step
@@ -16,7 +16,10 @@ class Engine(Protocol):
     `lanes` is an axis of arrays; what happens in one lane does not depend on the others.
     """
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What results call it."""
+        ...
 
     def many(
         self, model: Any, rule: Rule, state: State, residual: tuple[Tree, ...] | None, first: Step, count: Step
@@ -41,8 +44,22 @@ class Engine(Protocol):
         step: Float[Array, " lanes"],
         orders: tuple[Int[Array, " lanes"], ...],
         doubt: bool,
-    ) -> list[tuple[State, Float[Array, " lanes"] | None]]:
+    ) -> list[tuple[State, Float[Array, " lanes"]]]:
         """The flow that the iterates are samples of; see `generator.generator`."""
+        ...
+
+    def leap(
+        self,
+        model: Any,
+        rule: Rule,
+        state: State,
+        slope: State,
+        scale: Float[Array, " lanes"],
+        sigma: Float[Array, " lanes"],
+        made: Float[Array, " lanes"],
+        order: Int[Array, " lanes"],
+    ) -> tuple[State, Float[Array, " lanes"], Float[Array, " lanes"]]:
+        """The state some way along that flow, and the sizes of the two errors; see `formulas.along`."""
         ...
 
 
@@ -64,6 +81,14 @@ class Xla:
     def flow(self, model, rule, state, step, orders, doubt):
         """See Engine."""
         return generator.generator(model, rule, state, step, orders, doubt)
+
+    def leap(self, model, rule, state, slope, scale, sigma, made, order):
+        """See Engine."""
+
+        def flow(here, at):
+            return self.flow(model, rule, here, at, (order,), False)[0][0]
+
+        return formulas.along(flow, state, slope, scale, sigma, made)
 
 
 XLA = Xla()

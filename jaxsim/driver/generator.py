@@ -44,7 +44,7 @@ def generator(
     step: Float[Array, " lanes"],
     orders: tuple[Int[Array, " lanes"], ...],
     doubt: bool = True,
-) -> list[tuple[State, Float[Array, " lanes"] | None]]:
+) -> list[tuple[State, Float[Array, " lanes"]]]:
     """dx/dk to every one of some orders, and how large the last term of the series is, of the parameters.
 
     Args:
@@ -53,7 +53,7 @@ def generator(
         state: where it is.
         step: how many steps it has made.
         orders: J of every lane, from LOWEST to HIGHEST, one choice after another.
-        doubt: whether the last term is wanted.
+        doubt: whether the size of the last term is wanted; else it is 0.
     """
     sums, last = (jnp.asarray(table, step.dtype) for table in (SUMS, LAST))
 
@@ -75,4 +75,4 @@ def generator(
     none = [(nothing, nothing.params if doubt else None) for _ in orders]
     most = functools.reduce(jnp.maximum, orders).max()
     found = lax.fori_loop(0, most, one, (state, none))[1]
-    return [(slope, size(term) if doubt else None) for slope, term in found]
+    return [(slope, size(term) if doubt else jnp.zeros_like(step)) for slope, term in found]

@@ -11,8 +11,8 @@ from jaxsim.driver.engine import XLA, Engine
 from jaxsim.driver.generator import HIGHEST
 from jaxsim.driver.lanes import Arrivals, Lanes, begin, clock, rounded
 from jaxsim.driver.leap import leap, steps
-from jaxsim.driver.stride import pace, stride
 from jaxsim.driver.steps import Model
+from jaxsim.driver.stride import pace, stride
 from jaxsim.driver.trajectory import End
 from jaxsim.model.gradient import Tree
 from jaxsim.rules.base import Rule

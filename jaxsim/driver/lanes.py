@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxsim._tree import pytree
-from jaxsim.driver.generator import HIGHEST
 from jaxsim.driver.engine import Engine
+from jaxsim.driver.generator import HIGHEST
 from jaxsim.driver.steps import Model, State
 from jaxsim.model import sums
 from jaxsim.model.gradient import Tree, nothing_below
@@ -143,7 +143,13 @@ def at_rest(model: Model, state: State, step: PerLane) -> Bool[Array, " lanes"]:
 
 
 def single_steps(
-    model: Model, rule: Rule, lanes: Lanes, marks: Float[Array, " R"], begun: Bool[Array, " lanes"], most: int, by: Engine
+    model: Model,
+    rule: Rule,
+    lanes: Lanes,
+    marks: Float[Array, " R"],
+    begun: Bool[Array, " lanes"],
+    most: int,
+    by: Engine,
 ) -> Lanes:
     """Some lanes up to so many single steps further, none beyond its next mark."""
     start, gap, _ = clock(lanes, marks)

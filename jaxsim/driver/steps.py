@@ -100,11 +100,8 @@ def size(x: Tree) -> Float[Array, " lanes"]:
     return jnp.stack([jnp.abs(leaf).reshape(-1, leaf.shape[-1]).max(0) for leaf in jax.tree.leaves(x)]).max(0)
 
 
-def some(
-    model: Model, rule: Rule, state: State, first: Float[Array, " lanes"], counts: Int[Array, " lanes"]
-) -> State:
-    """As many updates as are asked for of every lane, each from a step of its own; parameters are sums that forget
-    nothing."""
+def some(model: Model, rule: Rule, state: State, first: Float[Array, " lanes"], counts: Int[Array, " lanes"]) -> State:
+    """As many updates as are asked for of every lane, from a step of its own; parameters are sums, as `Exact`."""
 
     def one(j, state):
         after, moved = advance(model, rule, State(rounded(state.params), state.memory), first + j.astype(first.dtype))

@@ -19,6 +19,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from jaxsim._tree import pytree
+from jaxsim.driver.engine import Engine
 from jaxsim.driver.lanes import (
     TOLERANCE,
     Arrivals,
@@ -30,7 +31,6 @@ from jaxsim.driver.lanes import (
     rounded,
     single_steps,
 )
-from jaxsim.driver.engine import Engine
 from jaxsim.driver.steps import Model, State, advance, size, where
 from jaxsim.model.gradient import Tree
 from jaxsim.model.sums import minus, plus

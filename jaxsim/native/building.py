@@ -17,7 +17,7 @@ import jaxlib
 from jaxsim._files import private_folder, settle
 
 HERE = Path(__file__).parent
-SOURCES = ("vector.h", "steps.cpp")
+SHARED = ("vector.h", "head.h")
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-ffp-contract=fast", "-shared", "-fPIC", "-fvisibility=hidden")
 SECONDS = 120  # after which a compiler is given up
 
@@ -26,36 +26,37 @@ class NotBuilt(Exception):
     """Why there is no machine code."""
 
 
-def library(settings: dict[str, int | str]) -> ctypes.CDLL:
-    """The library of these settings, built if it is not there.
+def library(source: str, settings: dict[str, int | str]) -> ctypes.CDLL:
+    """The library of a source and these settings, built if it is not there.
 
     Args:
+        source: the name of its file.
         settings: what the source is compiled with, by the names that it has there.
 
     Raises:
         NotBuilt: where there is no compiler, or it fails, or its work cannot be loaded.
     """
     defined = [f"-D{name}={value}" for name, value in sorted(settings.items())]
-    texts = [(HERE / name).read_text(encoding="utf-8") for name in SOURCES]
+    texts = [(HERE / name).read_text(encoding="utf-8") for name in (*SHARED, source)]
     key = hashlib.sha256("\0".join([*texts, *defined, *FLAGS, *_circumstances()]).encode()).hexdigest()[:32]
     try:
         made = private_folder("native") / f"{key}.so"
     except OSError as error:
         raise NotBuilt(str(error)) from None
     if not made.exists():
-        _build(defined, made)
+        _build(source, defined, made)
     try:
         return ctypes.CDLL(str(made))
     except OSError as error:
         raise NotBuilt(f"{made} cannot be loaded ({error})") from None
 
 
-def _build(defined: list[str], made: Path) -> None:
+def _build(source: str, defined: list[str], made: Path) -> None:
     """Compile under a name of this process alone in the same folder, and rename: readers see all of it or nothing."""
     with tempfile.TemporaryDirectory(dir=made.parent) as inside:
         out = Path(inside) / made.name
-        source = [f"-I{HERE}", f"-I{jax.ffi.include_dir()}", *defined, str(HERE / SOURCES[-1])]
-        command = [*compiler(), *FLAGS, *source, "-o", str(out)]
+        what = [f"-I{HERE}", f"-I{jax.ffi.include_dir()}", *defined, str(HERE / source)]
+        command = [*compiler(), *FLAGS, *what, "-o", str(out)]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
         except (OSError, subprocess.TimeoutExpired) as error:

@@ -1,5 +1,6 @@
-"""Which runs machine code can make, and the call that makes many steps of one."""
+"""Which runs machine code can make, and the calls that make the steps of one."""
 
+import dataclasses
 import functools
 import hashlib
 import warnings
@@ -8,12 +9,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int
+from jaxtyping import Array
 
 from jaxsim.coordinates import DualFrame, Frame
-from jaxsim.driver import XLA, Engine, State
+from jaxsim.driver import FORMULAS, LAST, SUMS, XLA, Engine, State
 from jaxsim.model import Loss, token_scores
-from jaxsim.model.gradient import Tree
+from jaxsim.model.sums import minus
 from jaxsim.native.building import NotBuilt, library
 from jaxsim.problem import Problem
 from jaxsim.rules import Rule
@@ -23,29 +24,78 @@ WORTH = 2 * 10**10  # multiplications of a run from which on building costs less
 LARGEST = 256  # tokens of all sequences together: their Gram matrix stays in the second-level cache
 
 
-def steps(
-    model: Any, rule: Any, state: State, residual: tuple[Tree, ...] | None, count: Int[Array, ""]
-) -> tuple[State, tuple[Tree, ...] | None]:
-    """`count` steps in one call of machine code: what `plain` and `compensated` of the driver do, up to rounding."""
-    carried, shape = jax.tree.flatten((state.params, residual, state.memory))
-    scores, gram, dtype = model.scores, model.space.gram, carried[0].dtype
-    visible = jnp.ones((*carried[0].shape[:2], 1), bool) if model.visible is None else model.visible
-    given = jnp.stack([jnp.asarray(value, dtype) for value in rule.native[1]])
-    call = jax.ffi.ffi_call(
-        _target(_settings(carried[0].shape, dtype, scores.distinct, model.visible is not None, model.loss, rule)),
-        [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in carried],
-        input_output_aliases={k: k for k in range(len(carried))},
-    )
-    grams = gram.reshape(-1, *gram.shape[-2:])
-    out = call(*carried, grams, model.space.size, scores.deficits, scores.best, visible, given, count)
-    params, residual, memory = jax.tree.unflatten(shape, out)
-    return State(params, memory), residual
+@dataclasses.dataclass(frozen=True)
+class MachineCode:
+    """Steps of W alone by machine code: what XLA's programs do, up to rounding."""
+
+    name: str = "native"
+
+    def many(self, model, rule, state, residual, first, count):
+        """See Engine."""
+        carried, shape = jax.tree.flatten((state.params, residual, state.memory))
+        call = _call(model, rule, "steps", carried[0], carried, len(carried))
+        params, residual, memory = jax.tree.unflatten(shape, call(*carried, *_known(model, rule, carried[0]), count))
+        return State(params, memory), residual
+
+    def some(self, model, rule, state, first, counts):
+        """See Engine."""
+        carried, shape = _in_order(state)
+        call = _call(model, rule, "some", carried[0], carried, len(carried))
+        return _from_order(call(*carried, *_known(model, rule, carried[0]), counts), shape)
+
+    def flow(self, model, rule, state, step, orders, doubt):
+        """See Engine."""
+        carried, shape = jax.tree.flatten((state.params, state.memory))
+        coeffs, logits, *memory = carried
+        slope = jax.tree.structure((state.params, minus(state.memory, state.memory)))
+        each = [coeffs, logits, *memory[:1], step]
+        call = _call(model, rule, "flow", coeffs, each * len(orders))
+        tables = (jnp.asarray(SUMS, coeffs.dtype), jnp.asarray(LAST if doubt else LAST[:1], coeffs.dtype))
+        out = call(*carried, *_known(model, rule, coeffs), jnp.stack(orders), *tables)
+        found = [out[k : k + len(each)] for k in range(0, len(out), len(each))]
+        return [(State(*jax.tree.unflatten(slope, part[:-1])), part[-1]) for part in found]
+
+    def leap(self, model, rule, state, slope, scale, sigma, made, order):
+        """See Engine."""
+        carried, shape = _in_order(state)
+        call = _call(model, rule, "leap", carried[0], [*carried, sigma, sigma])
+        tables = (jnp.asarray(t, sigma.dtype) for t in (SUMS, FORMULAS()))
+        along = (*jax.tree.leaves(slope), scale, sigma, *_known(model, rule, carried[0]), order, *tables)
+        *carried, five, three = call(*carried, *along)
+        return _from_order(carried, shape), five, three
+
+
+def _in_order(state: State) -> tuple[list[Array], Any]:
+    """The arrays of a state as handlers are given them: parameters, what rounding has left out of them, memory."""
+    (coeffs, lost_coeffs, logits, lost_logits, *memory), shape = jax.tree.flatten(state)
+    return [coeffs, logits, lost_coeffs, lost_logits, *memory], shape
+
+
+def _from_order(carried: list[Array], shape: Any) -> State:
+    """The state of such arrays."""
+    coeffs, logits, lost_coeffs, lost_logits, *memory = carried
+    return jax.tree.unflatten(shape, (coeffs, lost_coeffs, logits, lost_logits, *memory))
+
+
+def _known(model: Any, rule: Rule, like: Array) -> list[Array]:
+    """What every handler is given of the problem and the rule."""
+    scores, gram = model.scores, model.space.gram
+    visible = jnp.ones((*like.shape[:2], 1), bool) if model.visible is None else model.visible
+    given = jnp.stack([jnp.asarray(value, like.dtype) for value in (rule.native or ("", ()))[1]])
+    return [gram.reshape(-1, *gram.shape[-2:]), model.space.size, scores.deficits, scores.best, visible, given]
+
+
+def _call(model: Any, rule: Rule, work: str, like: Array, out: list[Array], aliased: int = 0) -> Any:
+    """The call of a handler, whose results are shaped as `out`, so many of them in the place of its first arguments."""
+    kind = _settings(like.shape, like.dtype, model.scores.distinct, model.visible is not None, model.loss, rule)
+    shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in out]
+    return jax.ffi.ffi_call(_target(work, kind), shapes, input_output_aliases={k: k for k in range(aliased)})
 
 
 def engine(
     asked: str, problem: Problem, frame: Frame, loss: Loss, rule: Rule, dtype: Any, lane_steps: float, far: bool = False
 ) -> Engine:
-    """What makes the steps of W alone by machine code; None where XLA does.
+    """What makes the steps: machine code, or XLA.
 
     Args:
         asked: "xla", "native", or "auto" for the one that is done sooner.
@@ -55,6 +105,7 @@ def engine(
         rule: the rule.
         dtype: of the run.
         lane_steps: steps of all lanes together.
+        far: whether lanes leap.
 
     Raises:
         ValueError: where "native" was asked for, there is machine code of the rule, and it cannot be built.
@@ -64,14 +115,16 @@ def engine(
     if asked == "auto" and lane_steps * problem.visible.size**2 < WORTH:
         return XLA
     distinct = token_scores(problem, dtype).distinct
+    kind = _settings(problem.visible.shape, dtype, distinct, problem.mask is not None, loss, rule)
     try:
-        _target(_settings(problem.visible.shape, dtype, distinct, problem.mask is not None, loss, rule))
+        for work in WORK if far else ("steps",):
+            _target(work, kind)
     except NotBuilt as error:
         if asked == "native":
             raise ValueError(f"engine: expected 'auto' or 'xla', because {error}; got 'native'") from None
         _say(str(error))
         return XLA
-    return steps
+    return MachineCode()
 
 
 def _written(problem: Problem, frame: Frame, loss: Any, rule: Any) -> bool:
@@ -97,12 +150,21 @@ def _settings(
     return tuple(sorted((kind | what).items()))
 
 
+WORK = {
+    "steps": ("steps.cpp", ""),
+    "some": ("leaps.cpp", "_some"),
+    "flow": ("leaps.cpp", "_flow"),
+    "leap": ("leaps.cpp", "_leap"),
+}
+
+
 @functools.cache
-def _target(settings: tuple[tuple[str, int | str], ...]) -> str:
+def _target(work: str, settings: tuple[tuple[str, int | str], ...]) -> str:
     """The name that JAX knows machine code by, after it was built, if it was not, and made known."""
-    name = "jaxsim_" + hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
-    built = library(dict(settings) | {"NAME": name})
-    jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(built[name]), platform="cpu")
+    (source, handler), name = WORK[work], "jaxsim_" + hashlib.sha256(repr((work, settings)).encode()).hexdigest()[:16]
+    exact = int(source == "leaps.cpp" or dict(settings)["BITS"] == 32)
+    built = library(source, dict(settings) | {"EXACT": exact, "NAME": "handler"})
+    jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(built["handler" + handler]), platform="cpu")
     return name
 
 

@@ -1,400 +1,54 @@
-// Many steps of one softmax attention head, for as many lanes at once as a register holds.
+// Many steps in one call.
 //
-// The mathematics is that of jaxsim/model/softmax.py, fixed_decoder.py and coordinates/dual.py, and of the rules; names
-// are the same. One compilation serves one shape, dtype, loss and rule:
-//
-//   N, T      sequences and tokens, T at least 2
-//   BITS      32 or 64; with 32, increments are summed in bursts and added exactly
-//   LOSS      LOGISTIC, EXPONENTIAL or LINEAR
-//   RULE      GD, NGD, POLYAK, ADAGRAD_NORM, HEAVY_BALL, NESTEROV or NORMALISED_MOMENTUM
-//   DISTINCT  1 where no two scores of a sequence are equal
-//   MASKED    1 where tokens may be hidden
-//   NAME      of the exported handler
-//
-// Gradients in the logits and the logits themselves sum to zero in every sequence. So the product with the Gram matrix
-// K takes T - 1 numbers of each sequence to T - 1: (K g)_j = Σ_{t<T} (K_jt - K_jT) g_t, and the last is minus their
-// sum.
-
-#include "vector.h"
-#include "xla/ffi/api/c_api.h"
-
-#define LOGISTIC 0
-#define EXPONENTIAL 1
-#define LINEAR 2
-#define GD 0
-#define NGD 1
-#define POLYAK 2
-#define ADAGRAD_NORM 3
-#define HEAVY_BALL 4
-#define NESTEROV 5
-#define NORMALISED_MOMENTUM 6
-
-constexpr int ALL = N * T, FREE = N * (T - 1), BURST = 8;
-constexpr bool COMPENSATED = BITS == 32;
-constexpr bool MOMENTUM = RULE >= HEAVY_BALL;
-constexpr int MEMORY = RULE == POLYAK ? 1 : RULE >= ADAGRAD_NORM ? 2 : 0;  // numbers that a rule remembers per lane
-
-// What is the same for all lanes of a problem.
-struct Problem {
-  real gram[FREE * FREE];  // K_jt - K_jT over unit², row t; unit is a power of two, near the root of K's largest entry
-  real unit;
-  real deficits[ALL], best[N], hidden[ALL];
-  real at_best[N][3];      // of the loss at the best margin: for `drop`
-};
-
-// A direction in the logits, e^scale · g, and K g over unit².
-struct Direction {
-  lanes g[ALL], pulled[ALL], scale;
-};
-
-// What lanes carry. Parameters are `start + moved`; without compensation `moved` is not used. `velocity` is what momentum
-// remembers, with its scale, and memory[1] then what that scale leaves of its decay.
-struct State {
-  lanes logits[ALL], coeffs[ALL], moved_logits[ALL], moved_coeffs[ALL], memory[MEMORY + 1];
-  Direction velocity;
-};
-
-struct Gradient : Direction {
-  lanes norm, gap, gap_scale;
-};
-
-// ℓ'(m) = -p e^q as (1 / p, q).
-struct Slope {
-  lanes inverse, log;
-};
-
-INLINE Slope slope(lanes m) {
-  if (LOSS == LOGISTIC) return {1 + exponential(-size_of(m)), -larger(m, lanes{})};
-  if (LOSS == EXPONENTIAL) return {same(1), -m};
-  return {same(1), lanes{}};
-}
-
-// (ℓ(s - δ) - ℓ(s)) / δ, and -ℓ'(s) at δ = 0.
-INLINE lanes drop(const real (&at)[3], real s, lanes delta) {
-  if (LOSS == LINEAR) return same(1);
-  const lanes little = delta * growth(smaller(delta, same(1)));  // e^δ - 1 for δ ≤ 1
-  lanes difference;
-  if (LOSS == LOGISTIC) {  // log(1 + q (e^δ - 1)), q = σ(-s)
-    const lanes past = delta - s, q = same(at[0]);
-    const lanes far = exponential(smaller(past, same(60))) * at[1] - q;
-    const lanes near_or_far = logarithm_past_one(delta < 1 ? q * little : far);
-    difference = past < 60 ? near_or_far : past - at[2];
-  } else {
-    difference = delta < 1 ? at[0] * little : exponential(delta - s) - at[0];
-  }
-  const choice tiny = delta < std::numeric_limits<real>::epsilon();
-  return tiny ? same(at[0]) : difference / (tiny ? same(1) : delta);
-}
-
-INLINE lanes logit(const State& state, const Problem& problem, int k) {
-  lanes a = state.logits[k];
-  if (COMPENSATED) a += state.moved_logits[k];
-  if (MASKED) a += problem.hidden[k];
-  return a;
-}
-
-// The product K g, `rows` numbers of it at a time, so many as stay in registers.
-template <int rows>
-INLINE void product(const Problem& problem, const lanes* g, int first, lanes* pulled) {
-  lanes sum[rows] = {};
-  const real* gram = problem.gram + first;
-  for (int i = 0; i < N; ++i)
-#pragma GCC unroll 32
-    for (int t = 0; t < T - 1; ++t, gram += FREE) {
-      const lanes here = g[i * T + t];
-#pragma GCC unroll 32
-      for (int r = 0; r < rows; ++r) sum[r] += gram[r] * here;
-    }
-#pragma GCC unroll 32
-  for (int r = 0; r < rows; ++r) pulled[((first + r) / (T - 1)) * T + (first + r) % (T - 1)] = sum[r];
-}
-
-// Registers hold ROWS sums, one vector and, without operands from memory, one number of K.
-constexpr int REGISTERS = BYTES == 64 ? 28 : 12;
-constexpr int PASSES = (FREE + REGISTERS - 1) / REGISTERS, ROWS = (FREE + PASSES - 1) / PASSES;
-constexpr int LAST = FREE - ROWS * (PASSES - 1);
-
-INLINE void pull(const Problem& problem, Gradient& gradient) {
-  for (int pass = 0; pass < PASSES - 1; ++pass) product<ROWS>(problem, gradient.g, pass * ROWS, gradient.pulled);
-  product<LAST>(problem, gradient.g, (PASSES - 1) * ROWS, gradient.pulled);
-  lanes squared = {};
-  for (int i = 0; i < N; ++i) {
-    lanes sum = {};
-#pragma GCC unroll 32
-    for (int t = 0; t < T - 1; ++t) {
-      sum += gradient.pulled[i * T + t];
-      squared += gradient.g[i * T + t] * gradient.pulled[i * T + t];
-    }
-    gradient.pulled[i * T + T - 1] = -sum;
-    squared -= gradient.g[i * T + T - 1] * sum;
-  }
-  gradient.norm = problem.unit * root(squared);
-}
-
-INLINE void differentiate(const State& state, const Problem& problem, Gradient& gradient) {
-  // c_i, q_i, -p_i / (n D_i), G_i, e^{c_i} G_i, δ_ik
-  lanes scale[N], log_slope[N], weight[N], gap[N], past[N], shortfall[N];
-  lanes kappa = same(-INFINITE);
-  for (int i = 0; i < N; ++i) {
-    const real* deficits = problem.deficits + i * T;
-    lanes a[T], top = same(-INFINITE), second = same(-INFINITE), least = same(INFINITE);
-#pragma GCC unroll 32
-    for (int t = 0; t < T; ++t) {
-      a[t] = logit(state, problem, i * T + t);
-      second = larger(second, smaller(top, a[t]));
-      top = larger(top, a[t]);
-    }
-#pragma GCC unroll 32
-    for (int t = 0; t < T; ++t) least = a[t] >= top ? smaller(least, same(deficits[t])) : least;
-    if (!DISTINCT) {  // the largest logit that is not of a peer
-      second = same(-INFINITE);
-#pragma GCC unroll 32
-      for (int t = 0; t < T; ++t) second = larger(second, deficits[t] == least ? same(-INFINITE) : a[t]);
-    }
-    const lanes c = second - top, from = MASKED || !DISTINCT ? (c == -INFINITE ? top : second) : second;
-    lanes sum = {}, fall = {}, peers = DISTINCT ? same(1) : lanes{};
-#pragma GCC unroll 32
-    for (int t = 0; t < T; ++t) {
-      const choice peer = deficits[t] == least;
-      const lanes w = exponential(peer ? (DISTINCT ? lanes{} : a[t] - top) : a[t] - from);
-      sum += w;
-      fall += w * (deficits[t] - least);
-      if (!DISTINCT) peers += peer ? w : lanes{};
-      gradient.g[i * T + t] = w;
-    }
-    const lanes shrunk = exponential(c), denominator = peers + shrunk * (sum - peers);
-    gap[i] = fall / denominator;
-    past[i] = shrunk * gap[i];
-    shortfall[i] = least;
-    const Slope at = slope(problem.best[i] - (least + past[i]));
-    scale[i] = c;
-    log_slope[i] = at.log;
-    weight[i] = -1 / (at.inverse * (N * denominator));
-    kappa = larger(kappa, c + at.log);
-  }
-  kappa = nearest(kappa);
-  kappa = kappa == -INFINITE ? lanes{} : kappa;
-  for (int i = 0; i < N; ++i) {
-    const lanes here = weight[i] * exponential((scale[i] - kappa) + log_slope[i]);
-#pragma GCC unroll 32
-    for (int t = 0; t < T; ++t) {
-      const real deficit = problem.deficits[i * T + t];
-      const lanes own = (shortfall[i] - deficit) + past[i];
-      gradient.g[i * T + t] *= here * (deficit == shortfall[i] ? gap[i] : own);
-    }
-  }
-  gradient.scale = kappa;
-  if (RULE == POLYAK) {  // L - L*
-    lanes most = shortfall[0], common = scale[0], sum = {};
-    for (int i = 1; i < N; ++i) most = larger(most, shortfall[i]), common = larger(common, scale[i]);
-    common = most == 0 ? common : lanes{};
-    for (int i = 0; i < N; ++i) {
-      const lanes deficit = shortfall[i] + past[i];
-      const lanes scaled = shortfall[i] == 0 ? exponential(scale[i] - common) * gap[i] : deficit;
-      sum += scaled * drop(problem.at_best[i], problem.best[i], deficit);
-    }
-    gradient.gap = sum * (real(1) / N);
-    gradient.gap_scale = common;
-  }
-}
-
-// β v + ∇, with β = 1 - rest; scales are whole numbers and follow the gradient upwards, and downwards the decay.
-INLINE void mix(const Direction& v, lanes slack, real rest, const Direction& gradient, Direction& mixed, lanes& left) {
-  const lanes decayed = slack + logarithm_past_one(same(-rest));
-  const lanes down = __builtin_convertvector(__builtin_convertvector(larger(decayed, same(-64)), choice), lanes);
-  const lanes kept = v.scale + down, scale = larger(kept, gradient.scale);
-  const choice still = scale == -INFINITE;  // no gradient so far
-  const lanes before = still ? lanes{} : exponential(v.scale - scale);
-  const lanes now = still ? lanes{} : exponential(gradient.scale - scale);
-  for (int k = 0; k < ALL; ++k) {
-    mixed.g[k] = before * (v.g[k] - rest * v.g[k]) + now * gradient.g[k];
-    mixed.pulled[k] = before * (v.pulled[k] - rest * v.pulled[k]) + now * gradient.pulled[k];
-  }
-  mixed.scale = scale;
-  left = scale > kept ? lanes{} : decayed - down;
-}
-
-// What the rule multiplies the direction by, and what it remembers from then on.
-INLINE lanes rule(const Gradient& gradient, const real* given, lanes* memory) {
-  const lanes norm = gradient.norm;
-  const choice none = norm == 0;
-  if (RULE == GD) return -given[0] * exponential(gradient.scale);
-  if (RULE == NGD) return none ? lanes{} : -given[0] / norm;
-  if (RULE == POLYAK) {
-    lanes wanted = given[0] * gradient.gap / norm * exponential(gradient.gap_scale - gradient.scale);
-    wanted = none ? lanes{} : wanted;
-    const lanes most = same(given[1]), length = wanted > most ? most : wanted;
-    memory[0] = wanted > length ? memory[0] + 1 : memory[0];
-    return -length / (none ? same(1) : norm);
-  }
-  // log b² ← log(b² + ‖∇‖²), carried with what rounding leaves out
-  const lanes x = 2 * (((gradient.scale + logarithm(norm)) - memory[0]) - memory[1]);
-  const lanes more = real(0.5) * (larger(x, lanes{}) + logarithm_past_one(exponential(-size_of(x)))) + memory[1];
-  const lanes sum = memory[0] + more, back = sum - memory[0];
-  memory[1] = (memory[0] - (sum - back)) + (more - back);
-  memory[0] = sum;
-  return -given[0] * exponential((gradient.scale - memory[0]) - memory[1]);
-}
-
-// The same of rules with momentum, which go along `velocity`, or for Nesterov's along β v + ∇ once more.
-INLINE lanes with_momentum(const Problem& problem, const Gradient& gradient, const real* given, State& state,
-                           Direction& along) {
-  Direction& velocity = state.velocity;
-  mix(velocity, state.memory[1], given[1], gradient, velocity, state.memory[1]);
-  if (RULE == NORMALISED_MOMENTUM) {
-    lanes squared = {};
-    for (int k = 0; k < ALL; ++k) squared += velocity.g[k] * velocity.pulled[k];
-    const lanes length = problem.unit * root(squared);
-    return length == 0 ? lanes{} : -given[0] / length;
-  }
-  if (RULE == HEAVY_BALL) return -given[0] * exponential(velocity.scale);
-  lanes unused;
-  mix(velocity, state.memory[1], given[1], gradient, along, unused);
-  return -given[0] * exponential(along.scale);
-}
-
-INLINE void step(State& state, const Problem& problem, const real* given, Gradient& gradient) {
-  differentiate(state, problem, gradient);
-  pull(problem, gradient);
-  const Direction& along = !MOMENTUM || RULE == NESTEROV ? gradient : state.velocity;
-  const lanes factor = MOMENTUM ? with_momentum(problem, gradient, given, state, gradient)
-                                : rule(gradient, given, state.memory);
-  const lanes in_logits = factor * problem.unit * problem.unit;
-  lanes* logits = COMPENSATED ? state.moved_logits : state.logits;
-  lanes* coeffs = COMPENSATED ? state.moved_coeffs : state.coeffs;
-  for (int k = 0; k < ALL; ++k) {
-    logits[k] += in_logits * along.pulled[k];
-    coeffs[k] += factor * along.g[k];
-  }
-}
-
-// x + (moved + residual), and the rounding error of that sum; `moved` is used up.
-INLINE void add_exactly(lanes* x, lanes* residual, lanes* moved) {
-  for (int k = 0; k < ALL; ++k) {
-    const lanes more = moved[k] + residual[k], sum = x[k] + more, back = sum - x[k];
-    residual[k] = (x[k] - (sum - back)) + (more - back);
-    x[k] = sum;
-    moved[k] = lanes{};
-  }
-}
-
-// `count` lanes of an array whose rows have `stride` numbers; the rest of a register repeats the last of them.
-INLINE void load(lanes* to, const real* from, int rows, int64_t stride, int count) {
-  for (int k = 0; k < rows; ++k)
-    for (int l = 0; l < WIDTH; ++l) to[k][l] = from[k * stride + (l < count ? l : count - 1)];
-}
-
-INLINE void store(real* to, const lanes* from, int rows, int64_t stride, int count) {
-  for (int k = 0; k < rows; ++k)
-    for (int l = 0; l < count; ++l) to[k * stride + l] = from[k][l];
-}
-
-static void prepare(Problem& p, const real* gram, real size, const real* deficits, const real* best,
-                    const uint8_t* seen, int64_t stride) {
-  int exponent;
-  std::frexp(size, &exponent);
-  p.unit = std::ldexp(real(1), exponent);
-  for (int k = 0; k < ALL; ++k) p.deficits[k] = deficits[k * stride];
-  for (int k = 0; k < ALL; ++k) p.hidden[k] = !MASKED || seen[k * stride] ? real(0) : -INFINITE;
-  const auto place = [](int k) { return k / (T - 1) * T + k % (T - 1); };
-  const auto last = [](int k) { return k / (T - 1) * T + T - 1; };
-  for (int k = 0; k < FREE; ++k)
-    for (int j = 0; j < FREE; ++j) {
-      const real* row = gram + place(j) * ALL;
-      p.gram[k * FREE + j] = (row[place(k)] - row[last(k)]) / p.unit / p.unit;
-    }
-  for (int i = 0; i < N; ++i) {
-    const real s = p.best[i] = best[i * stride];
-    if (LOSS == LOGISTIC) {
-      p.at_best[i][0] = 1 / (1 + std::exp(s));
-      p.at_best[i][1] = 1 / (1 + std::exp(-s));
-      p.at_best[i][2] = s > 0 ? std::log1p(std::exp(-s)) : std::log1p(std::exp(s)) - s;
-    } else {
-      p.at_best[i][0] = LOSS == EXPONENTIAL ? std::exp(-s) : real(1);
-    }
-  }
-}
-
 // Buffers in order. Inputs: coeffs and logits, with compensation the residuals of both, of momentum the velocity in both,
 // what else the rule remembers; gram, size, deficits, best, visible; what the rule was given; the number of steps.
 // Outputs: what is carried, up to the memory, in the same place or another.
-struct Buffers {
-  XLA_FFI_CallFrame* frame;
-  template <typename Number>
-  Number* in(int k) const {
-    return static_cast<Number*>(static_cast<XLA_FFI_Buffer*>(frame->args.args[k])->data);
-  }
-  real* out(int k) const { return static_cast<real*>(static_cast<XLA_FFI_Buffer*>(frame->rets.rets[k])->data); }
-  int64_t last_axis(int k) const {
-    const auto* buffer = static_cast<XLA_FFI_Buffer*>(frame->args.args[k]);
-    return buffer->rank ? buffer->dims[buffer->rank - 1] : 1;
-  }
-  int64_t first_axis(int k) const { return static_cast<XLA_FFI_Buffer*>(frame->args.args[k])->dims[0]; }
-};
+
+#include "head.h"
 
 constexpr int LOST = COMPENSATED ? 2 : 0, VELOCITY = 2 + LOST, KEPT = VELOCITY + (MOMENTUM ? 2 : 0);
 constexpr int CARRIED = KEPT + MEMORY;
 
 static void run(const Buffers& buffers) {
-  const real* gram = buffers.in<real>(CARRIED);
-  const real* size = buffers.in<real>(CARRIED + 1);
-  const real* deficits = buffers.in<real>(CARRIED + 2);
-  const real* best = buffers.in<real>(CARRIED + 3);
-  const uint8_t* seen = buffers.in<uint8_t>(CARRIED + 4);
   const real* given = buffers.in<real>(CARRIED + 5);
   const int32_t steps = *buffers.in<int32_t>(CARRIED + 6);
-  const int64_t width = buffers.last_axis(0), groups = buffers.first_axis(CARRIED), each = width / groups;
-  static thread_local Problem problem;
+  const int64_t width = buffers.last_axis(0);
   static thread_local State state;
   static thread_local Gradient gradient;
   static thread_local lanes residual[2][ALL];
-  for (int64_t group = 0; group < groups; ++group) {
-    const int64_t apart = groups > 1 ? group * each : 0, stride = buffers.last_axis(CARRIED + 2);
-    prepare(problem, gram + group * ALL * ALL, size[apart], deficits + apart, best + apart, seen + apart, stride);
-    for (int64_t first = group * each; first < (group + 1) * each; first += WIDTH) {
-      const int64_t left = (group + 1) * each - first;
-      const int count = left < WIDTH ? int(left) : WIDTH;
-      load(state.coeffs, buffers.in<real>(0) + first, ALL, width, count);
-      load(state.logits, buffers.in<real>(1) + first, ALL, width, count);
-      for (int k = 0; k < LOST; ++k) load(residual[k], buffers.in<real>(2 + k) + first, ALL, width, count);
-      for (int k = 0; k < MEMORY; ++k) load(state.memory + k, buffers.in<real>(KEPT + k) + first, 1, width, count);
-      if (MOMENTUM) {
-        Direction& velocity = state.velocity;
-        load(velocity.g, buffers.in<real>(VELOCITY) + first, ALL, width, count);
-        load(velocity.pulled, buffers.in<real>(VELOCITY + 1) + first, ALL, width, count);
-        for (int k = 0; k < ALL; ++k) velocity.pulled[k] = velocity.pulled[k] / problem.unit / problem.unit;
-        velocity.scale = state.memory[0];
-      }
-      for (int k = 0; k < ALL; ++k) state.moved_logits[k] = state.moved_coeffs[k] = lanes{};
-      for (int32_t done = 0; done < steps; ++done) {
-        step(state, problem, given, gradient);
-        if (COMPENSATED && ((done + 1) % BURST == 0 || done + 1 == steps)) {
-          add_exactly(state.coeffs, residual[0], state.moved_coeffs);
-          add_exactly(state.logits, residual[1], state.moved_logits);
-        }
-      }
-      store(buffers.out(0) + first, state.coeffs, ALL, width, count);
-      store(buffers.out(1) + first, state.logits, ALL, width, count);
-      for (int k = 0; k < LOST; ++k) store(buffers.out(2 + k) + first, residual[k], ALL, width, count);
-      if (MOMENTUM) {
-        Direction& velocity = state.velocity;
-        for (int k = 0; k < ALL; ++k) velocity.pulled[k] = velocity.pulled[k] * problem.unit * problem.unit;
-        store(buffers.out(VELOCITY) + first, velocity.g, ALL, width, count);
-        store(buffers.out(VELOCITY + 1) + first, velocity.pulled, ALL, width, count);
-        state.memory[0] = velocity.scale;
-      }
-      for (int k = 0; k < MEMORY; ++k) store(buffers.out(KEPT + k) + first, state.memory + k, 1, width, count);
+  in_registers(buffers, CARRIED, [&](const Problem& problem, int64_t first, int count) {
+    load(state.coeffs, buffers.in<real>(0) + first, ALL, width, count);
+    load(state.logits, buffers.in<real>(1) + first, ALL, width, count);
+    for (int k = 0; k < LOST; ++k) load(residual[k], buffers.in<real>(2 + k) + first, ALL, width, count);
+    for (int k = 0; k < MEMORY; ++k) load(state.memory + k, buffers.in<real>(KEPT + k) + first, 1, width, count);
+    if (MOMENTUM) {
+      Direction& velocity = state.velocity;
+      load(velocity.g, buffers.in<real>(VELOCITY) + first, ALL, width, count);
+      load(velocity.pulled, buffers.in<real>(VELOCITY + 1) + first, ALL, width, count);
+      for (int k = 0; k < ALL; ++k) velocity.pulled[k] = velocity.pulled[k] / problem.unit / problem.unit;
+      velocity.scale = state.memory[0];
     }
-  }
+    for (int k = 0; k < ALL; ++k) state.moved_logits[k] = state.moved_coeffs[k] = lanes{};
+    for (int32_t done = 0; done < steps; ++done) {
+      const lanes factor = turn(state, problem, given, gradient);
+        move(state, problem, factor, gradient);
+      if (COMPENSATED && ((done + 1) % BURST == 0 || done + 1 == steps)) {
+        add_exactly(state.coeffs, residual[0], state.moved_coeffs);
+        add_exactly(state.logits, residual[1], state.moved_logits);
+      }
+    }
+    store(buffers.out(0) + first, state.coeffs, ALL, width, count);
+    store(buffers.out(1) + first, state.logits, ALL, width, count);
+    for (int k = 0; k < LOST; ++k) store(buffers.out(2 + k) + first, residual[k], ALL, width, count);
+    if (MOMENTUM) {
+      Direction& velocity = state.velocity;
+      for (int k = 0; k < ALL; ++k) velocity.pulled[k] = velocity.pulled[k] * problem.unit * problem.unit;
+      store(buffers.out(VELOCITY) + first, velocity.g, ALL, width, count);
+      store(buffers.out(VELOCITY + 1) + first, velocity.pulled, ALL, width, count);
+      state.memory[0] = velocity.scale;
+    }
+    for (int k = 0; k < MEMORY; ++k) store(buffers.out(KEPT + k) + first, state.memory + k, 1, width, count);
+  });
 }
 
-extern "C" __attribute__((visibility("default"))) XLA_FFI_Error* NAME(XLA_FFI_CallFrame* frame) {
-  if (auto* extension = frame->extension_start; extension && extension->type == XLA_FFI_Extension_Metadata) {
-    auto* metadata = reinterpret_cast<XLA_FFI_Metadata_Extension*>(extension)->metadata;
-    metadata->api_version.major_version = XLA_FFI_API_MAJOR;
-    metadata->api_version.minor_version = XLA_FFI_API_MINOR;
-    return nullptr;
-  }
-  if (frame->stage == XLA_FFI_ExecutionStage_EXECUTE) run(Buffers{frame});
-  return nullptr;
-}
+HANDLER(NAME) { return answer(frame, run); }

@@ -81,7 +81,7 @@ def simulate(
             where there could be none. What leaps cost and how far off they may be is in `Run.report`.
         engine: what makes the steps. "native": machine code, made by this machine's C++ compiler when first
             needed, where there is any: for W alone in dual coordinates, n T up to 256, on CPUs, under GD, NGD,
-            Polyak, AdaGradNorm and momentum with constant steps; the same up to rounding, and faster. "xla":
+            Polyak, AdaGradNorm and momentum with constant steps, leaps too; the same up to rounding, and faster. "xla":
             programs of XLA. "auto": machine code where lanes · steps · (n T)² is above 2·10¹⁰ and there is a
             compiler. Which it was is in `Run.settings["engine"]`.
         until: "resolved" to stop at a shorter horizon where no lane is transient or unresolved: 2,000 is tried first,

@@ -98,9 +98,7 @@ class Work:
     def chunks(self) -> Iterator[driver.Chunk]:
         """One chunk of lanes after another, as the driver leaves them."""
         rule = as_device(self.rule, self.options.dtype)
-        return driver.run(
-            self.model, rule, self.starts(), self.options.recorded, self.plan, self.far, self.engine
-        )
+        return driver.run(self.model, rule, self.starts(), self.options.recorded, self.plan, self.far, self.engine)
 
     def parts(self, progress: Callable[[int, int], None] | None = None) -> Iterator[Lanes]:
         """The rows of one chunk of lanes after another."""

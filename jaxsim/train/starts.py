@@ -14,6 +14,8 @@ from jaxsim.coordinates import Frame, as_device
 from jaxsim.driver import Plan, Start
 from jaxsim.init import Fixed, Law, draw
 
+PIECE = 4  # blocks that are drawn at once, on a CPU
+
 
 @pytree
 class Known:
@@ -71,9 +73,21 @@ def drawn(how: Drawing, law: Law, entry: Any, size: int, rest: int) -> Iterator[
     """
     law = as_device(law, how.dtype)
     for k in range(how.plan.chunks):
-        index = jnp.asarray(how.index(k), jnp.uint32)
-        xi, vectors, outside = draw(law, how.key, index, entry, size, rest, how.dtype)
+        index = how.index(k)
+        parts = [draw(law, how.key, part, entry, size, rest, how.dtype) for part in _pieces(index)]
+        xi, vectors, outside = parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
+        xi, vectors, outside = (value[: len(index)] for value in (xi, vectors, outside))
         yield Start(vectors, Known(_lanes(xi, index.size), np.asarray(outside, np.float64).ravel()))
+
+
+def _pieces(index: np.ndarray) -> list[jax.Array]:
+    """Indices of lanes in pieces of as many blocks: of chunks of any number of them one program draws the lanes.
+
+    On an accelerator a chunk has few blocks, and its draws stay where they are.
+    """
+    size = PIECE if jax.default_backend() == "cpu" and len(index) > PIECE else len(index)
+    padded = index[np.minimum(np.arange(-(-len(index) // size) * size), len(index) - 1)]
+    return [jnp.asarray(padded[k : k + size], jnp.uint32) for k in range(0, len(padded), size)]
 
 
 def _given(how: Drawing, init: Fixed, frame: Frame) -> Iterator[Start]:

@@ -1,0 +1,84 @@
+"""The guides of the book print what they say, and the cluster of one of them makes what one process makes."""
+
+import re
+import subprocess
+import sys
+
+import pages
+import pytest
+
+GUIDES = ("steps", "reading", "rule")
+MARK = "\x1e"
+
+
+def blocks(guide):
+    """Each block of Python, and what it prints according to the page."""
+    text = pages.text(f"notebooks/book/{guide}.md")
+    return re.findall(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", text, re.DOTALL)
+
+
+@pytest.mark.parametrize("guide", GUIDES)
+def test_a_guide_prints_what_it_says(guide, tmp_path):
+    pairs = blocks(guide)
+    code = "".join(f"{code}\nprint({MARK!r}, end='')\n" for code, _ in pairs)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split(MARK)[:-1] == [said for _, said in pairs]
+
+
+STUDY = """
+steps = 50
+shard = 10
+
+[[problem]]
+family = "unit-sphere"
+n = 3
+T = 4
+d = 5
+
+[[init]]
+law = "gaussian"
+scale = [0.1, 1.0]
+
+[[rule]]
+name = "ngd"
+eta = 0.5
+
+[stop]
+lanes = 20
+"""
+
+
+def test_the_script_for_slurm_makes_what_one_process_makes(tmp_path):
+    """As it stands it asks Slurm for workers as the page says; with jobs that run here instead, it makes the study."""
+    pytest.importorskip("dask_jobqueue")
+    ((script, _),) = blocks("cluster")
+    (tmp_path / "study.toml").write_text(STUDY)
+    asked = script.replace(
+        "    cluster.scale", "    print(cluster.job_script())\n    raise SystemExit\n    cluster.scale"
+    )
+    said = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, cwd=tmp_path)
+    assert said.returncode == 0, said.stderr
+    for line in (
+        "#SBATCH -p compute",
+        "#SBATCH --cpus-per-task=4",
+        "#SBATCH -t 04:00:00",
+        "--nthreads 1",
+        "--nworkers 4",
+    ):
+        assert line in said.stdout
+
+    here = script.replace("import SLURMCluster", "import SLURMCluster\nfrom dask_jobqueue.local import LocalCluster")
+    here = here.replace("with SLURMCluster(", "with LocalCluster(").replace("processes=4", "processes=1")
+    here = (
+        here.replace("jobs=10", "jobs=1")
+        .replace("cores=4", "cores=1")
+        .replace('"study.toml"]', '"study.toml", "--out", "there"]')
+    )
+    done = subprocess.run([sys.executable, "-c", here], capture_output=True, text=True, cwd=tmp_path, timeout=600)
+    assert done.returncode == 0, done.stderr
+    alone = [sys.executable, "-m", "jaxsim", "study", "run", "study.toml", "--out", "alone"]
+    assert subprocess.run(alone, capture_output=True, cwd=tmp_path).returncode == 0
+    shards = sorted(path.relative_to(tmp_path / "alone") for path in (tmp_path / "alone").rglob("*.parquet"))
+    assert len(shards) >= 4
+    assert all((tmp_path / "alone" / s).read_bytes() == (tmp_path / "there" / s).read_bytes() for s in shards)
