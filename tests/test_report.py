@@ -290,6 +290,19 @@ def test_a_page_fits_its_window_and_is_reached_by_keyboard(run_folder, driver, t
     quiet(driver)
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_wrong(run_folder, study_folder, driver, tmp_path, scheme):
+    """Contrast of 4.5, names, landmarks, order of headings: axe-core's rules for WCAG 2 A and AA, and good practice."""
+    axe = pytest.importorskip("axe_core_python.selenium").Axe()
+    preferred = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", preferred)
+    for k, folder in enumerate((run_folder, study_folder)):
+        opened(driver, jaxsim.report.write(folder, tmp_path / f"{k}.html"))
+        found = axe.run(driver)["violations"]
+        assert not found, [(v["id"], v["help"], [n["html"][:200] for n in v["nodes"][:3]]) for v in found]
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
 def test_pointing_at_a_bar_tells_its_numbers(run_folder, driver):
     from selenium.webdriver import ActionChains
 

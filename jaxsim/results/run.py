@@ -14,10 +14,12 @@ from jaxsim.analysis.limits import same
 from jaxsim.analysis.rates import RateLaw
 from jaxsim.analysis.verdict import OPEN, SETTLED
 from jaxsim.coordinates import Frame, frame_of, least_norm_coefficients
+from jaxsim.model import Loss
 from jaxsim.problem import Problem
 from jaxsim.results.before import mend, of_kinds
 from jaxsim.results.labelled import of_run
 from jaxsim.results.saved import Saved, said, shares
+from jaxsim.results.sharpness import sharpness_of
 from jaxsim.results.summary import lane_table, summary
 
 if TYPE_CHECKING:
@@ -211,6 +213,17 @@ class Run(Saved):
         alone, limit = settings.get("train", "weights") == "weights", self.limit_norm[self.selection_number]
         speed = growth(law, limit, settings.get("step_length"), alone)
         return asymptote(self.steps, self.norm, self.direction_error, law, speed, window)
+
+    def sharpness(self, loss: Loss | None = None) -> Float[np.ndarray, "lanes R"]:
+        """Log10 of the largest eigenvalue of ∇²L(W) at every recorded step; see `jaxsim.analysis.log10_sharpness`.
+
+        Args:
+            loss: ℓ, where it is one of your own.
+
+        Raises:
+            ValueError: where more than W was trained, or the run has not kept its logits.
+        """
+        return sharpness_of(self, loss)
 
     @property
     def frame(self) -> Frame:

@@ -1,0 +1,117 @@
+"""The largest eigenvalue of the Hessian: against dense Hessians in W, and in many digits where floats hold nothing."""
+
+import jax
+import jax.numpy as jnp
+import mpmath
+import numpy as np
+import pytest
+
+import jaxsim
+from jaxsim.analysis import log10_sharpness, sharpness
+from jaxsim.model import LOSSES
+
+
+def problem_of(n=3, T=4, d=5, hidden=False, ties=False):
+    made = jaxsim.data.unit_sphere(jax.random.key(3), n=n, T=T, d=d)
+    tokens, mask = np.array(made.tokens), None
+    if hidden:
+        mask = np.ones((n, T), bool)
+        mask[1, 2] = False
+    if ties:  # two tokens of one score
+        unit = made.decoder / np.linalg.norm(made.decoder)
+        tokens[0, 1] += unit * (unit @ (tokens[0, 0] - tokens[0, 1]))
+    return jaxsim.Problem(tokens, made.queries, made.labels, made.decoder, mask)
+
+
+def dense(problem, W, loss):
+    """The largest eigenvalue of the Hessian that automatic differentiation gives in W."""
+
+    def value(flat):
+        logits = jnp.einsum("itd,de,ie->it", problem.tokens, flat.reshape(W.shape), problem.queries)
+        logits = jnp.where(problem.visible, logits, -jnp.inf)
+        return loss.value(jnp.sum(jax.nn.softmax(logits) * problem.scores, 1)).mean()
+
+    return np.linalg.eigvalsh(jax.hessian(value)(jnp.asarray(W.ravel())))[-1]
+
+
+@pytest.mark.parametrize("loss", list(LOSSES))
+@pytest.mark.parametrize("kind", [{}, {"hidden": True}, {"ties": True}, {"n": 2, "T": 5, "d": 3}])
+def test_it_is_that_of_the_dense_hessian(loss, kind):
+    problem = problem_of(**kind)
+    W = np.random.default_rng(0).normal(size=(12, *problem.W_shape))
+    logits = np.einsum("itd,lde,ie->lit", problem.tokens, W, problem.queries)
+    expected = [dense(problem, each, LOSSES[loss]) for each in W]
+    np.testing.assert_allclose(10 ** log10_sharpness(problem, logits, LOSSES[loss]), expected, rtol=1e-8)
+
+
+def by_many_digits(problem, logits):
+    """log10 of the largest eigenvalue for the logistic loss, by its definition; and of its share of the largest one."""
+    with mpmath.workdps(1500):
+        n, T = logits.shape
+        H = mpmath.zeros(n * T)
+        for i in range(n):
+            exps = [mpmath.exp(mpmath.mpf(x)) for x in logits[i]]
+            phi = [e / mpmath.fsum(exps) for e in exps]
+            s = [mpmath.mpf(x) for x in problem.scores[i]]
+            m = mpmath.fsum(p * x for p, x in zip(phi, s, strict=True))
+            first = -1 / (1 + mpmath.exp(m))
+            second = mpmath.exp(m) / (1 + mpmath.exp(m)) ** 2
+            g = [p * (x - m) for p, x in zip(phi, s, strict=True)]
+            for t in range(T):
+                for u in range(T):
+                    inner = (g[t] if t == u else 0) - g[t] * phi[u] - phi[t] * g[u]
+                    H[i * T + t, i * T + u] = (second * g[t] * g[u] + first * inner) / n
+        tokens, queries = problem.tokens.reshape(n * T, -1), np.repeat(problem.queries, T, 0)
+        F = mpmath.matrix(np.einsum("kd,ke->kde", tokens, queries).reshape(n * T, -1).tolist())
+        M = F.T * H * F
+        values = [mpmath.mpf(x) for x in mpmath.eigsy(M, eigvals_only=True)]
+        top, size = max(values), max(abs(x) for x in values)
+        return float(mpmath.log10(top)), float(mpmath.log10(top / size))
+
+
+def test_depths_that_no_number_holds():
+    """Where another eigenvalue is 10¹³ times as large and negative, that is said; else every digit is there."""
+    problem = problem_of(2, 3, 3)
+    sizes = np.array([1, 30, 300, 6000, 10, 10])[:, None, None]
+    logits = np.random.default_rng(1).normal(size=(6, 2, 3)) * sizes
+    found = log10_sharpness(problem, logits, LOSSES["logistic"])
+    expected, share = np.array([by_many_digits(problem, each) for each in logits]).T
+    hidden = share < -15
+    assert 0 < hidden.sum() < 4 and found[3] < -300 and not (hidden ^ (share < -13)).any()
+    np.testing.assert_allclose(found[~hidden], expected[~hidden], rtol=1e-9, atol=1e-9)
+    assert (found[hidden] == -np.inf).all()
+
+
+def test_lanczos_finds_the_same(monkeypatch):
+    problem = problem_of(hidden=True)
+    logits = np.random.default_rng(2).normal(size=(6, 3, 4)) * 5
+    expected = log10_sharpness(problem, logits, LOSSES["logistic"])
+    monkeypatch.setattr(sharpness, "DENSE", 0)
+    np.testing.assert_allclose(log10_sharpness(problem, logits, LOSSES["logistic"]), expected, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("dense_below", [400, 0])
+def test_a_lane_that_is_not_finite_touches_no_other(dense_below, monkeypatch):
+    monkeypatch.setattr(sharpness, "DENSE", dense_below)
+    problem = problem_of()
+    logits = np.random.default_rng(2).normal(size=(4, 3, 4))
+    good = log10_sharpness(problem, logits, LOSSES["logistic"])
+    logits[1, 0, 0] = np.nan
+    found = log10_sharpness(problem, logits, LOSSES["logistic"])
+    assert np.isnan(found[1])
+    np.testing.assert_array_equal(found[[0, 2, 3]], good[[0, 2, 3]])
+
+
+def test_of_a_run():
+    problem = problem_of()
+    how = dict(key=jax.random.key(0), lanes=5, steps=200)
+    law = jaxsim.init.Gaussian(0.1)
+    run = jaxsim.simulate(problem, jaxsim.rules.GD(0.5), law, keep=("logits",), **how)
+    found = run.sharpness()
+    assert found.shape == run.norm.shape and (found[:, -1] < found[:, 0]).all()  # attention saturates, and L is flat
+    assert (found < np.log10(2 / 0.5)).all()
+    with pytest.raises(ValueError, match="keep=\\('logits',\\); this one has not kept them"):
+        jaxsim.simulate(problem, jaxsim.rules.GD(0.5), law, **how).sharpness()
+    joint = jaxsim.simulate(problem, jaxsim.rules.GD(0.5), law, train=jaxsim.train.Joint(), keep=("logits",), **how)
+    with pytest.raises(ValueError, match="expected a run of W alone; got one of joint"):
+        joint.sharpness()
