@@ -48,3 +48,29 @@ def test_nothing_saturated_is_nan():
     problem = jaxsim.data.unit_sphere(jax.random.key(0), n=4, T=5, d=6)
     found = jaxsim.geometry(problem, [rules.NGD(0.1)], key=jax.random.key(0), lanes=2, steps=5)
     assert found.saturated.tolist() == [0] and np.isnan(found.correlation).all()
+
+
+def test_batches_are_the_same_for_all_rules_and_from_run_to_run():
+    problem = jaxsim.data.unit_sphere(jax.random.key(0), n=4, T=5, d=6)
+    how = dict(key=jax.random.key(0), lanes=2, steps=2000, norms=NORMS[:1])
+    one, two = (jaxsim.geometry(problem, [rules.NGD(0.1)] * 2, batch=1, **how) for _ in range(2))
+    np.testing.assert_array_equal(one.correlation[0], one.correlation[1])
+    np.testing.assert_array_equal(one.correlation, two.correlation)
+    assert (one.correlation != jaxsim.geometry(problem, [rules.NGD(0.1)], **how).correlation).all()
+    with pytest.raises(ValueError, match="batch: expected at most n = 4 sequences; got 5"):
+        jaxsim.geometry(problem, [rules.NGD(0.1)], batch=5, **how)
+
+
+@pytest.mark.slow
+def test_with_momentum_a_rule_keeps_its_geometry_when_a_step_sees_one_sequence():
+    """The table of the rules' page."""
+    problem = jaxsim.data.unit_sphere(jax.random.key(0), n=4, T=5, d=6)
+    pairs = {
+        "frobenius": (rules.NGD(0.1), rules.NormalisedMomentum(0.1)),
+        "spectral": (rules.Spectral(0.05), rules.Muon(0.05)),
+        "linf": (rules.SignDescent(0.02), rules.Signum(0.02)),
+    }
+    for norm, pair in pairs.items():
+        found = jaxsim.geometry(problem, pair, key=jax.random.key(0), lanes=8, norms=[(norm, None)], batch=1)
+        without, with_momentum = found.margin_ratio[:, 0]
+        assert without < 0.7 and with_momentum > 0.99

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from jaxsim import _machine
 from jaxsim._check import seed_number, whole_number
-from jaxsim._text import printable
+from jaxsim._text import counted, printable
 from jaxsim.cli.console import Console
 from jaxsim.cli.options import DATA, named_problems
 
@@ -26,6 +26,7 @@ def geometry(
     dim: Annotated[int | None, typer.Option("--dim", "-d", help="Embedding dimension (6).")] = None,
     steps: Annotated[int, typer.Option(help="Number of updates.")] = 20_000,
     lanes: Annotated[int, typer.Option(help="Runs per rule, from W_0 with entries N(0, 0.01²).")] = 8,
+    batch: Annotated[int | None, typer.Option(help="Sequences per step (default: all).")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the problem and of the starts.")] = 0,
     out: Annotated[Path | None, typer.Option(help="New or empty folder (default: next jaxsim-geometry-NNN).")] = None,
 ) -> None:
@@ -50,7 +51,9 @@ def geometry(
         rules.NGD(0.1),
         rules.NormalisedMomentum(0.1),
         rules.Spectral(0.05),
+        rules.Muon(0.05),
         rules.SignDescent(0.02),
+        rules.Signum(0.02),
         rules.Adam(0.02),
         rules.Mirror(0.1, p=1.2),
         rules.Mirror(0.1, p=3),
@@ -60,7 +63,7 @@ def geometry(
     tables: dict[str, Any] = {}
     with storage.claim(out, "geometry") as folder:
         for name, problem in problems.items():
-            found = study(problem, chosen, key=jax.random.key(seed), lanes=lanes, steps=steps, norms=NORMS)
+            found = study(problem, chosen, key=jax.random.key(seed), lanes=lanes, steps=steps, norms=NORMS, batch=batch)
             tables[name], which = found, storage.slug(name)
             found.save(folder / f"geometry-{which}.npz")
             figure = new_figure(figsize=(9, 4), layout="constrained")
@@ -72,7 +75,8 @@ def geometry(
     for name, found in tables.items():
         problem = problems[name]
         console.print(
-            f"{name}: n={problem.shape[0]}, T={problem.shape[1]}, d={problem.shape[2]}; {lanes} lanes, {steps:,} steps",
+            f"{name}: n={problem.shape[0]}, T={problem.shape[1]}, d={problem.shape[2]}; {lanes} lanes, {steps:,} steps"
+            + ("" if batch is None else f" of {counted(batch)} sequence{'s' * (batch > 1)}"),
             style="bold",
             highlight=False,
             markup=False,

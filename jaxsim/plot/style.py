@@ -24,6 +24,8 @@ RULE_COLOURS = {
     "adam": "#6A3D9A",
     "mirror": "#8C6D31",
     "spectral": "#117733",
+    "signum": "#999933",
+    "muon": "#44AA99",
     "per-block": "#777777",
     "clipped": "#E7298A",
 }

@@ -18,6 +18,7 @@ from jaxsim.rules.momentum import HeavyBall as HeavyBall, Nesterov as Nesterov, 
 from jaxsim.rules.adagrad_norm import AdaGradNorm as AdaGradNorm
 from jaxsim.rules.coordinatewise import Adam as Adam, Mirror as Mirror, SignDescent as SignDescent
 from jaxsim.rules.spectral import Spectral as Spectral
+from jaxsim.rules.steepest_momentum import Muon as Muon, Signum as Signum
 from jaxsim.rules.coordinatewise import Optax as Optax
 from jaxsim.rules.per_block import PerBlock as PerBlock
 from jaxsim.rules.optax_by_name import schedule as schedule, transformation as transformation

@@ -9,7 +9,7 @@ from jaxsim._check import leaf
 from jaxsim.rules.base import Defaults, Scaled, constants, decay, mix, pytree, register, step_size, times
 
 
-class _Momentum(Defaults):
+class Momentum(Defaults):
     """What the three share: one running sum per block, v ← β v + ∇."""
 
     eta: Any
@@ -29,7 +29,7 @@ class _Momentum(Defaults):
 
 @register
 @pytree
-class HeavyBall(_Momentum):
+class HeavyBall(Momentum):
     """Gradient descent with Polyak's heavy-ball momentum.
 
         v ← β v + ∇L(W),   W ← W - η v
@@ -70,7 +70,7 @@ class HeavyBall(_Momentum):
 
 @register
 @pytree
-class Nesterov(_Momentum):
+class Nesterov(Momentum):
     """Gradient descent with Nesterov's momentum, in the form without a look-ahead point.
 
         v ← β v + ∇L(W),   W ← W - η (∇L(W) + β v)
@@ -109,7 +109,7 @@ class Nesterov(_Momentum):
 
 @register
 @pytree
-class NormalisedMomentum(_Momentum):
+class NormalisedMomentum(Momentum):
     """Normalised gradient descent with momentum.
 
         v ← β v + (1 - β) ∇L(W),   W ← W - η v / ‖v‖_F

@@ -4,7 +4,9 @@ from typing import Any, Literal
 
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, Float
 
+from jaxsim.model.gradient import Tree
 from jaxsim.rules.base import Stateless, pytree, register, static, step_size
 
 
@@ -43,23 +45,24 @@ class Spectral(Stateless):
 
     def __post_init__(self):
         object.__setattr__(self, "eta", step_size("eta", self.eta))
-        if self.method not in ("svd", "newton-schulz"):
-            raise ValueError(f"method: expected 'svd' or 'newton-schulz'; got {self.method!r}")
+        check_method(self.method)
 
     def update(self, gradient, state, step):
         """-η times the polar factor of every matrix block."""
         eta = self.eta(step, gradient.gap.dtype)
-        polar = _by_svd if self.method == "svd" else _by_iteration
-        increments = []
-        for block in gradient.blocks:
-            scale = jnp.where(block.norm == 0, 1.0, block.norm)
-            increments.append(
-                {
-                    name: -eta * jnp.moveaxis(polar(jnp.moveaxis(leaf / scale, -1, 0)), 0, -1)
-                    for name, leaf in block.direction.items()
-                }
-            )
-        return tuple(increments), state
+        return tuple(steepest(b.direction, b.norm, self.method, eta) for b in gradient.blocks), state
+
+
+def check_method(method: str) -> None:
+    """ValueError unless it names a way to polar factors."""
+    if method not in ("svd", "newton-schulz"):
+        raise ValueError(f"method: expected 'svd' or 'newton-schulz'; got {method!r}")
+
+
+def steepest(block: Tree, norm: Float[Array, " lanes"], method: str, eta: Array) -> Tree:
+    """-η times the polar factor of every matrix of a block; `norm` is the block's size, which may be 0."""
+    polar, scale = _by_svd if method == "svd" else _by_iteration, jnp.where(norm == 0, 1.0, norm)
+    return {name: -eta * jnp.moveaxis(polar(jnp.moveaxis(leaf / scale, -1, 0)), 0, -1) for name, leaf in block.items()}
 
 
 def _by_svd(G):

@@ -15,7 +15,9 @@ from jaxsim.problem import Problem
 from jaxsim.results import Saved
 from jaxsim.rules import Rule, label
 from jaxsim.simulation.one_problem import simulate
+from jaxsim.train import WEIGHTS, Weights
 
+OF_BATCHES = 2**32 - 1  # what the key of batches is folded with; lanes are folded with their numbers
 DEFAULT = tuple((name, None) for name in NORMS if name != "lp")
 
 
@@ -66,6 +68,7 @@ def geometry(
     init: Law | Fixed | None = None,
     norms: Sequence[tuple[str, float | None]] = DEFAULT,
     dtype: Any = None,
+    batch: int | None = None,
 ) -> Geometry:
     """Run every rule from the same starts and hold its final W against the max-margin solution of every norm.
 
@@ -78,6 +81,7 @@ def geometry(
         init: the law of W_0; by default Gaussian(0.01).
         norms: pairs (norm, p) as for `max_margin`.
         dtype: as for `simulate`.
+        batch: sequences per step, in an order that is the same for all rules; by default all.
 
     Returns:
         A `Geometry`; NaN where no lane of a rule has saturated, or no solution was certified.
@@ -89,9 +93,12 @@ def geometry(
     solved: dict[tuple[Any, ...], NormedMargin] = {}
     correlation, ratio = (np.full((len(rules), len(orders)), np.nan) for _ in range(2))
     saturated = np.zeros(len(rules), int)
+    train = WEIGHTS if batch is None else Weights(batch, jax.random.fold_in(key, OF_BATCHES))
     for k, rule in enumerate(rules):
         law = init if init is not None else Gaussian(0.01)
-        run = simulate(problem, rule, law, key=key, lanes=lanes, steps=steps, dtype=dtype, limits="saturated")
+        run = simulate(
+            problem, rule, law, key=key, lanes=lanes, steps=steps, train=train, dtype=dtype, limits="saturated"
+        )
         settled = np.flatnonzero(np.isin(run.verdict, ("global", "local", "transient")))
         saturated[k] = len(settled)
         each = np.full((2, len(settled), len(orders)), np.nan)
