@@ -11,10 +11,11 @@ from jaxsim.model import losses
 from jaxsim.normed import NormedMargin
 from jaxsim.problem import Problem
 from jaxsim.results import Heads, Run
-from jaxsim.simulation import LinearRun, Survey, geometry, regress, simulate, simulate_many, survey
+from jaxsim.simulation import Crossing, LinearRun, Survey, crossing, geometry, regress, simulate, simulate_many, survey
 from jaxsim.study import open_study
 
 __all__ = [
+    "Crossing",
     "Heads",
     "LinearRun",
     "MarginSolver",
@@ -29,6 +30,7 @@ __all__ = [
     "basins",
     "compilations",
     "conditions",
+    "crossing",
     "data",
     "geometry",
     "heads",

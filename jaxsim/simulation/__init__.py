@@ -1,6 +1,7 @@
 """Running it: from problems, rules and initialisation laws to verdicts on every lane."""
 
 from jaxsim.simulation.checks import check, check_kept
+from jaxsim.simulation.crossings import Crossing, crossing
 from jaxsim.simulation.geometries import Geometry, geometry
 from jaxsim.simulation.many_problems import simulate_many
 from jaxsim.simulation.one_problem import simulate
@@ -9,6 +10,6 @@ from jaxsim.simulation.regression import LinearRun, regress
 from jaxsim.simulation.surveys import Survey, survey
 
 __all__ = [
-    "Geometry", "LinearRun", "Options", "Survey", "check", "check_kept", "geometry", "regress", "simulate",
-    "simulate_many", "survey",
+    "Crossing", "Geometry", "LinearRun", "Options", "Survey", "check", "check_kept", "crossing", "geometry", "regress",
+    "simulate", "simulate_many", "survey",
 ]  # fmt: skip
