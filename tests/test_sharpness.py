@@ -115,3 +115,34 @@ def test_of_a_run():
     joint = jaxsim.simulate(problem, jaxsim.rules.GD(0.5), law, train=jaxsim.train.Joint(), keep=("logits",), **how)
     with pytest.raises(ValueError, match="expected a run of W alone; got one of joint"):
         joint.sharpness()
+
+
+def test_of_keys_that_are_not_the_tokens():
+    made = problem_of()
+    keys = np.random.default_rng(4).standard_normal((3, 4, 6))
+    problem = jaxsim.Problem(made.tokens, made.queries, made.labels, made.decoder, keys=keys)
+    W = np.random.default_rng(0).normal(size=(5, *problem.W_shape))
+    logits = np.einsum("itd,lde,ie->lit", keys, W, problem.queries)
+
+    def value(flat, s=problem.scores):
+        a = jnp.einsum("itd,de,ie->it", keys, flat.reshape(W.shape[1:]), problem.queries)
+        return jnp.logaddexp(0, -jnp.sum(jax.nn.softmax(a) * s, 1)).mean()
+
+    expected = [np.linalg.eigvalsh(jax.hessian(value)(jnp.asarray(each.ravel())))[-1] for each in W]
+    np.testing.assert_allclose(10 ** log10_sharpness(problem, logits, LOSSES["logistic"]), expected, rtol=1e-8)
+
+
+def test_what_all_keys_have_in_common_costs_no_digits():
+    """Attention does not see it. Keys are whole multiples of 2^-20, so that they and the common part add exactly."""
+    made = problem_of()
+    keys = np.round(made.tokens * 2**20) / 2**20
+    logits = np.random.default_rng(2).normal(size=(6, 3, 4))
+    near, far = (
+        log10_sharpness(
+            jaxsim.Problem(made.tokens, made.queries, made.labels, made.decoder, keys=keys + common),
+            logits,
+            LOSSES["logistic"],
+        )
+        for common in (0.0, 2.0**24)
+    )
+    np.testing.assert_allclose(far, near, rtol=0, atol=1e-8)

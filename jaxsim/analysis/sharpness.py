@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.sparse.linalg import LinearOperator, eigsh
 
+from jaxsim.coordinates import DualFrame
 from jaxsim.model import Loss, token_scores
 from jaxsim.model.softmax import scaled_map
 from jaxsim.problem import Problem
@@ -56,10 +57,8 @@ def log10_sharpness(
 
 
 def _factor(problem: Problem) -> Float[np.ndarray, "N r"]:
-    """F with F Fᵀ = K."""
-    tokens = problem.tokens.reshape(problem.visible.size, -1)
-    queries = np.repeat(problem.queries, problem.visible.shape[1], axis=0)
-    values, vectors = np.linalg.eigh((tokens @ tokens.T) * (queries @ queries.T))
+    """F with F Fᵀ = K, of tokens less their sequence's mean, which the H_i do not see."""
+    values, vectors = np.linalg.eigh(DualFrame(problem).gram)
     kept = values > len(values) * np.finfo(float).eps * values[-1]
     return vectors[:, kept] * np.sqrt(values[kept])
 
@@ -73,16 +72,17 @@ def _blocks(
     attention = scaled_map(values, scores)
     margin = scores.best - attention.deficit
     (p, q), (dp, dq) = jax.jvp(loss.slope, (margin,), (jnp.ones_like(margin),))
-    fall = jnp.where(
-        scores.deficits == attention.short, attention.gap, (attention.short - scores.deficits) + attention.past_short
+    parts = (
+        attention.weights * attention.fall(scores) / attention.denominator,
+        attention.attention(scores),
+        p,
+        -(dp + p * dq),
     )
-    parts = attention.weights * fall / attention.denominator, attention.attention(scores), p, -(dp + p * dq)
     u, phi, slope, bend = (np.moveaxis(np.asarray(part, np.float64), -1, 0) for part in parts)
     c, log_slope = (np.moveaxis(np.asarray(part, np.float64), -1, 0) for part in (attention.log_scale, q))
     kappa = (c + log_slope).max((1, 2))
     kappa = np.where(np.isfinite(kappa), kappa, 0.0)
     scale = np.exp(c + log_slope - kappa[:, None, None]) / problem.visible.shape[0]
-    u, phi = u * np.ones(logits.shape), phi * np.ones(logits.shape)
     turned = u[..., :, None] * phi[..., None, :]
     square = (bend * np.exp(c))[..., None] * u[..., :, None] * u[..., None, :]
     inner = np.eye(u.shape[-1]) * u[..., None, :] - turned - np.swapaxes(turned, -1, -2)

@@ -60,15 +60,18 @@ class ScaledMap:
         scale = jnp.where(scores.deficits == self.short, 1.0, jnp.exp(self.log_scale))
         return self.weights * scale / self.denominator
 
+    def fall(self, scores: Scores) -> Float[Array, "n T lanes"]:
+        """The braces of g_it: s_it - m_i, of peers at the scale e^{c_i}."""
+        own = (self.short - scores.deficits) + self.past_short
+        return jnp.where(scores.deficits == self.short, self.gap, own)
+
     def pull(self, slope: Float[Array, "n 1 lanes"], log_slope: Float[Array, "n 1 lanes"], scores: Scores):
         """The gradient in the logits as (g e^-κ, κ), from slopes ℓ'(m_i) = -slope · exp(log_slope)."""
         n = len(scores.best)
         kappa = jnp.round(largest(self.log_scale + log_slope, 0, 1)[0, 0])
         kappa = jnp.where(kappa == -jnp.inf, 0.0, kappa)  # all tokens score alike: the gradient is 0, at any scale
         weight = -slope * jnp.exp((self.log_scale - kappa) + log_slope) / (n * self.denominator)
-        own = (self.short - scores.deficits) + self.past_short
-        fall = jnp.where(scores.deficits == self.short, self.gap, own)
-        return weight * self.weights * fall, kappa
+        return weight * self.weights * self.fall(scores), kappa
 
 
 def scaled_map(logits: Float[Array, "n T lanes"], scores: Scores) -> ScaledMap:
