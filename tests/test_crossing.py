@@ -21,7 +21,7 @@ def test_the_interval_covers_as_often_as_it_says():
     """Of 300 searches 5% may miss, and three standard deviations; far fewer do, as every look is insured."""
     draws = np.random.default_rng(0)
     truths = draws.uniform(0.2, 0.8, 300)
-    found = [search(coin(draws, truth), 0.0, 1.0, 0.05, 0.5, 0.95, 50_000, False) for truth in truths]
+    found = [search(coin(draws, truth), 0.0, 1.0, 0.05, 0.5, 0.95, 50_000) for truth in truths]
     missed = sum(not f.low < truth < f.high for f, truth in zip(found, truths, strict=True))
     assert missed <= 300 * (0.05 + 3 * np.sqrt(0.05 * 0.95 / 300))
     assert not any(f.rises for f in found) and all(f.high - f.low <= 0.05 for f in found if f.settled)
@@ -47,7 +47,7 @@ def test_it_costs_less_than_the_grid_of_that_precision():
     draws, found, grids = np.random.default_rng(1), [], []
     for _ in range(40):
         count = coin(draws, draws.uniform(0.2, 0.8), 30.0)
-        found.append(search(count, 0.0, 1.0, 0.02, 0.5, 0.95, 50_000, False).lanes.sum())
+        found.append(search(count, 0.0, 1.0, 0.02, 0.5, 0.95, 50_000).lanes.sum())
         grids.append(by_grid(count, np.linspace(0, 1, 51), 50_000))
     assert np.mean(found) < 0.7 * np.mean(grids)
 

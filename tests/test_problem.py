@@ -135,6 +135,17 @@ def test_family_geometry():
     np.testing.assert_allclose(norms, 3.0, rtol=1e-12)
 
 
+def test_digits_are_those_of_scikit_learn():
+    """They are read without importing it."""
+    from sklearn.datasets import load_digits
+
+    from jaxsim.data.images import _bundle
+
+    target, images = _bundle()
+    np.testing.assert_array_equal(target, load_digits().target)
+    np.testing.assert_array_equal(images, load_digits().images)
+
+
 def test_digits():
     problem = jaxsim.data.digits()
     assert problem.shape == (20, 4, 16) and problem.labels.tolist() == [-1.0] * 10 + [1.0] * 10

@@ -1,7 +1,7 @@
 """Real images as token sequences: scikit-learn's bundled handwritten digits."""
 
 import functools
-import importlib.util
+import importlib.metadata
 from pathlib import Path
 from typing import Any
 
@@ -109,12 +109,10 @@ def _patches(classes: tuple[int, int], images: int) -> list[tuple[np.ndarray, np
 @functools.cache
 def _bundle() -> tuple[np.ndarray, np.ndarray]:
     """Labels and images of scikit-learn's `load_digits`, without the seconds that its import takes."""
-    found = importlib.util.find_spec("sklearn")
-    for place in (found.submodule_search_locations or []) if found else []:
-        file = Path(place, "datasets", "data", "digits.csv.gz")
-        if file.exists():
-            rows = np.loadtxt(file, delimiter=",")
-            return rows[:, -1].astype(int), rows[:, :-1].reshape(-1, 8, 8)
+    file = importlib.metadata.distribution("scikit-learn").locate_file("sklearn/datasets/data/digits.csv.gz")
+    if Path(str(file)).exists():
+        rows = np.loadtxt(str(file), delimiter=",")
+        return rows[:, -1].astype(int), rows[:, :-1].reshape(-1, 8, 8)
     from sklearn.datasets import load_digits
 
     bundle: Any = load_digits()

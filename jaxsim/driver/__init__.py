@@ -2,12 +2,12 @@
 
 from jaxsim.driver.batch import Chunk, Plan, Start, compilations, plan, run
 from jaxsim.driver.engine import XLA, Engine
-from jaxsim.driver.formulas import table as FORMULAS
+from jaxsim.driver.formulas import tableau
 from jaxsim.driver.generator import LAST, SUMS
 from jaxsim.driver.schedule import LARGEST_HORIZON, LARGEST_STEP, LEAPS_COST, leaps_from, record_steps
 from jaxsim.driver.steps import Model, State
 
 __all__ = [
-    "FORMULAS", "LARGEST_HORIZON", "LARGEST_STEP", "LAST", "LEAPS_COST", "SUMS", "XLA", "Chunk", "Engine", "Model",
-    "Plan", "Start", "State", "compilations", "leaps_from", "plan", "record_steps", "run",
+    "LARGEST_HORIZON", "LARGEST_STEP", "LAST", "LEAPS_COST", "SUMS", "XLA", "Chunk", "Engine", "Model",
+    "Plan", "Start", "State", "compilations", "leaps_from", "plan", "record_steps", "run", "tableau",
 ]  # fmt: skip

@@ -11,9 +11,9 @@ from jaxsim.rules.base import Rule, Step
 
 
 class Engine(Protocol):
-    """What makes many steps in one call. Engines are equal where they do the same, so that programs are kept by them.
+    """What makes steps. Compiled programs are kept by it, so there is one object of each kind.
 
-    `lanes` is an axis of arrays; what happens in one lane does not depend on the others.
+    What happens in one lane does not depend on the others.
     """
 
     @property

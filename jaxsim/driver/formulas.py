@@ -12,15 +12,15 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from jaxsim.driver.steps import State, size
+from jaxsim.driver.steps import State, rounded, size
 from jaxsim.model.gradient import Tree
-from jaxsim.model.sums import plus, rounded
+from jaxsim.model.sums import plus
 
 STAGES = 12
 
 
 @functools.cache
-def table() -> Float[np.ndarray, "rows stages"]:
+def tableau() -> Float[np.ndarray, "rows stages"]:
     """Rows: A of each stage, B, C, and the weights of the errors of orders 3 and 5."""
     from scipy.integrate import DOP853  # slow to import, and only leaps need it
 
@@ -45,7 +45,7 @@ def along(
         sigma: σ.
         made: the step that they have come to.
     """
-    rows = jnp.asarray(table(), sigma.dtype)
+    rows = jnp.asarray(tableau(), sigma.dtype)
     A, (B, C, E3, E5) = rows[:STAGES], rows[STAGES:]
 
     def speed(i):
@@ -55,8 +55,7 @@ def along(
         return jax.tree.map(lambda s: functools.reduce(jnp.add, [weights[j] * s[j] for j in range(STAGES)]), stages)
 
     def stage(i, stages):
-        there = plus(state, combined(A[i], stages))
-        here = State(rounded(there.params), there.memory)
+        here = rounded(plus(state, combined(A[i], stages)))
         return jax.tree.map(
             lambda s, f: s.at[i].set(f * speed(i)), stages, flow(here, made + scale * jnp.expm1(C[i] * sigma))
         )

@@ -9,9 +9,9 @@ from jaxtyping import Array, Float, Int
 
 from jaxsim.driver.engine import XLA, Engine
 from jaxsim.driver.generator import HIGHEST
-from jaxsim.driver.lanes import Arrivals, Lanes, begin, clock, rounded
+from jaxsim.driver.lanes import Arrivals, Lanes, begin, clock
 from jaxsim.driver.leap import leap, steps
-from jaxsim.driver.steps import Model
+from jaxsim.driver.steps import Model, rounded
 from jaxsim.driver.stride import pace, stride
 from jaxsim.driver.trajectory import End
 from jaxsim.model.gradient import Tree

@@ -10,8 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxsim._tree import pytree
 from jaxsim.driver.engine import Engine
 from jaxsim.driver.generator import HIGHEST
-from jaxsim.driver.steps import Model, State
-from jaxsim.model import sums
+from jaxsim.driver.steps import Model, State, rounded
 from jaxsim.model.gradient import Tree, nothing_below
 from jaxsim.model.sums import Exact
 from jaxsim.rules.base import Rule
@@ -107,11 +106,6 @@ def begin(state: State, residual: tuple[Tree, ...], made: Float[Array, ""]) -> L
         zero,
         none,
     )
-
-
-def rounded(state: State) -> State:
-    """The state in plain numbers, as models and rules know it."""
-    return State(sums.rounded(state.params), state.memory)
 
 
 def clock(lanes: Lanes, marks: Float[Array, " R"]) -> tuple[PerLane, PerLane, Bool[Array, " lanes"]]:

@@ -33,10 +33,9 @@ from jaxsim.driver.lanes import (
     at_marks,
     at_rest,
     clock,
-    rounded,
     single_steps,
 )
-from jaxsim.driver.steps import Model, State, advance, size, where
+from jaxsim.driver.steps import Model, State, advance, rounded, size, where
 from jaxsim.model.sums import minus
 from jaxsim.rules.base import Rule
 

@@ -8,8 +8,9 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxsim._tree import pytree
+from jaxsim.model import sums
 from jaxsim.model.gradient import Gradient, Tree
-from jaxsim.model.sums import add_exactly, plus, rounded
+from jaxsim.model.sums import add_exactly, plus
 from jaxsim.rules.base import Rule, Step
 
 BURST = 8  # steps between exact additions in compensated runs
@@ -95,6 +96,11 @@ def where(chosen: Bool[Array, " lanes"], x: Tree, y: Tree) -> Tree:
     return jax.tree.map(lambda a, b: jnp.where(chosen, a, b), x, y)
 
 
+def rounded(state: State) -> State:
+    """The state in plain numbers, as models and rules know it."""
+    return State(sums.rounded(state.params), state.memory)
+
+
 def size(x: Tree) -> Float[Array, " lanes"]:
     """The largest entry of every lane."""
     return jnp.stack([jnp.abs(leaf).reshape(-1, leaf.shape[-1]).max(0) for leaf in jax.tree.leaves(x)]).max(0)
@@ -104,7 +110,7 @@ def some(model: Model, rule: Rule, state: State, first: Float[Array, " lanes"], 
     """As many updates as are asked for of every lane, from a step of its own; parameters are sums, as `Exact`."""
 
     def one(j, state):
-        after, moved = advance(model, rule, State(rounded(state.params), state.memory), first + j.astype(first.dtype))
+        after, moved = advance(model, rule, rounded(state), first + j.astype(first.dtype))
         return where(j < counts, State(plus(state.params, moved), after.memory), state)
 
     return lax.fori_loop(0, counts.max(), one, state)

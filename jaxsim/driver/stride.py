@@ -28,10 +28,9 @@ from jaxsim.driver.lanes import (
     at_marks,
     at_rest,
     clock,
-    rounded,
     single_steps,
 )
-from jaxsim.driver.steps import Model, State, advance, size, where
+from jaxsim.driver.steps import Model, State, advance, rounded, size, where
 from jaxsim.model.gradient import Tree
 from jaxsim.model.sums import minus, plus
 from jaxsim.rules.base import Rule, times

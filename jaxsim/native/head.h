@@ -10,7 +10,6 @@
 //   RULE      GD, NGD, POLYAK, ADAGRAD_NORM, HEAVY_BALL, NESTEROV or NORMALISED_MOMENTUM
 //   DISTINCT  1 where no two scores of a sequence are equal
 //   MASKED    1 where tokens may be hidden
-//   NAME      of the exported handlers, or what they begin with
 //
 // Gradients in the logits and the logits themselves sum to zero in every sequence. So the product with the Gram matrix
 // K takes T - 1 numbers of each sequence to T - 1: (K g)_j = Σ_{t<T} (K_jt - K_jT) g_t, and the last is minus their
@@ -370,4 +369,8 @@ INLINE XLA_FFI_Error* answer(XLA_FFI_CallFrame* frame, const Work& work) {
   return nullptr;
 }
 
-#define HANDLER(name) extern "C" __attribute__((visibility("default"))) XLA_FFI_Error* name(XLA_FFI_CallFrame* frame)
+// The exported handler of some work, which lies in a namespace of its own so that both have its name.
+#define HANDLER(work) \
+  extern "C" __attribute__((visibility("default"))) XLA_FFI_Error* work(XLA_FFI_CallFrame* frame) { \
+    return answer(frame, works::work); \
+  }

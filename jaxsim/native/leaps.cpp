@@ -1,11 +1,17 @@
 // What leaps need of the map: steps of every lane by itself, and the flow that the iterates are samples of.
 //
-// The mathematics is that of jaxsim/driver/steps.py and generator.py; names are the same.
+// The mathematics is that of jaxsim/driver/steps.py, generator.py and formulas.py; names are the same. Beside what
+// head.h is compiled with:
+//
+//   TERMS     of a series, at most
+//   STAGES    of the formulas
 
 #include "head.h"
 
 static_assert(COMPENSATED && !MOMENTUM);
 constexpr int PLACE = 4 + MEMORY;  // of the first input that is not carried
+
+namespace works {
 
 INLINE lanes converted(const int32_t* from, int count) {
   lanes to;
@@ -77,7 +83,7 @@ INLINE void add(Change& sum, choice on, lanes weight, lanes factor, lanes in_log
   }
 }
 
-constexpr int TERMS = 6, CHOICES = 3;  // of a series, and orders at once
+constexpr int CHOICES = 3;  // orders at once, at most
 
 // The sums of the series at `state`, one for each choice of orders, and their last terms where they are wanted; `state`
 // is used up.
@@ -142,8 +148,6 @@ static void flow(const Buffers& buffers) {
     }
   });
 }
-
-constexpr int STAGES = 12;
 
 // Σ_j w_j stage_j of one number.
 template <typename Number>
@@ -219,8 +223,8 @@ static void leap(const Buffers& buffers) {
   });
 }
 
-#define JOIN_(a, b) a##b
-#define JOIN(a, b) JOIN_(a, b)
-HANDLER(JOIN(NAME, _some)) { return answer(frame, some); }
-HANDLER(JOIN(NAME, _flow)) { return answer(frame, flow); }
-HANDLER(JOIN(NAME, _leap)) { return answer(frame, leap); }
+}  // namespace works
+
+HANDLER(some)
+HANDLER(flow)
+HANDLER(leap)

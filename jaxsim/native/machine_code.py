@@ -1,6 +1,5 @@
 """Which runs machine code can make, and the calls that make the steps of one."""
 
-import dataclasses
 import functools
 import hashlib
 import warnings
@@ -12,7 +11,7 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxsim.coordinates import DualFrame, Frame
-from jaxsim.driver import FORMULAS, LAST, SUMS, XLA, Engine, State
+from jaxsim.driver import LAST, SUMS, XLA, Engine, State, tableau
 from jaxsim.model import Loss, token_scores
 from jaxsim.model.sums import minus
 from jaxsim.native.building import NotBuilt, library
@@ -24,16 +23,15 @@ WORTH = 2 * 10**10  # multiplications of a run from which on building costs less
 LARGEST = 256  # tokens of all sequences together: their Gram matrix stays in the second-level cache
 
 
-@dataclasses.dataclass(frozen=True)
 class MachineCode:
     """Steps of W alone by machine code: what XLA's programs do, up to rounding."""
 
-    name: str = "native"
+    name = "native"
 
     def many(self, model, rule, state, residual, first, count):
         """See Engine."""
         carried, shape = jax.tree.flatten((state.params, residual, state.memory))
-        call = _call(model, rule, "steps", carried[0], carried, len(carried))
+        call = _call(model, rule, "many", carried[0], carried, len(carried))
         params, residual, memory = jax.tree.unflatten(shape, call(*carried, *_known(model, rule, carried[0]), count))
         return State(params, memory), residual
 
@@ -59,10 +57,13 @@ class MachineCode:
         """See Engine."""
         carried, shape = _in_order(state)
         call = _call(model, rule, "leap", carried[0], [*carried, sigma, sigma])
-        tables = (jnp.asarray(t, sigma.dtype) for t in (SUMS, FORMULAS()))
+        tables = (jnp.asarray(t, sigma.dtype) for t in (SUMS, tableau()))
         along = (*jax.tree.leaves(slope), scale, sigma, *_known(model, rule, carried[0]), order, *tables)
         *carried, five, three = call(*carried, *along)
         return _from_order(carried, shape), five, three
+
+
+MACHINE_CODE = MachineCode()
 
 
 def _in_order(state: State) -> tuple[list[Array], Any]:
@@ -81,7 +82,8 @@ def _known(model: Any, rule: Rule, like: Array) -> list[Array]:
     """What every handler is given of the problem and the rule."""
     scores, gram = model.scores, model.space.gram
     visible = jnp.ones((*like.shape[:2], 1), bool) if model.visible is None else model.visible
-    given = jnp.stack([jnp.asarray(value, like.dtype) for value in (rule.native or ("", ()))[1]])
+    _, values = rule.native  # type: ignore[misc]
+    given = jnp.stack([jnp.asarray(value, like.dtype) for value in values])
     return [gram.reshape(-1, *gram.shape[-2:]), model.space.size, scores.deficits, scores.best, visible, given]
 
 
@@ -117,14 +119,14 @@ def engine(
     distinct = token_scores(problem, dtype).distinct
     kind = _settings(problem.visible.shape, dtype, distinct, problem.mask is not None, loss, rule)
     try:
-        for work in WORK if far else ("steps",):
+        for work in WORK if far else ("many",):
             _target(work, kind)
     except NotBuilt as error:
         if asked == "native":
             raise ValueError(f"engine: expected 'auto' or 'xla', because {error}; got 'native'") from None
         _say(str(error))
         return XLA
-    return MachineCode()
+    return MACHINE_CODE
 
 
 def _written(problem: Problem, frame: Frame, loss: Any, rule: Any) -> bool:
@@ -150,21 +152,18 @@ def _settings(
     return tuple(sorted((kind | what).items()))
 
 
-WORK = {
-    "steps": ("steps.cpp", ""),
-    "some": ("leaps.cpp", "_some"),
-    "flow": ("leaps.cpp", "_flow"),
-    "leap": ("leaps.cpp", "_leap"),
-}
+WORK = {"many": "steps.cpp", "some": "leaps.cpp", "flow": "leaps.cpp", "leap": "leaps.cpp"}  # where its handler is
 
 
 @functools.cache
 def _target(work: str, settings: tuple[tuple[str, int | str], ...]) -> str:
     """The name that JAX knows machine code by, after it was built, if it was not, and made known."""
-    (source, handler), name = WORK[work], "jaxsim_" + hashlib.sha256(repr((work, settings)).encode()).hexdigest()[:16]
-    exact = int(source == "leaps.cpp" or dict(settings)["BITS"] == 32)
-    built = library(source, dict(settings) | {"EXACT": exact, "NAME": "handler"})
-    jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(built["handler" + handler]), platform="cpu")
+    source, defined = WORK[work], dict(settings)
+    defined["EXACT"] = int(source == "leaps.cpp" or defined["BITS"] == 32)
+    if source == "leaps.cpp":
+        defined |= {"TERMS": SUMS.shape[1], "STAGES": tableau().shape[1]}
+    name = "jaxsim_" + hashlib.sha256(repr((work, settings)).encode()).hexdigest()[:16]
+    jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(library(source, defined)[work]), platform="cpu")
     return name
 
 

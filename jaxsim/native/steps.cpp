@@ -9,7 +9,8 @@
 constexpr int LOST = COMPENSATED ? 2 : 0, VELOCITY = 2 + LOST, KEPT = VELOCITY + (MOMENTUM ? 2 : 0);
 constexpr int CARRIED = KEPT + MEMORY;
 
-static void run(const Buffers& buffers) {
+namespace works {
+static void many(const Buffers& buffers) {
   const real* given = buffers.in<real>(CARRIED + 5);
   const int32_t steps = *buffers.in<int32_t>(CARRIED + 6);
   const int64_t width = buffers.last_axis(0);
@@ -31,7 +32,7 @@ static void run(const Buffers& buffers) {
     for (int k = 0; k < ALL; ++k) state.moved_logits[k] = state.moved_coeffs[k] = lanes{};
     for (int32_t done = 0; done < steps; ++done) {
       const lanes factor = turn(state, problem, given, gradient);
-        move(state, problem, factor, gradient);
+      move(state, problem, factor, gradient);
       if (COMPENSATED && ((done + 1) % BURST == 0 || done + 1 == steps)) {
         add_exactly(state.coeffs, residual[0], state.moved_coeffs);
         add_exactly(state.logits, residual[1], state.moved_logits);
@@ -51,4 +52,6 @@ static void run(const Buffers& buffers) {
   });
 }
 
-HANDLER(NAME) { return answer(frame, run); }
+}  // namespace works
+
+HANDLER(many)

@@ -4,16 +4,19 @@ import dataclasses
 from typing import Any
 
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from jaxsim._check import leaf
+from jaxsim.model.gradient import Gradient
 from jaxsim.rules.base import Defaults, Scaled, constants, decay, mix, pytree, register, step_size, times
 
 
 class Momentum(Defaults):
-    """What the three share: one running sum per block, v ← β v + ∇."""
+    """What rules with momentum share: one running sum per block, v ← β v + ∇."""
 
     eta: Any
     beta: Any
+    rest: Any
 
     stepped_because = "what it remembers changes within a few steps"
 
@@ -25,6 +28,15 @@ class Momentum(Defaults):
     def init(self, params):
         """V = 0 for every block."""
         return tuple(Scaled.zero(block) for block in params)
+
+    def mixed(self, state: tuple[Scaled, ...], gradient: Gradient) -> tuple[Scaled, ...]:
+        """β v + ∇ of every block."""
+        return tuple(mix(v, self.rest, b) for v, b in zip(state, gradient.blocks, strict=True))
+
+
+def lengths_of(state: tuple[Scaled, ...], gradient: Gradient) -> list[Float[Array, " lanes"]]:
+    """‖v‖ of every block, at the scale of its tree."""
+    return [jnp.sqrt(b.inner(v.tree, v.tree)) for v, b in zip(state, gradient.blocks, strict=True)]
 
 
 @register
@@ -64,7 +76,7 @@ class HeavyBall(Momentum):
     def update(self, gradient, state, step):
         """-η v."""
         eta = self.eta(step, gradient.gap.dtype)
-        after = tuple(mix(v, self.rest, b) for v, b in zip(state, gradient.blocks, strict=True))
+        after = self.mixed(state, gradient)
         return tuple(times(-eta * jnp.exp(v.log_scale), v.tree) for v in after), after
 
 
@@ -102,8 +114,8 @@ class Nesterov(Momentum):
     def update(self, gradient, state, step):
         """-η (∇ + β v)."""
         eta = self.eta(step, gradient.gap.dtype)
-        after = tuple(mix(v, self.rest, b) for v, b in zip(state, gradient.blocks, strict=True))
-        ahead = [mix(v, self.rest, b) for v, b in zip(after, gradient.blocks, strict=True)]
+        after = self.mixed(state, gradient)
+        ahead = self.mixed(after, gradient)
         return tuple(times(-eta * jnp.exp(v.log_scale), v.tree) for v in ahead), after
 
 
@@ -147,8 +159,8 @@ class NormalisedMomentum(Momentum):
     def update(self, gradient, state, step):
         """-(η / ‖v‖) v; the factor 1 - β cancels."""
         eta = self.eta(step, gradient.gap.dtype)
-        after = tuple(mix(v, self.rest, b) for v, b in zip(state, gradient.blocks, strict=True))
-        lengths = [jnp.sqrt(b.inner(v.tree, v.tree)) for v, b in zip(after, gradient.blocks, strict=True)]
+        after = self.mixed(state, gradient)
+        lengths = lengths_of(after, gradient)
         return tuple(
             times(jnp.where(length == 0, 0.0, -eta / length), v.tree) for v, length in zip(after, lengths, strict=True)
         ), after

@@ -6,8 +6,8 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from jaxsim.rules.base import mix, pytree, register, static
-from jaxsim.rules.momentum import Momentum
+from jaxsim.rules.base import pytree, register, static
+from jaxsim.rules.momentum import Momentum, lengths_of
 from jaxsim.rules.spectral import check_method, steepest
 
 
@@ -44,7 +44,7 @@ class Signum(Momentum):
     def update(self, gradient, state, step):
         """-η sign(v); the factor 1 - β has no sign."""
         eta = self.eta(step, gradient.gap.dtype)
-        after = tuple(mix(v, self.rest, b) for v, b in zip(state, gradient.blocks, strict=True))
+        after = self.mixed(state, gradient)
         return tuple(jax.tree.map(lambda leaf: -eta * jnp.sign(leaf), v.tree) for v in after), after
 
 
@@ -84,7 +84,7 @@ class Muon(Momentum):
     def update(self, gradient, state, step):
         """-η times the polar factor of v, block by block."""
         eta = self.eta(step, gradient.gap.dtype)
-        after = tuple(mix(v, self.rest, b) for v, b in zip(state, gradient.blocks, strict=True))
-        lengths = [jnp.sqrt(b.inner(v.tree, v.tree)) for v, b in zip(after, gradient.blocks, strict=True)]
+        after = self.mixed(state, gradient)
+        lengths = lengths_of(after, gradient)
         increments = [steepest(v.tree, length, self.method, eta) for v, length in zip(after, lengths, strict=True)]
         return tuple(increments), after

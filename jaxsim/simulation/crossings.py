@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxsim._check import finite_number, one_of, positive_number, whole_number
+from jaxsim._check import finite_number, one_of, open_share, positive_number, whole_number
 from jaxsim.analysis import VERDICTS, anytime_bounds
 from jaxsim.init import Law
 from jaxsim.problem import Problem
@@ -91,11 +91,8 @@ def crossing(
     Raises:
         ValueError: where the fractions at the ends are on the same side, or cannot be told from the level.
     """
-    low, high, level = finite_number("low", low), finite_number("high", high), finite_number("level", level)
-    confidence = finite_number("confidence", confidence)
-    for name, value in (("level", level), ("confidence", confidence)):
-        if not 0 < value < 1:
-            raise ValueError(f"{name}: expected a number between 0 and 1; got {value}")
+    low, high = finite_number("low", low), finite_number("high", high)
+    level, confidence = open_share("level", level), open_share("confidence", confidence)
     if not low < high:
         raise ValueError(f"high: expected a number above low = {low}; got {high}")
     if logarithmic:
@@ -110,7 +107,8 @@ def crossing(
         run = simulate(problem, rule, law, key=own, lanes=lanes, first=first, steps=steps, **options)  # type: ignore
         return int((run.verdict == verdict).sum())
 
-    return search(count, low, high, width, level, confidence, max_lanes, logarithmic)
+    ends = (math.log(low), math.log(high), math.log1p(width)) if logarithmic else (low, high, width)
+    return search(count, *ends, level, confidence, max_lanes, math.exp if logarithmic else float)
 
 
 def search(
@@ -121,23 +119,24 @@ def search(
     level: float,
     confidence: float,
     max_lanes: int,
-    logarithmic: bool,
+    place: Callable[[float], float] = float,
 ) -> Crossing:
-    """The search of `crossing`; `count(value, number, first, lanes)` has the verdict, at the value of that number."""
+    """The search of `crossing`: `count(value, number, first, lanes)` have the verdict; `place` makes values."""
     looks: list[_Look] = []
 
-    def looked(values: list[float]) -> list[_Look]:
-        """Looks at some values, with ever more lanes, the same for all, until one of them tells the side."""
-        here = [_Look(value, len(looks) + k) for k, value in enumerate(values)]
+    def looked(places: list[float]) -> list[_Look]:
+        """Looks at some places, with ever more lanes, the same for all, until one of them tells the side."""
+        here = [_Look(at, len(looks) + k) for k, at in enumerate(places)]
         looks.extend(here)
         total, wanted = 0, min(FIRST, max_lanes)
-        while not any(look.known for look in here) and total < wanted:
+        while all(look.above is None for look in here) and total < wanted:
             for look in here:
-                look.found += count(look.value, look.number, total, wanted - total)
+                look.found += count(place(look.at), look.number, total, wanted - total)
                 look.total = wanted
                 risk = (1 - confidence) * ROUNDS / (look.number + 1) ** 2
                 least, most = (float(end) for end in anytime_bounds(look.found, look.total, 1 - risk))
-                look.above = True if least > level else False if most < level else None
+                if not least <= level <= most:
+                    look.above = least > level
             total, wanted = wanted, min(math.ceil(MORE * wanted), max_lanes)
         return here
 
@@ -145,58 +144,48 @@ def search(
     for name, look in (("low", at_low), ("high", at_high)):
         if look.above is None:
             raise ValueError(
-                f"{name}: expected a value at which the fraction is not {level:g}; at {look.value:g} it cannot be told "
-                f"from that with {max_lanes:,} lanes"
+                f"{name}: expected a value at which the fraction is not {level:g}; at {place(look.at):g} it cannot "
+                f"be told from that with {max_lanes:,} lanes"
             )
     if at_low.above == at_high.above:
         side = "above" if at_low.above else "below"
         raise ValueError(
-            f"low, high: expected fractions on both sides of {level:g}; at {low:g} and {high:g} it is {side}"
+            f"low, high: expected fractions on both sides of {level:g}; at {place(low):g} and {place(high):g} it is "
+            + side
         )
-    settled, scaled = True, math.log if logarithmic else float
-    goal = math.log1p(width) if logarithmic else width
-    while scaled(high) - scaled(low) > goal:
-        values = _next(looks, scaled(low), scaled(high), goal, level, scaled)
-        told = [look for look in looked([math.exp(v) if logarithmic else v for v in values]) if look.known]
-        if not told:
-            settled = False
-            break
-        low = max([low, *(look.value for look in told if look.above == at_low.above)])
-        high = min([high, *(look.value for look in told if look.above == at_high.above and look.value > low)])
-    rows = np.array([(look.value, look.found, look.total) for look in looks])
-    values, counts, lanes = rows[:, 0], rows[:, 1].astype(int), rows[:, 2].astype(int)
-    return Crossing(low, high, bool(at_high.above), settled, values, counts, lanes, level, confidence)
+    settled = True
+    while settled and high - low > width:
+        told = [look for look in looked(_next(looks, low, high, width, level)) if look.above is not None]
+        settled = bool(told)
+        low = max([low, *(look.at for look in told if look.above == at_low.above)])
+        high = min([high, *(look.at for look in told if look.above == at_high.above and look.at > low)])
+    values = np.array([place(look.at) for look in looks])
+    counts, lanes = np.array([(look.found, look.total) for look in looks]).T
+    return Crossing(place(low), place(high), bool(at_high.above), settled, values, counts, lanes, level, confidence)
 
 
 @dataclasses.dataclass
 class _Look:
-    """What is known of one value."""
+    """What is known of one place."""
 
-    value: float
+    at: float
     number: int
     found: int = 0
     total: int = 0
-    above: bool | None = None  # the level
-
-    @property
-    def known(self) -> bool:
-        """Whether it tells the side."""
-        return self.above is not None
+    above: bool | None = None  # whether it is above the level, once that can be told
 
 
-def _next(
-    looks: list[_Look], low: float, high: float, goal: float, level: float, scaled: Callable[[float], float]
-) -> list[float]:
+def _next(looks: list[_Look], low: float, high: float, width: float, level: float) -> list[float]:
     """Where to look next.
 
     Both sides of where a logistic curve through what is near has the crossing, as far off as the interval may be wide
     and the curve is uncertain; where it is very uncertain, the thirds of the interval.
     """
-    near = [(scaled(look.value), look) for look in looks]
-    near = [(t, look) for t, look in near if abs(t - (low + high) / 2) <= 1.5 * (high - low)]
-    t = np.array([t for t, _ in near]) - (low + high) / 2
-    total = np.array([look.total + 1.0 for _, look in near])
-    share = np.array([look.found + 0.5 for _, look in near]) / total
+    middle = (low + high) / 2
+    near = [look for look in looks if abs(look.at - middle) <= 1.5 * (high - low)]
+    t = np.array([look.at for look in near]) - middle
+    total = np.array([look.total + 1.0 for look in near])
+    share = np.array([look.found + 0.5 for look in near]) / total
     design, logit = np.stack([np.ones_like(t), t], 1), math.log(level / (1 - level))
     line = np.linalg.lstsq(design, np.log(share / (1 - share)) - logit, rcond=None)[0]
     for _ in range(20):  # Newton's method for the likelihood, with a prior that keeps it finite
@@ -206,8 +195,8 @@ def _next(
     if np.isfinite(line).all() and line[1] != 0:
         centre, spread = -line[0] / line[1], np.linalg.inv(curvature)
         at = np.array([1.0, centre])
-        off = max(0.45 * goal, 2 * math.sqrt(at @ spread @ at) / abs(line[1]))
-        values = [v for v in ((low + high) / 2 + centre - off, (low + high) / 2 + centre + off) if low < v < high]
+        off = max(0.45 * width, 2 * math.sqrt(at @ spread @ at) / abs(line[1]))
+        values = [v for v in (middle + centre - off, middle + centre + off) if low < v < high]
         if values and off < (high - low) / 3:
             return values
     return [low + (high - low) / 3, high - (high - low) / 3]

@@ -17,7 +17,6 @@ from jaxsim.rules import Rule, label
 from jaxsim.simulation.one_problem import simulate
 from jaxsim.train import WEIGHTS, Weights
 
-OF_BATCHES = 2**32 - 1  # what the key of batches is folded with; lanes are folded with their numbers
 DEFAULT = tuple((name, None) for name in NORMS if name != "lp")
 
 
@@ -81,7 +80,7 @@ def geometry(
         init: the law of W_0; by default Gaussian(0.01).
         norms: pairs (norm, p) as for `max_margin`.
         dtype: as for `simulate`.
-        batch: sequences per step, in an order that is the same for all rules; by default all.
+        batch: sequences per step, by default all; their order is that of fold_in(key, 2**32 - 1), as in `heads`.
 
     Returns:
         A `Geometry`; NaN where no lane of a rule has saturated, or no solution was certified.
@@ -93,7 +92,7 @@ def geometry(
     solved: dict[tuple[Any, ...], NormedMargin] = {}
     correlation, ratio = (np.full((len(rules), len(orders)), np.nan) for _ in range(2))
     saturated = np.zeros(len(rules), int)
-    train = WEIGHTS if batch is None else Weights(batch, jax.random.fold_in(key, OF_BATCHES))
+    train = WEIGHTS if batch is None else Weights(batch, jax.random.fold_in(key, 2**32 - 1))
     for k, rule in enumerate(rules):
         law = init if init is not None else Gaussian(0.01)
         run = simulate(

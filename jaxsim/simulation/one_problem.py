@@ -17,7 +17,7 @@ from jaxsim.rules import Rule
 from jaxsim.simulation.checks import check_kept
 from jaxsim.simulation.options import CHUNK_BYTES, Options
 from jaxsim.simulation.shadow import shadowed
-from jaxsim.simulation.stepping import horizons, leaps
+from jaxsim.simulation.stepping import horizons
 from jaxsim.simulation.work import Work, prepare
 from jaxsim.train import WEIGHTS, Train
 
@@ -126,7 +126,7 @@ def simulate(
 def _resolved(work: Work, progress: Callable[[int, int], None] | None) -> tuple[Work, Run]:
     """The work and the run of the first horizon at which nothing is open, or of the last."""
     options = work.options
-    *shorter, _ = horizons(options.steps, leaps(options.stepping, options.recorded, work.rule, work.train))
+    *shorter, _ = horizons(options.steps, work.far)
     for horizon in shorter:
         record = None if options.record is None else [k for k in options.record if k <= horizon]
         found = work.until(dataclasses.replace(options, steps=horizon, record=record))

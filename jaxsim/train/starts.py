@@ -75,8 +75,10 @@ def drawn(how: Drawing, law: Law, entry: Any, size: int, rest: int) -> Iterator[
     for k in range(how.plan.chunks):
         index = how.index(k)
         parts = [draw(law, how.key, part, entry, size, rest, how.dtype) for part in _pieces(index)]
-        xi, vectors, outside = parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
-        xi, vectors, outside = (value[: len(index)] for value in (xi, vectors, outside))
+        whole = (
+            parts[0] if len(parts) == 1 else (np.concatenate(each)[: len(index)] for each in zip(*parts, strict=True))
+        )
+        xi, vectors, outside = whole
         yield Start(vectors, Known(_lanes(xi, index.size), np.asarray(outside, np.float64).ravel()))
 
 
