@@ -208,7 +208,7 @@ def test_leaps_are_those_of_xla_up_to_rounding(name, dtype, steps):
     off = np.abs(native.logits - xla.logits).max((1, 2, 3)) / scale
     if dtype == "float64":
         assert off.max() <= 1e-10
-        np.testing.assert_allclose(native.report["leaps"], xla.report["leaps"], atol=2)
+        np.testing.assert_allclose(native.report["leaps"], xla.report["leaps"], rtol=0.05, atol=2)
         np.testing.assert_allclose(native.report["leap_error"], xla.report["leap_error"], rtol=0.2, atol=1e-12)
     else:  # and the single steps before, as far as they are in the tests above
         assert (off <= xla.report["leap_error"] + native.report["leap_error"] + 100 * EPS[dtype]).all()

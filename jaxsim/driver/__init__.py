@@ -2,12 +2,10 @@
 
 from jaxsim.driver.batch import Chunk, Plan, Start, compilations, plan, run
 from jaxsim.driver.engine import XLA, Engine
-from jaxsim.driver.formulas import tableau
-from jaxsim.driver.generator import LAST, SUMS
 from jaxsim.driver.schedule import LARGEST_HORIZON, LARGEST_STEP, LEAPS_COST, leaps_from, record_steps
 from jaxsim.driver.steps import Model, State
 
 __all__ = [
-    "LARGEST_HORIZON", "LARGEST_STEP", "LAST", "LEAPS_COST", "SUMS", "XLA", "Chunk", "Engine", "Model",
-    "Plan", "Start", "State", "compilations", "leaps_from", "plan", "record_steps", "run", "tableau",
+    "LARGEST_HORIZON", "LARGEST_STEP", "LEAPS_COST", "XLA", "Chunk", "Engine", "Model",
+    "Plan", "Start", "State", "compilations", "leaps_from", "plan", "record_steps", "run",
 ]  # fmt: skip

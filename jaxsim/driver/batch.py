@@ -31,7 +31,7 @@ CACHE_BYTES = 2**16  # per array of a block; a dozen such arrays fit the second-
 CPU_BLOCKS = (16, 256)  # narrowest and widest block on a CPU
 CPU_SPREAD = 8  # few lanes still make this many blocks, so that all cores have work
 ACCELERATOR_BLOCK = 2**14
-LEAP_BLOCK = 32  # widest block of lanes that leap, on a CPU: the stages of a leap stay in cache
+LEAP_BLOCK = 32  # widest block of lanes that leap, on a CPU: what they know of their past stays in cache
 HOST_COPIES = 5  # of the recorded positions, in float64, while a chunk is analysed
 
 

@@ -4,7 +4,8 @@ from typing import Any, Protocol
 
 from jaxtyping import Array, Float, Int
 
-from jaxsim.driver import formulas, generator, steps
+from jaxsim.driver import leap, steps
+from jaxsim.driver.lanes import Lanes
 from jaxsim.driver.steps import State
 from jaxsim.model.gradient import Tree
 from jaxsim.rules.base import Rule, Step
@@ -32,34 +33,12 @@ class Engine(Protocol):
 
     def some(
         self, model: Any, rule: Rule, state: State, first: Float[Array, " lanes"], counts: Int[Array, " lanes"]
-    ) -> State:
-        """The state after as many steps of every lane as are asked for; see `steps.some`."""
+    ) -> tuple[State, State]:
+        """The state after as many steps of every lane as are asked for, and the first increments; see `steps.some`."""
         ...
 
-    def flow(
-        self,
-        model: Any,
-        rule: Rule,
-        state: State,
-        step: Float[Array, " lanes"],
-        orders: tuple[Int[Array, " lanes"], ...],
-        doubt: bool,
-    ) -> list[tuple[State, Float[Array, " lanes"]]]:
-        """The flow that the iterates are samples of; see `generator.generator`."""
-        ...
-
-    def leap(
-        self,
-        model: Any,
-        rule: Rule,
-        state: State,
-        slope: State,
-        scale: Float[Array, " lanes"],
-        sigma: Float[Array, " lanes"],
-        made: Float[Array, " lanes"],
-        order: Int[Array, " lanes"],
-    ) -> tuple[State, Float[Array, " lanes"], Float[Array, " lanes"]]:
-        """The state some way along that flow, and the sizes of the two errors; see `formulas.along`."""
+    def leap(self, model: Any, rule: Rule, lanes: Lanes, marks: Float[Array, " R"]) -> Lanes:
+        """Slow lanes some leaps further; see `leap.leap`."""
         ...
 
 
@@ -78,17 +57,9 @@ class Xla:
         """See Engine."""
         return steps.some(model, rule, state, first, counts)
 
-    def flow(self, model, rule, state, step, orders, doubt):
+    def leap(self, model, rule, lanes, marks):
         """See Engine."""
-        return generator.generator(model, rule, state, step, orders, doubt)
-
-    def leap(self, model, rule, state, slope, scale, sigma, made, order):
-        """See Engine."""
-
-        def flow(here, at):
-            return self.flow(model, rule, here, at, (order,), False)[0][0]
-
-        return formulas.along(flow, state, slope, scale, sigma, made)
+        return leap.leap(model, rule, lanes, marks)
 
 
 XLA = Xla()

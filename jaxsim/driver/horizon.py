@@ -8,9 +8,8 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from jaxsim.driver.engine import XLA, Engine
-from jaxsim.driver.generator import HIGHEST
-from jaxsim.driver.lanes import Arrivals, Lanes, begin, clock
-from jaxsim.driver.leap import leap, steps
+from jaxsim.driver.lanes import Arrivals, Lanes, at_marks, begin, clock, nothing_known
+from jaxsim.driver.single import until_known
 from jaxsim.driver.steps import Model, rounded
 from jaxsim.driver.stride import pace, stride
 from jaxsim.driver.trajectory import End
@@ -45,8 +44,7 @@ def to_the_end(
             lanes, arrivals = work(model, rule, lanes, marks, by)
             return lanes, keep(kept, arrivals, jnp.arange(count, dtype=jnp.int32))
         chosen = clock(lanes, marks)[2] & (lanes.fast == fast)
-        rank = jnp.where(chosen, lanes.order, HIGHEST + 1)  # a block takes as many terms as any of its lanes needs
-        order = jnp.argsort(rank, stable=True).astype(jnp.int32)
+        order = jnp.argsort(~chosen, stable=True).astype(jnp.int32)
         order = jnp.where(jnp.arange(count) < chosen.sum(), order, count)
         index = jnp.pad(order, (0, -count % width), constant_values=count)
 
@@ -64,13 +62,19 @@ def to_the_end(
     def round(carry):
         if lanes.pace is not None:
             return of_kind(carry, True, stride)
-        return of_kind(of_kind(carry, False, leap), True, steps)
+        return of_kind(of_kind(carry, False, leaps), True, until_known)
 
     lanes, kept = lax.while_loop(lambda carry: jnp.any(clock(carry[0], marks)[2]), round, (lanes, kept))
     last = rounded(lanes.state).params
     missed = jnp.arange(records, dtype=jnp.int32)[:, None] >= lanes.mark  # of lanes that ended before the last mark
     fill = jax.tree.map(lambda all, x: jnp.where(jnp.expand_dims(missed, range(1, x.ndim)), x, all), kept, last)
     return lanes, fill
+
+
+def leaps(model: Model, rule: Rule, lanes: Lanes, marks: Float[Array, " R"], by: Engine) -> tuple[Lanes, Arrivals]:
+    """Some leaps of slow lanes, none beyond its next mark."""
+    begun = clock(lanes, marks)[2] & ~lanes.fast
+    return at_marks(by.leap(model, rule, lanes, marks), begun, marks)
 
 
 def leaping(
@@ -88,7 +92,8 @@ def leaping(
     """
     residual = jax.tree.map(jnp.zeros_like, end.state.params) if end.residual is None else end.residual
     lanes = begin(end.state, residual, marks[0])
-    lanes = lanes.but(pace=pace(lanes)) if rule.keeps_pace else lanes
+    known = dict(pace=pace(lanes)) if rule.keeps_pace else dict(past=nothing_known(lanes.state, lanes.elapsed))
+    lanes = lanes.but(**known)
     block = width or lanes.elapsed.shape[-1]
     lanes, kept = to_the_end(model, rule, lanes, marks, block, by)
 

@@ -8,19 +8,43 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxsim._tree import pytree
-from jaxsim.driver.engine import Engine
-from jaxsim.driver.generator import HIGHEST
 from jaxsim.driver.steps import Model, State, rounded
 from jaxsim.model.gradient import Tree, nothing_below
-from jaxsim.model.sums import Exact
-from jaxsim.rules.base import Rule
+from jaxsim.model.sums import Exact, minus
 
 LONGEST = 2**20  # single steps of one lane
-FIRST = 0.1  # length in σ of a first leap
-TOLERANCE = {64: 3e-11, 32: 1e-6}  # of either error of a leap, relative to the parameters
+TOLERANCE = {64: 5e-13, 32: 1e-6}  # of the error of a leap, relative to the parameters
+KNOWN = {64: 8, 32: 3}  # increments that are known beside the one where the lane is
 
 PerLane = Float[Array, " lanes"]
 PerLaneWhole = Int[Array, " lanes"]
+
+
+@pytree
+class Past:
+    """Increments that a lane has made, in no order. The last axis of every array runs over lanes.
+
+    Attributes:
+        increments: of parameters and of what the rule remembers, (KNOWN, …, lanes).
+        ago: how many steps ago; infinite where none is known.
+    """
+
+    increments: State
+    ago: Float[Array, "known lanes"]
+
+    def and_then(self, increments: State, length: PerLane) -> "Past":
+        """The same some steps later, with those made at the first of them in place of the oldest.
+
+        Nothing changes where the length is 0.
+        """
+        oldest = jnp.arange(len(self.ago))[:, None] == jnp.argmax(self.ago, axis=0)
+        new = oldest & (length > 0)
+
+        def joined(known: Array, x: Array) -> Array:
+            return jnp.where(new.reshape(len(new), *[1] * (x.ndim - 1), -1), x, known)
+
+        ago = jnp.where(new, length, self.ago + length)
+        return Past(jax.tree.map(joined, self.increments, increments), ago)
 
 
 @pytree
@@ -31,23 +55,21 @@ class Lanes:
         state: parameters, each with what rounding has left out of it, and the rule's memory.
         mark: how many marks (steps to be recorded) the lane has come to.
         elapsed: steps since the last of them.
-        scale, stretch: s, and the length of the next leap in σ.
-        order: J of the next leap.
+        stretch: the logarithm of the factor in k of the next leap.
         fast: lanes that are stepped.
         ended: lanes that go no further: at a minimum, not finite, or fast for too long.
         stepped, leaps, refused: how many single steps, leaps, and leaps not taken.
         began: the step from which the lane first leapt; NaN where it never did.
-        error: the sum of both errors of all leaps, relative to the parameters.
+        error: the sum of the errors of all leaps, relative to the parameters.
         stuck: the step at which a lane had been fast for too long; NaN where it never was.
-        pace: of a rule whose increments tend to a constant, what is known of that constant; None of others.
+        past: the increments that are known, of lanes that leap.
+        pace: of a rule whose increments tend to a constant, what is known of that constant.
     """
 
     state: State
     mark: PerLaneWhole
     elapsed: PerLane
-    scale: PerLane
     stretch: PerLane
-    order: PerLaneWhole
     fast: Bool[Array, " lanes"]
     ended: Bool[Array, " lanes"]
     stepped: PerLane
@@ -56,6 +78,7 @@ class Lanes:
     began: PerLane
     error: PerLane
     stuck: PerLane
+    past: Any = None
     pace: Any = None
 
     def report(self) -> dict[str, PerLane]:
@@ -89,23 +112,29 @@ def begin(state: State, residual: tuple[Tree, ...], made: Float[Array, ""]) -> L
     """Lanes that have been stepped to the first mark, the step `made`."""
     exact, leaf = State(jax.tree.map(Exact, state.params, residual), state.memory), jax.tree.leaves(residual)[0]
     zero, none = jnp.zeros(leaf.shape[-1:], leaf.dtype), jnp.full(leaf.shape[-1:], jnp.nan, leaf.dtype)
-    whole, yes = jnp.zeros(zero.shape, jnp.int32), jnp.ones(zero.shape, bool)
+    yes = jnp.ones(zero.shape, bool)
     return Lanes(
-        exact,
-        whole,
-        zero,
-        zero + 1,
-        zero + FIRST,
-        whole + HIGHEST,
-        yes,
-        ~yes,
-        zero + made,
-        zero,
-        zero,
-        none,
-        zero,
-        none,
+        state=exact,
+        mark=jnp.zeros(zero.shape, jnp.int32),
+        elapsed=zero,
+        stretch=zero,
+        fast=yes,
+        ended=~yes,
+        stepped=zero + made,
+        leaps=zero,
+        refused=zero,
+        began=none,
+        error=zero,
+        stuck=none,
     )
+
+
+def nothing_known(state: State, like: PerLane) -> Past:
+    """The past of lanes none of whose increments are known."""
+    count = KNOWN[jnp.finfo(like.dtype).bits]
+    zeros = jax.tree.map(jnp.zeros_like, State(rounded(state).params, minus(state.memory, state.memory)))
+    increments = jax.tree.map(lambda x: jnp.broadcast_to(x, (count, *x.shape)), zeros)
+    return Past(increments, jnp.full((count, *like.shape), jnp.inf, like.dtype))
 
 
 def clock(lanes: Lanes, marks: Float[Array, " R"]) -> tuple[PerLane, PerLane, Bool[Array, " lanes"]]:
@@ -128,26 +157,9 @@ def at_marks(lanes: Lanes, begun: Bool[Array, " lanes"], marks: Float[Array, " R
 
 
 def at_rest(model: Model, state: State, step: PerLane) -> Bool[Array, " lanes"]:
-    """Lanes at a minimum: their gradient is what rounding leaves, and its flow would be one of noise."""
+    """Lanes at a minimum: their gradient is what rounding leaves, and so are their increments."""
     gradient = model.gradient(state.params, step)
     if any(block.terms is None for block in gradient.blocks):
         return jnp.zeros(step.shape, bool)
     terms = math.prod(model.logits(state.params).shape[:-1])
     return gradient.log_cancellation <= nothing_below(terms, step.dtype)
-
-
-def single_steps(
-    model: Model,
-    rule: Rule,
-    lanes: Lanes,
-    marks: Float[Array, " R"],
-    begun: Bool[Array, " lanes"],
-    most: int,
-    by: Engine,
-) -> Lanes:
-    """Some lanes up to so many single steps further, none beyond its next mark."""
-    start, gap, _ = clock(lanes, marks)
-    counts = jnp.where(begun, jnp.clip(gap - lanes.elapsed, 0.0, float(most)), 0.0)
-    state = by.some(model, rule, lanes.state, start + lanes.elapsed, counts.astype(jnp.int32))
-    # Beyond 2^53 one step more is the same number of them.
-    return lanes.but(state=state, elapsed=lanes.elapsed + counts, stepped=lanes.stepped + counts)

@@ -1,153 +1,84 @@
-r"""Leaps: slow lanes follow the flow of which their iterates are samples, fast ones the map itself.
+r"""Leaps: slow lanes go on by sums of increments of which only a few are computed; see `interpolant`.
 
-A lane leaps by the formulas of orders 8, 5 and 3 of Dormand and Prince (DOP853: Hairer, Nørsett, Wanner, Solving
-Ordinary Differential Equations I) in a logarithmic time σ of its own,
+A leap takes two evaluations of the map: one here, which joins the increments that are known, and one where these
+foresee that the leap ends. By how much that is another increment than the one foreseen, the sum is corrected, and the
+lane lands; so much the leap is in doubt, too. A leap is taken if forgetting the oldest increment would change its sum
+by little, and the longer the next one, the less that was.
 
-    k = k_0 + s (e^σ - 1),     dx/dσ = s e^σ log(1+Δ) x
-
-where s, in steps, is the time over which its increments change: far from a change of mind a leap is a factor in k,
-and just after one it is short again. A leap is taken if two errors are small: that of the formulas, and the last term
-of the generator's series summed over the leap. Where the series fails, the iterates are no samples of a slow flow, and
-the lane is stepped.
+Lanes whose increments change within a few steps do not leap for long: whatever decays or swings over so few steps
+grows from leap to leap, as in any explicit method, until one is refused and shorter ones too. They are stepped then.
 """
 
-import math
+import functools
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from jaxsim.driver.engine import Engine
-from jaxsim.driver.generator import HIGHEST, LOWEST
-from jaxsim.driver.lanes import (
-    FIRST,
-    LONGEST,
-    NONE,
-    TOLERANCE,
-    Arrivals,
-    Lanes,
-    PerLane,
-    PerLaneWhole,
-    arrived,
-    at_marks,
-    at_rest,
-    clock,
-    single_steps,
-)
-from jaxsim.driver.steps import Model, State, advance, rounded, size, where
-from jaxsim.model.sums import minus
+from jaxsim.driver.interpolant import weights
+from jaxsim.driver.lanes import LONGEST, TOLERANCE, Lanes, clock
+from jaxsim.driver.steps import Model, State, change, rounded, size, where
+from jaxsim.model.sums import minus, plus
 from jaxsim.rules.base import Rule
 
-ATTEMPTS = 4  # leaps before lanes are sorted again
-STEPS = 128  # single steps before lanes are sorted again
-SHORT = 64  # a leap of fewer steps costs more than they do
-LONG = 3.0  # length in σ of the longest leap
-SAFETY = 0.3  # share of its allowed error that a leap aims at by its order
+SHORT = 16.0  # a leap of fewer steps costs more than they do
+LONG = 3.0  # of the logarithm of k
+AIM = 0.5  # share of the allowed error that a leap aims at
+SLOWER, FASTER = 0.3, 1.5  # a leap is so much longer than the one before, at least and at most
 
 
-def leap(model: Model, rule: Rule, lanes: Lanes, marks: Float[Array, " R"], by: Engine) -> tuple[Lanes, Arrivals]:
-    """Up to ATTEMPTS leaps of each slow lane, until it has come to the last mark or is fast."""
+def leap(model: Model, rule: Rule, lanes: Lanes, marks: Float[Array, " R"]) -> Lanes:
+    """Each slow lane until it has come to its next mark or is fast, or until half of them have."""
     dtype = lanes.elapsed.dtype
     tolerance = TOLERANCE[jnp.finfo(dtype).bits]
+    start, gap, going = clock(lanes, marks)
 
-    def look(state: State, made: PerLane, *orders: PerLaneWhole) -> list[tuple[State, PerLane]]:
-        """dx/dk to each of the orders, and the size of the last term of its series."""
-        return by.flow(model, rule, rounded(state), made, orders, True)
+    def active(lanes: Lanes) -> Array:
+        return going & ~lanes.fast & ~lanes.ended & (lanes.elapsed < gap)
 
-    def attempt(carry):
-        lanes, slope, rest, waits, arrivals, tries = carry
-        start, gap, going = clock(lanes, marks)
-        active, made, remaining = going & ~lanes.fast & ~waits, start + lanes.elapsed, gap - lanes.elapsed
-        lands = lanes.stretch >= jnp.log1p(remaining / lanes.scale)
-        wanted = jnp.rint(lanes.scale * jnp.expm1(lanes.stretch))
+    def attempt(lanes: Lanes) -> Lanes:
+        past, on, made, remaining = lanes.past, active(lanes), start + lanes.elapsed, gap - lanes.elapsed
+        lands = lanes.stretch >= jnp.log1p(remaining / made)
+        wanted = jnp.rint(made * jnp.expm1(lanes.stretch))
         length = jnp.where(lands, remaining, jnp.clip(wanted, 1.0, remaining))
-        sigma = jnp.log1p(length / lanes.scale)
+        stretch = jnp.log1p(length / made)
 
-        there, five, three = by.leap(model, rule, lanes.state, slope, lanes.scale, sigma, made, lanes.order)
-        orders = jnp.maximum(lanes.order - 1, LOWEST), lanes.order, jnp.minimum(lanes.order + 1, HIGHEST)
-        choices = look(there, made + length, *orders)
-        slope_there, rest_there = choices[1]
+        by = weights(past.ago, made, length)
+        here = change(model, rule, rounded(lanes.state), made)
 
+        def combined(weights: Array) -> State:
+            def one(first: Array, older: Array) -> Array:
+                return functools.reduce(jnp.add, [w * x for w, x in zip(weights, (first, *older), strict=True)])
+
+            return jax.tree.map(one, here, past.increments)
+
+        sum, next = combined(by.sum), combined(by.next)
+        surprise = minus(change(model, rule, rounded(plus(lanes.state, sum)), made + length), next)
+        there = plus(lanes.state, jax.tree.map(lambda x, y: x + by.surprise * y, sum, surprise))
         large = jnp.maximum(size(rounded(lanes.state).params), 1.0)
-        both = jnp.sqrt(five**2 + 0.01 * three**2)
-        local = jnp.where(both == 0, 0.0, five * five / both) / large
-        left = sigma * lanes.scale * jnp.maximum(rest, rest_there * jnp.exp(sigma)) / large
-        smooth, sound = left <= tolerance * jnp.maximum(sigma, 0.1), jnp.isfinite(size(rounded(there).params))
-        taken = active & smooth & (local <= tolerance) & sound
-        higher = active & ~smooth & sound & (lanes.order < HIGHEST)
+        sound = jnp.isfinite(size(rounded(there).params))
+        local = jnp.where(sound, jnp.abs(by.doubt) * size(surprise.params) / large, jnp.inf)
+        taken = on & (local <= tolerance)
 
-        bend = size(minus(slope_there.params, slope.params))
-        age = jnp.where(bend == 0, jnp.inf, length * size(slope.params) / bend)
-        scale = jnp.where(taken, jnp.clip(age, 1.0, 1e3 * (length + lanes.scale)), lanes.scale)
-        factor = jnp.clip(0.9 * (tolerance / local) ** 0.125, 0.2, 4.0)
-        stretch = sigma * jnp.where(jnp.isnan(factor), 0.2, factor)
-        stretch = jnp.minimum(jnp.where(taken & lands, jnp.maximum(stretch, lanes.stretch), stretch), LONG)
-        short = scale * jnp.expm1(stretch) < SHORT
-        # The next leap takes as few terms as its error allows.
-        room = SAFETY * tolerance * jnp.maximum(stretch, 0.1) * large / (stretch * scale * jnp.exp(stretch))
-        below, same, above = (jnp.where(taken, after, lanes.order) for after in orders)
-        order = jnp.where(choices[0][1] <= room, below, jnp.where(rest_there <= room, same, above))
-        after = lanes.but(
+        factor = jnp.clip(0.9 * (AIM * tolerance / local) ** (1 / (len(past.ago) + 2)), SLOWER, FASTER)
+        after = jnp.minimum(stretch * factor, LONG)
+        after = jnp.where(taken & lands, jnp.maximum(after, lanes.stretch), after)
+        fast = on & ((made + jnp.where(taken, length, 0.0)) * jnp.expm1(after) < SHORT)
+        stuck = fast & (lanes.stepped >= LONGEST)
+        return lanes.but(
             state=where(taken, there, lanes.state),
-            elapsed=lanes.elapsed + jnp.where(taken, length, 0.0),
-            scale=scale,
-            stretch=jnp.where(active, stretch, lanes.stretch),
-            order=jnp.where(higher, lanes.order + 1, order),
-            fast=lanes.fast | (active & (short | (~smooth & ~higher))),
+            past=past.and_then(here, jnp.where(taken, length, 0.0)),
+            elapsed=jnp.where(taken & lands, gap, lanes.elapsed + jnp.where(taken, length, 0.0)),
+            stretch=jnp.where(on, after, lanes.stretch),
+            fast=lanes.fast | fast,
             leaps=lanes.leaps + taken.astype(dtype),
-            refused=lanes.refused + (active & ~taken).astype(dtype),
+            refused=lanes.refused + (on & ~taken).astype(dtype),
             began=jnp.where(taken & jnp.isnan(lanes.began), made, lanes.began),
-            error=lanes.error + jnp.where(taken, local + left, 0.0),
+            error=lanes.error + jnp.where(taken, local, 0.0),
+            ended=lanes.ended | stuck,
+            stuck=jnp.where(stuck, made, lanes.stuck),
         )
-        for k, known in enumerate(choices):
-            slope, rest = where(taken & (order == orders[k]), known, (slope, rest))
-        params = jax.tree.map(lambda all, x: all.at[tries].set(x), arrivals.params, rounded(after.state).params)
-        landed = taken & lands
-        arrivals = Arrivals(params, arrivals.mark.at[tries].set(jnp.where(landed, lanes.mark, NONE)))
-        return arrived(after, landed), slope, rest, waits | higher, arrivals, tries + 1
 
-    def more(carry):
-        lanes, waits, tries = carry[0], carry[3], carry[-1]
-        return (tries < ATTEMPTS) & jnp.any(clock(lanes, marks)[2] & ~lanes.fast & ~waits)
-
-    here = rounded(lanes.state).params
-    none = jnp.full((ATTEMPTS, *lanes.mark.shape), NONE, lanes.mark.dtype)
-    arrivals = Arrivals(jax.tree.map(lambda x: jnp.zeros((ATTEMPTS, *x.shape), x.dtype), here), none)
-    (known,) = look(lanes.state, clock(lanes, marks)[0] + lanes.elapsed, lanes.order)
-    waits = jnp.zeros(lanes.fast.shape, bool)
-    lanes, *_, arrivals, _ = lax.while_loop(more, attempt, (lanes, *known, waits, arrivals, jnp.int32(0)))
-    return lanes, arrivals
-
-
-def steps(model: Model, rule: Rule, lanes: Lanes, marks: Float[Array, " R"], by: Engine) -> tuple[Lanes, Arrivals]:
-    """Up to STEPS single steps of each fast lane, no further than the next mark; then whether it has become slow."""
-    dtype = lanes.elapsed.dtype
-    tolerance = TOLERANCE[jnp.finfo(dtype).bits]
-    start, _, going = clock(lanes, marks)
-    begun = going & lanes.fast
-    on = single_steps(model, rule, lanes, marks, begun, STEPS, by)
-    state, elapsed, stepped = on.state, on.elapsed, on.stepped
-    here, made = rounded(state), start + elapsed
-    after, moved = advance(model, rule, here, made)
-    _, next_moved = advance(model, rule, after, made + 1)
-    speed, bend = size(moved), size(minus(next_moved, moved))
-    scale = jnp.clip(jnp.where(bend == 0, jnp.inf, speed / bend), 1.0, made + 1)
-    ((_, term),) = by.flow(model, rule, here, made, (jnp.full(scale.shape, HIGHEST, jnp.int32),), True)
-    large = jnp.maximum(size(here.params), 1.0)
-    rest = at_rest(model, here, made)
-    slow = begun & ~rest & (term * scale <= tolerance * large) & (scale * math.expm1(FIRST) >= SHORT)
-    still = rest | (speed * (marks[-1] - made) <= jnp.finfo(dtype).eps * large) | ~jnp.isfinite(speed)
-    stuck = begun & ~slow & ~still & (stepped >= LONGEST)
-    lanes = lanes.but(
-        state=state,
-        elapsed=elapsed,
-        scale=jnp.where(slow, scale, lanes.scale),
-        stretch=jnp.where(slow, FIRST, lanes.stretch),
-        order=jnp.where(slow, HIGHEST, lanes.order),
-        fast=lanes.fast & ~slow,
-        ended=lanes.ended | (begun & still) | stuck,
-        stepped=stepped,
-        stuck=jnp.where(stuck, made, lanes.stuck),
-    )
-    return at_marks(lanes, begun, marks)
+    begun = active(lanes).sum()
+    return lax.while_loop(lambda lanes: 2 * active(lanes).sum() > begun, attempt, lanes)

@@ -14,7 +14,7 @@ LARGEST_STEP = 2**31 - 1  # devices count in 32 bits
 LARGEST_HORIZON = {"float32": int(1e30), "float64": int(1e300)}  # of lanes that leap, by dtype
 LEAPS_FROM = 2_000  # until then every step is made
 STRIDES_FROM = 20_000  # of rules that keep their pace
-LEAPS_COST = 10_000  # steps that take about as long as the leaps of a lane to any horizon
+LEAPS_COST = 8_000  # steps that take about as long as the leaps of a lane to any horizon
 EXACT = 2**53  # whole numbers below that are numbers of float64
 
 

@@ -91,8 +91,8 @@ def compensated(
     return lax.fori_loop(jnp.zeros_like(count), (count + BURST - 1) // BURST, burst, (state, residual))
 
 
-def where(chosen: Bool[Array, " lanes"], x: Tree, y: Tree) -> Tree:
-    """The lanes of x that are chosen, and those of y that are not."""
+def where(chosen: Bool[Array, "*lanes"], x: Tree, y: Tree) -> Tree:
+    """The lanes of x that are chosen, and those of y that are not; or all of either."""
     return jax.tree.map(lambda a, b: jnp.where(chosen, a, b), x, y)
 
 
@@ -106,11 +106,27 @@ def size(x: Tree) -> Float[Array, " lanes"]:
     return jnp.stack([jnp.abs(leaf).reshape(-1, leaf.shape[-1]).max(0) for leaf in jax.tree.leaves(x)]).max(0)
 
 
-def some(model: Model, rule: Rule, state: State, first: Float[Array, " lanes"], counts: Int[Array, " lanes"]) -> State:
-    """As many updates as are asked for of every lane, from a step of its own; parameters are sums, as `Exact`."""
+def change(model: Model, rule: Rule, state: State, step: Step) -> State:
+    """The increments of one update, of parameters and of what the rule remembers."""
+    after, moved = advance(model, rule, state, step)
+    return State(moved, sums.minus(after.memory, state.memory))
 
-    def one(j, state):
-        after, moved = advance(model, rule, rounded(state), first + j.astype(first.dtype))
-        return where(j < counts, State(plus(state.params, moved), after.memory), state)
 
-    return lax.fori_loop(0, counts.max(), one, state)
+def some(
+    model: Model, rule: Rule, state: State, first: Float[Array, " lanes"], counts: Int[Array, " lanes"]
+) -> tuple[State, State]:
+    """As many updates as are asked for of every lane, from a step of its own, and the increments of the first of them.
+
+    Parameters are sums, as `Exact`.
+    """
+
+    def one(j, carry):
+        state, increments = carry
+        here = rounded(state)
+        after, moved = advance(model, rule, here, first + j.astype(first.dtype))
+        by = State(moved, sums.minus(after.memory, here.memory))
+        state = where(j < counts, State(plus(state.params, moved), after.memory), state)
+        return state, where(j == 0, by, increments)
+
+    nothing = jax.tree.map(jnp.zeros_like, State(rounded(state).params, sums.minus(state.memory, state.memory)))
+    return lax.fori_loop(0, jnp.maximum(counts.max(), 1), one, (state, nothing))

@@ -21,20 +21,20 @@ from jaxtyping import Array, Float
 from jaxsim._tree import pytree
 from jaxsim.driver.engine import Engine
 from jaxsim.driver.lanes import (
-    TOLERANCE,
     Arrivals,
     Lanes,
     PerLane,
     at_marks,
     at_rest,
     clock,
-    single_steps,
 )
+from jaxsim.driver.single import single_steps
 from jaxsim.driver.steps import Model, State, advance, rounded, size, where
 from jaxsim.model.gradient import Tree
 from jaxsim.model.sums import minus, plus
 from jaxsim.rules.base import Rule, times
 
+TOLERANCE = {64: 3e-11, 32: 1e-6}  # of the error of a stride, relative to the parameters
 WINDOW = 256  # steps; a cycle of 2, 4, … 256 of them has a mean
 LOOK = 8  # steps that are made at the end of a stride before it is taken
 GROWTH = 16.0
@@ -92,7 +92,7 @@ def stride(model: Model, rule: Rule, lanes: Lanes, marks: Float[Array, " R"], by
     dtype = lanes.elapsed.dtype
     eps, tolerance = jnp.finfo(dtype).eps, TOLERANCE[jnp.finfo(dtype).bits]
     start, gap, begun = clock(lanes, marks)
-    on = single_steps(model, rule, lanes, marks, begun, WINDOW, by)
+    on, _ = single_steps(model, rule, lanes, marks, begun, WINDOW, by)
     known, params, made = lanes.pace, on.state.params, start + on.elapsed
     whole = begun & (on.elapsed - lanes.elapsed == WINDOW)
     here = rounded(on.state)

@@ -11,9 +11,12 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxsim.coordinates import DualFrame, Frame
-from jaxsim.driver import LAST, SUMS, XLA, Engine, State, tableau
+from jaxsim.driver import XLA, Engine, State
+from jaxsim.driver.interpolant import SPREAD, gauss
+from jaxsim.driver.lanes import KNOWN, LONGEST, TOLERANCE, clock
+from jaxsim.driver.leap import AIM, FASTER, LONG, SHORT, SLOWER
 from jaxsim.model import Loss, token_scores
-from jaxsim.model.sums import minus
+from jaxsim.model.sums import minus, rounded
 from jaxsim.native.building import NotBuilt, library
 from jaxsim.problem import Problem
 from jaxsim.rules import Rule
@@ -38,31 +41,38 @@ class MachineCode:
     def some(self, model, rule, state, first, counts):
         """See Engine."""
         carried, shape = _in_order(state)
-        call = _call(model, rule, "some", carried[0], carried, len(carried))
-        return _from_order(call(*carried, *_known(model, rule, carried[0]), counts), shape)
+        change = State(rounded(state.params), minus(state.memory, state.memory))
+        call = _call(model, rule, "some", carried[0], [*carried, *jax.tree.leaves(change)], len(carried))
+        out = call(*carried, *_known(model, rule, carried[0]), counts)
+        return _from_order(out[: len(carried)], shape), jax.tree.unflatten(
+            jax.tree.structure(change), out[len(carried) :]
+        )
 
-    def flow(self, model, rule, state, step, orders, doubt):
+    def leap(self, model, rule, lanes, marks):
         """See Engine."""
-        carried, shape = jax.tree.flatten((state.params, state.memory))
-        coeffs, logits, *memory = carried
-        slope = jax.tree.structure((state.params, minus(state.memory, state.memory)))
-        each = [coeffs, logits, *memory[:1], step]
-        call = _call(model, rule, "flow", coeffs, each * len(orders))
-        tables = (jnp.asarray(SUMS, coeffs.dtype), jnp.asarray(LAST if doubt else LAST[:1], coeffs.dtype))
-        out = call(*carried, *_known(model, rule, coeffs), jnp.stack(orders), *tables)
-        found = [out[k : k + len(each)] for k in range(0, len(out), len(each))]
-        return [(State(*jax.tree.unflatten(slope, part[:-1])), part[-1]) for part in found]
+        state, shape = _in_order(lanes.state)
+        past, past_shape = jax.tree.flatten(lanes.past)
+        dtype = lanes.elapsed.dtype
+        own = [getattr(lanes, name).astype(dtype) for name in _OWN]
+        start, gap, going = clock(lanes, marks)
+        carried = [*state, *past, *own]
+        call = _call(model, rule, "leap", state[0], carried, len(carried))
+        bits = jnp.finfo(dtype).bits
+        points = jnp.asarray(np.stack(gauss(KNOWN[bits] + 1)), dtype)
+        how = jnp.asarray([TOLERANCE[bits], SPREAD, SHORT, LONG, AIM, SLOWER, FASTER, LONGEST], dtype)
+        fixed = (start, gap, lanes.stepped, (going & ~lanes.fast).astype(dtype))
+        out = call(*carried, *fixed, *_known(model, rule, state[0]), points, how)
+        past_at, own_at = len(state), len(state) + len(past)
+        changed = dict(zip(_OWN, out[own_at:], strict=True))
+        return lanes.but(
+            **changed | {"fast": changed["fast"] > 0},
+            state=_from_order(out[:past_at], shape),
+            past=jax.tree.unflatten(past_shape, out[past_at:own_at]),
+            ended=lanes.ended | (~jnp.isnan(changed["stuck"]) & jnp.isnan(lanes.stuck)),
+        )
 
-    def leap(self, model, rule, state, slope, scale, sigma, made, order):
-        """See Engine."""
-        carried, shape = _in_order(state)
-        call = _call(model, rule, "leap", carried[0], [*carried, sigma, sigma])
-        tables = (jnp.asarray(t, sigma.dtype) for t in (SUMS, tableau()))
-        along = (*jax.tree.leaves(slope), scale, sigma, *_known(model, rule, carried[0]), order, *tables)
-        *carried, five, three = call(*carried, *along)
-        return _from_order(carried, shape), five, three
 
-
+_OWN = ("elapsed", "stretch", "fast", "leaps", "refused", "began", "error", "stuck")  # what a leap changes beside those
 MACHINE_CODE = MachineCode()
 
 
@@ -152,7 +162,7 @@ def _settings(
     return tuple(sorted((kind | what).items()))
 
 
-WORK = {"many": "steps.cpp", "some": "leaps.cpp", "flow": "leaps.cpp", "leap": "leaps.cpp"}  # where its handler is
+WORK = {"many": "steps.cpp", "some": "leaps.cpp", "leap": "leaps.cpp"}  # where its handler is
 
 
 @functools.cache
@@ -161,7 +171,8 @@ def _target(work: str, settings: tuple[tuple[str, int | str], ...]) -> str:
     source, defined = WORK[work], dict(settings)
     defined["EXACT"] = int(source == "leaps.cpp" or defined["BITS"] == 32)
     if source == "leaps.cpp":
-        defined |= {"TERMS": SUMS.shape[1], "STAGES": tableau().shape[1]}
+        known = KNOWN[int(defined["BITS"])]
+        defined |= {"KNOWN": known, "POINTS": len(gauss(known + 1)[0])}
     name = "jaxsim_" + hashlib.sha256(repr((work, settings)).encode()).hexdigest()[:16]
     jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(library(source, defined)[work]), platform="cpu")
     return name
