@@ -59,18 +59,13 @@ def study_folder(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def large_folder(tmp_path_factory):
-    """Ten thousand cells, as if they had been run: the manifest is what a report reads."""
-    folder = tmp_path_factory.mktemp("large")
+def as_if_run(folder, problems, radii, rules, counts):
+    """A study whose cells have these counts of verdicts, (cells, 6): the manifest is what a report reads."""
     study = jaxsim.study.build(
-        steps=10, shard=100, stop={"lanes": 100},
-        problem=[{"family": "unit-sphere", "n": 2, "T": 2, "d": 3, "seeds": list(range(50))}],
-        init=[{"law": "sphere", "radius": np.geomspace(0.1, 100, 50)}],
-        rule=[{"name": "gd", "eta": [1.0, 10.0]}, {"name": "ngd", "eta": 0.1}, {"name": "polyak"}],
+        steps=10, shard=100, stop={"lanes": 100}, init=[{"law": "sphere", "radius": radii}], rule=rules,
+        problem=[{"family": "unit-sphere", "n": 2, "T": 2, "d": 3, "seeds": list(range(problems))}],
     )  # fmt: skip
-    draws = np.random.default_rng(0)
-    counts = draws.multinomial(100, draws.dirichlet(np.ones(6), 10_000))
+    folder.mkdir(exist_ok=True)
     book = manifest.Manifest(manifest.manifest_of(folder))
     book.put(study=study.model_dump(), hash=study.hash)
     session = book.begin({"python": "3"})
@@ -82,6 +77,15 @@ def large_folder(tmp_path_factory):
             book.record(manifest.Record(cell, 0, "done", name, 0, "", tuple(numbers), session=session))
     book.close(session)
     return folder
+
+
+@pytest.fixture(scope="module")
+def large_folder(tmp_path_factory):
+    """Ten thousand cells."""
+    draws = np.random.default_rng(0)
+    counts = draws.multinomial(100, draws.dirichlet(np.ones(6), 10_000))
+    rules = [{"name": "gd", "eta": [1.0, 10.0]}, {"name": "ngd", "eta": 0.1}, {"name": "polyak"}]
+    return as_if_run(tmp_path_factory.mktemp("large"), 50, np.geomspace(0.1, 100, 50), rules, counts)
 
 
 def page_of(folder, to=None):
@@ -334,6 +338,22 @@ def test_a_browser_shows_what_is_empty_or_failed_in_words(problem, driver, tmp_p
     opened(driver, jaxsim.report.write(tmp_path / "bad"))
     assert drawn(driver, "bars-parts")["verdict"] == ["nonfinite"]
     assert driver.find_element("id", "lines-words").text.startswith("There is nothing to draw here")
+    quiet(driver)
+
+
+def test_charts_open_where_there_is_most_to_see(driver, tmp_path):
+    verdicts = {"global": [100, 0, 0, 0, 0, 0], "local": [0, 100, 0, 0, 0, 0], "half": [50, 50, 0, 0, 0, 0]}
+    seen = ["global", "global", "global", "global", "local", "half"]  # of two problems, three starts each
+    rules = [{"name": "ngd", "eta": 0.1}]
+    folder = as_if_run(tmp_path / "mixed", 2, [0.1, 1.0, 10.0], rules, np.array([verdicts[name] for name in seen]))
+    opened(driver, jaxsim.report.write(folder))
+    value = lambda name: driver.find_element("id", name).get_property("value")  # noqa: E731
+    assert (value("bars-init"), value("lines-problem"), value("lines-quantity")) == ("1", "1", "0")
+    assert drawn(driver, "lines-points")["y"] == [1.0, 0.0, 0.5]
+    quiet(driver)
+    pale = [[90, 0, 0, 10, 0, 0], [90, 0, 10, 0, 0, 0]]  # what is asked about is the same everywhere
+    opened(driver, jaxsim.report.write(as_if_run(tmp_path / "pale", 1, [0.1, 1.0], rules, np.array(pale))))
+    assert value("lines-quantity") == "2"
     quiet(driver)
 
 

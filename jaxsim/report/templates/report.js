@@ -22,6 +22,25 @@
     throw new Error(`no ${name}`);
   };
 
+  // The charts open where there is most to see: at the start whose verdicts are most mixed, and at the problem in
+  // which the verdict that is asked about varies most, or where it does not, another.
+  const most = (n, measure) => range(n).map(measure).reduce((best, x, k, all) => x > all[best] ? k : best, 0);
+  function mixed(i) {
+    const begun = range(count).filter((c) => places(c)[1] === i && runs[c]);
+    const mean = (v) => begun.reduce((sum, c) => sum + part(c, v), 0) / begun.length;
+    return begun.length ? 1 - range(V).reduce((sum, v) => sum + mean(v) ** 2, 0) : -1;
+  }
+  function spread(p, v) {
+    const seen = range(I * R).map((k) => p * I * R + k).filter((c) => runs[c]).map((c) => part(c, v));
+    return seen.reduce((a, b) => Math.max(a, b), 0) - seen.reduce((a, b) => Math.min(a, b), 1);
+  }
+  function openLines() {
+    const P = cells.problems.length, widest = (v) => Math.max(...range(P).map((p) => spread(p, v)));
+    const v = widest(cells.watched) > 0 ? cells.watched : most(V, widest);
+    at("lines-quantity").value = widest(v) > 0 ? v : cells.watched;
+    at("lines-problem").value = most(P, (p) => spread(p, v));
+  }
+
   function options(id, texts, all, change) {
     const select = at(id);
     const entries = texts.map((text, k) => [k, text]);
@@ -172,11 +191,12 @@
     options("bars-problem", cells.problems, "all", drawBars);
     options("bars-init", cells.inits, null, drawBars);
     options("bars-rule", cells.rules, "all", drawBars);
+    at("bars-init").value = most(I, mixed);
     drawBars();
     if (figures.length > 1) {
       options("lines-problem", cells.problems, null, drawLines);
       options("lines-quantity", curves.length ? quantities : cells.verdicts, null, drawLines);
-      if (!curves.length) at("lines-quantity").value = cells.watched;
+      if (!curves.length) openLines();
       options("lines-against", curves.length ? ["step"] : Object.keys(cells.numbers), null, drawLines);
       options("lines-rule", cells.rules, "all", drawLines);
       drawLines();
