@@ -13,8 +13,8 @@ from jaxsim.model.gradient import Tree, nothing_below
 from jaxsim.model.sums import Exact, minus
 
 LONGEST = 2**20  # single steps of one lane
-TOLERANCE = {64: 5e-13, 32: 1e-6}  # of the error of a leap, relative to the parameters
-KNOWN = {64: 8, 32: 3}  # increments that are known beside the one where the lane is
+TOLERANCE = {64: 5e-13, 32: 3e-7}  # of the error of a leap, relative to the parameters
+KNOWN = {64: 8, 32: 4}  # increments that are known beside the one where the lane is
 
 PerLane = Float[Array, " lanes"]
 PerLaneWhole = Int[Array, " lanes"]
