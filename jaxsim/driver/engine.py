@@ -34,7 +34,9 @@ class Engine(Protocol):
     def some(
         self, model: Any, rule: Rule, state: State, first: Float[Array, " lanes"], counts: Int[Array, " lanes"]
     ) -> tuple[State, State]:
-        """The state after as many steps of every lane as are asked for, and the first increments; see `steps.some`."""
+        """The state after as many steps of every lane as are asked for, and the first increments, which are those of
+        lanes that make none too; see `steps.some`.
+        """
         ...
 
     def leap(self, model: Any, rule: Rule, lanes: Lanes, marks: Float[Array, " R"]) -> Lanes:

@@ -8,7 +8,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from jaxsim.driver.engine import XLA, Engine
-from jaxsim.driver.lanes import Arrivals, Lanes, at_marks, begin, clock, nothing_known
+from jaxsim.driver.lanes import Arrivals, Lanes, at_marks, at_rest, begin, clock, nothing_known
 from jaxsim.driver.single import until_known
 from jaxsim.driver.steps import Model, rounded
 from jaxsim.driver.stride import pace, stride
@@ -72,8 +72,11 @@ def to_the_end(
 
 
 def leaps(model: Model, rule: Rule, lanes: Lanes, marks: Float[Array, " R"], by: Engine) -> tuple[Lanes, Arrivals]:
-    """Some leaps of slow lanes, none beyond its next mark."""
-    begun = clock(lanes, marks)[2] & ~lanes.fast
+    """Some leaps of slow lanes, none beyond its next mark; those at a minimum have come to their end."""
+    start, _, going = clock(lanes, marks)
+    begun = going & ~lanes.fast
+    rest = begun & at_rest(model, rounded(lanes.state), start + lanes.elapsed)
+    lanes = lanes.but(ended=lanes.ended | rest)
     return at_marks(by.leap(model, rule, lanes, marks), begun, marks)
 
 

@@ -4,11 +4,13 @@ With g(κ) the increment of the map at step κ and k the step that a lane has co
 
     x_{k+N} - x_k = Σ_{j<N} g(k+j) = ∫_k^{k+N} g dκ - [g]/2 + [dg/dκ]/12 - …
 
-(Euler and Maclaurin: DLMF, 2.10.1), where [·] is the difference between both ends. The terms left out are, of the sum,
-the fourth power of one over the steps in which increments change, and below rounding wherever a leap is taken.
+(Euler and Maclaurin: DLMF, 2.10.1), where [·] is the difference between both ends. The first term left out,
+-[d³g/dκ³]/720, is some 1/(720 T⁴) of the sum where increments change over T steps: less than the error that a leap is
+allowed, which does not count it.
 
-In θ = log(1 + (κ - k)/s) increments that die out like 1/κ are smoother than in κ. So the polynomial is one in θ, of
-degree m, through m known values of s e^θ g and the one at k+N. That is known after x_{k+N} is foreseen without it:
+In θ = log(1 + (κ - k)/s) increments that die out like 1/κ are smoother than in κ; s is SPREAD times the time over which
+they are known, and at most k. So the polynomial is one in θ, of degree m, through m known values of F = s e^θ g and the
+one at k+N. That is known after x_{k+N} is foreseen without it:
 predictor and corrector of the methods of Adams, for a sum in place of an integral and steps of any length (Hairer,
 Nørsett, Wanner, Solving Ordinary Differential Equations I, III.1 and III.5).
 """
@@ -46,7 +48,7 @@ class Weights(NamedTuple):
         sum: weights of the known increments in the sum that they foresee.
         next: their weights in the increment at k+N that they foresee.
         surprise: weight in the sum of what the increment at k+N is more than that.
-        doubt: the same of how much the sum changes when the oldest increment is forgotten.
+        doubt: weight of that surprise in the change of the integral when the oldest increment is forgotten.
     """
 
     sum: Float[Array, "m lanes"]
@@ -56,10 +58,10 @@ class Weights(NamedTuple):
 
 
 def weights(ago: Float[Array, "known lanes"], made: Float[Array, " lanes"], length: Float[Array, " lanes"]) -> Weights:
-    """The weights of a leap of N steps, of the increment at k first and then of older ones.
+    """The weights of a leap of N steps, of the increment at k first and then of older ones: m are one more than known.
 
     Args:
-        ago: how many steps before k the others are known, all different and above 0.
+        ago: how many steps before k the others are known, above 0 and all different: of equal ones nothing is finite.
         made: k.
         length: N.
     """

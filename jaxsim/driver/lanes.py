@@ -1,4 +1,4 @@
-"""Lanes that go on by themselves, each to the same marks in its own time: what they carry, and how they are stepped."""
+"""Lanes that go on by themselves, each to the same marks in its own time: what they carry."""
 
 import math
 from typing import Any
@@ -12,7 +12,7 @@ from jaxsim.driver.steps import Model, State, rounded
 from jaxsim.model.gradient import Tree, nothing_below
 from jaxsim.model.sums import Exact, minus
 
-LONGEST = 2**20  # single steps of one lane
+LONGEST = 2**20  # single steps of one lane, or leaps
 TOLERANCE = {64: 5e-13, 32: 3e-7}  # of the error of a leap, relative to the parameters
 KNOWN = {64: 8, 32: 4}  # increments that are known beside the one where the lane is
 
@@ -57,13 +57,13 @@ class Lanes:
         elapsed: steps since the last of them.
         stretch: the logarithm of the factor in k of the next leap.
         fast: lanes that are stepped.
-        ended: lanes that go no further: at a minimum, not finite, or fast for too long.
+        ended: lanes that go no further: at a minimum, too slow to move before the last mark, not finite, or stuck.
         stepped, leaps, refused: how many single steps, leaps, and leaps not taken.
         began: the step from which the lane first leapt; NaN where it never did.
         error: the sum of the errors of all leaps, relative to the parameters.
         stuck: the step at which a lane had been fast for too long; NaN where it never was.
-        past: the increments that are known, of lanes that leap.
-        pace: of a rule whose increments tend to a constant, what is known of that constant.
+        past: the increments that are known, of lanes that leap; None of others.
+        pace: of a rule whose increments tend to a constant, what is known of that constant; None of others.
     """
 
     state: State

@@ -8,7 +8,8 @@ from jaxsim.driver.lanes import Arrivals, Lanes, at_marks, at_rest, clock
 from jaxsim.driver.steps import Model, State, rounded, size
 from jaxsim.rules.base import Rule
 
-APART = 17  # steps from one increment that is kept to the next: a prime, so that no short cycle looks like rest
+APART = 17  # steps from one increment that is kept to the next: a prime, so that no cycle of 2 to 16 looks like rest
+FIRST = 20.0  # steps of a first leap: no multiple of that
 
 
 def single_steps(
@@ -20,7 +21,7 @@ def single_steps(
     most: int,
     by: Engine,
 ) -> tuple[Lanes, State]:
-    """Some lanes up to so many single steps further, none beyond its next mark; and the first increments."""
+    """Some lanes up to so many single steps further, none beyond its next mark; and the increments of the first."""
     start, gap, _ = clock(lanes, marks)
     counts = jnp.where(begun, jnp.clip(gap - lanes.elapsed, 0.0, float(most)), 0.0)
     state, increments = by.some(model, rule, lanes.state, start + lanes.elapsed, counts.astype(jnp.int32))
@@ -43,7 +44,7 @@ def until_known(
     still = at_rest(model, here, made) | (speed * (marks[-1] - made) <= negligible) | ~jnp.isfinite(speed)
     slow = begun & jnp.isfinite(lanes.past.ago).all(0)
     lanes = lanes.but(
-        stretch=jnp.where(slow, jnp.log1p(APART / made), lanes.stretch),
+        stretch=jnp.where(slow, jnp.log1p(FIRST / made), lanes.stretch),
         fast=lanes.fast & ~slow,
         ended=lanes.ended | (begun & still),
     )

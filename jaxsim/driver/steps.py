@@ -115,9 +115,9 @@ def change(model: Model, rule: Rule, state: State, step: Step) -> State:
 def some(
     model: Model, rule: Rule, state: State, first: Float[Array, " lanes"], counts: Int[Array, " lanes"]
 ) -> tuple[State, State]:
-    """As many updates as are asked for of every lane, from a step of its own, and the increments of the first of them.
+    """As many updates as are asked for of every lane, from a step of its own, and the increments of the first.
 
-    Parameters are sums, as `Exact`.
+    Those are known of lanes that make none, too. Parameters are sums, as `Exact`.
     """
 
     def one(j, carry):

@@ -5,6 +5,7 @@
 //
 //   KNOWN     increments that are known beside the one where the lane is
 //   POINTS    Gauss's points of their polynomial
+//   MOST      leaps before lanes are looked at again
 
 #include "head.h"
 
@@ -156,7 +157,7 @@ INLINE lanes exponential_less_one(lanes x) { return x < 1 ? x * growth(smaller(x
 // known, and how many steps ago; steps since the last mark, the logarithm of the factor of the next leap, whether the
 // lane is fast, how many leaps were taken and refused, where they began, their error, where the lane was stuck. Then, not
 // carried: the step of the last mark, how many there are to the next, single steps, and whether the lane leaps; gram,
-// size, deficits, best, visible; what the rule was given; Gauss's points and weights; what a leap goes by. Outputs: what
+// size, deficits, best, visible; what the rule was given; Gauss's points and weights; TOLERANCE, SPREAD and what leap.py goes by. Outputs: what
 // is carried, in the same place or another.
 static void leap(const Buffers& buffers) {
   constexpr int PAST = CARRIED, AGO = PAST + CHANGE, OWN = AGO + 1, FIXED = OWN + 8, PROBLEM = FIXED + 4;
@@ -164,7 +165,7 @@ static void leap(const Buffers& buffers) {
   const real* points = buffers.in<real>(PROBLEM + 6);
   const real* how = buffers.in<real>(PROBLEM + 7);
   const real tolerance = how[0], spread = how[1], short_ = how[2], long_ = how[3], aim = how[4], slower = how[5],
-             faster = how[6], longest = how[7];
+             faster = how[6], longest = how[7], above = how[8];
   const int64_t width = buffers.last_axis(0);
   static thread_local State here, there;
   static thread_local Change known[KNOWN], now, next, sum, then;
@@ -181,12 +182,13 @@ static void leap(const Buffers& buffers) {
     load(ago, buffers.in<real>(AGO) + first, KNOWN, width, count);
     for (int i = 0; i < KNOWN; ++i) read(known[i], buffers, PAST, i, first, width, count);
     const int begun = how_many(leaping != 0);
-    for (;;) {
+    for (int tries = 0; tries < MOST; ++tries) {
       const choice on = (leaping != 0) & (fast == 0) & (stuck != stuck) & (elapsed < gap);
       if (2 * how_many(on) <= begun) break;
       const lanes made = start + elapsed, remaining = gap - elapsed;
       const choice lands = stretch >= logarithm_past_one(remaining / made);
-      const lanes wanted = nearest(made * exponential_less_one(stretch));
+      lanes wanted = nearest(made * exponential_less_one(stretch));
+      wanted = 2 * wanted > remaining ? nearest(remaining / 2) : wanted;  // so that no crumb is left
       const lanes length = lands ? remaining : smaller(larger(wanted, same(1)), remaining);
       const lanes factor_here = logarithm_past_one(length / made);
       Weights by;
@@ -198,7 +200,7 @@ static void leap(const Buffers& buffers) {
       }
       for (int k = 0; k < MEMORY; ++k) there.memory[k] = here.memory[k];
       change(there, problem, given, now);
-      lanes large = same(1), surprised = lanes{};
+      lanes large = same(1), surprised = lanes{}, moves = lanes{};
       for (int k = 0; k < ALL; ++k) {
         lanes to_coeff = by.sum[0] * now.coeffs[k], to_logit = by.sum[0] * now.logits[k];
         lanes next_coeff = by.next[0] * now.coeffs[k], next_logit = by.next[0] * now.logits[k];
@@ -207,6 +209,7 @@ static void leap(const Buffers& buffers) {
           next_coeff += by.next[i + 1] * known[i].coeffs[k], next_logit += by.next[i + 1] * known[i].logits[k];
         }
         large = larger(larger(large, size_of(there.coeffs[k])), size_of(there.logits[k]));
+        moves = larger(larger(moves, size_of(to_coeff)), size_of(to_logit));
         sum.coeffs[k] = to_coeff, sum.logits[k] = to_logit, next.coeffs[k] = next_coeff, next.logits[k] = next_logit;
         there.coeffs[k] = here.coeffs[k] + (to_coeff + residual[0][k]);
         there.logits[k] = here.logits[k] + (to_logit + residual[1][k]);
@@ -220,7 +223,7 @@ static void leap(const Buffers& buffers) {
         add_exactly(there.memory, there.memory + MEMORY - 1, &more, 1);
       }
       change(there, problem, given, then);
-      choice sound = elapsed == elapsed;
+      choice sound = by.doubt - by.doubt == 0;
       for (int k = 0; k < ALL; ++k) {
         const lanes in_coeff = then.coeffs[k] - next.coeffs[k], in_logit = then.logits[k] - next.logits[k];
         sum.coeffs[k] += by.surprise * in_coeff, sum.logits[k] += by.surprise * in_logit;
@@ -230,13 +233,14 @@ static void leap(const Buffers& buffers) {
       }
       const lanes local = sound ? size_of(by.doubt) * surprised / large : same(INFINITE);
       const choice taken = on & (local <= tolerance);
+      const choice hovers = on & (moves <= above * local * large) & (moves <= above * tolerance * large);
 
       lanes factor = real(0.9) * power(aim * tolerance / local, real(1) / (KNOWN + 2));
       factor = smaller(larger(factor, same(slower)), same(faster));
       lanes after = smaller(factor_here * factor, same(long_));
       after = taken & lands ? larger(after, stretch) : after;
       const lanes gone = taken ? length : lanes{};
-      const choice slack = on & ((made + gone) * exponential_less_one(after) < short_);
+      const choice slack = hovers | (on & ((made + gone) * exponential_less_one(after) < short_));
       for (int k = 0; k < ALL; ++k) {
         here.moved_coeffs[k] = taken ? sum.coeffs[k] : lanes{};
         here.moved_logits[k] = taken ? sum.logits[k] : lanes{};
@@ -268,7 +272,7 @@ static void leap(const Buffers& buffers) {
       refused += on & ~taken ? same(1) : lanes{};
       began = taken & (began != began) ? made : began;
       error += taken ? local : lanes{};
-      stuck = slack & (stepped >= longest) ? made : stuck;
+      stuck = (slack & (stepped >= longest)) | (on & (leaps + refused > longest)) ? made : stuck;
     }
     for (int k = 0; k < 4; ++k) store(buffers.out(k) + first, parts[k], ALL, width, count);
     for (int k = 0; k < MEMORY; ++k) store(buffers.out(4 + k) + first, here.memory + k, 1, width, count);

@@ -14,7 +14,7 @@ from jaxsim.coordinates import DualFrame, Frame
 from jaxsim.driver import XLA, Engine, State
 from jaxsim.driver.interpolant import SPREAD, gauss
 from jaxsim.driver.lanes import KNOWN, LONGEST, TOLERANCE, clock
-from jaxsim.driver.leap import AIM, FASTER, LONG, SHORT, SLOWER
+from jaxsim.driver.leap import AIM, FASTER, HOVERS, LONG, MOST, SHORT, SLOWER
 from jaxsim.model import Loss, token_scores
 from jaxsim.model.sums import minus, rounded
 from jaxsim.native.building import NotBuilt, library
@@ -59,7 +59,7 @@ class MachineCode:
         call = _call(model, rule, "leap", state[0], carried, len(carried))
         bits = jnp.finfo(dtype).bits
         points = jnp.asarray(np.stack(gauss(KNOWN[bits] + 1)), dtype)
-        how = jnp.asarray([TOLERANCE[bits], SPREAD, SHORT, LONG, AIM, SLOWER, FASTER, LONGEST], dtype)
+        how = jnp.asarray([TOLERANCE[bits], SPREAD, SHORT, LONG, AIM, SLOWER, FASTER, LONGEST, HOVERS], dtype)
         fixed = (start, gap, lanes.stepped, (going & ~lanes.fast).astype(dtype))
         out = call(*carried, *fixed, *_known(model, rule, state[0]), points, how)
         past_at, own_at = len(state), len(state) + len(past)
@@ -72,7 +72,16 @@ class MachineCode:
         )
 
 
-_OWN = ("elapsed", "stretch", "fast", "leaps", "refused", "began", "error", "stuck")  # what a leap changes beside those
+_OWN = (
+    "elapsed",
+    "stretch",
+    "fast",
+    "leaps",
+    "refused",
+    "began",
+    "error",
+    "stuck",
+)  # what else of `Lanes` a leap changes, beside state and past
 MACHINE_CODE = MachineCode()
 
 
@@ -172,7 +181,7 @@ def _target(work: str, settings: tuple[tuple[str, int | str], ...]) -> str:
     defined["EXACT"] = int(source == "leaps.cpp" or defined["BITS"] == 32)
     if source == "leaps.cpp":
         known = KNOWN[int(defined["BITS"])]
-        defined |= {"KNOWN": known, "POINTS": len(gauss(known + 1)[0])}
+        defined |= {"KNOWN": known, "POINTS": len(gauss(known + 1)[0]), "MOST": MOST}
     name = "jaxsim_" + hashlib.sha256(repr((work, settings)).encode()).hexdigest()[:16]
     jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(library(source, defined)[work]), platform="cpu")
     return name

@@ -55,7 +55,7 @@ class Rule(Protocol):
 
     @property
     def stepped_because(self) -> str | None:
-        """Why its iterates are not samples of a slow flow, so that every step has to be made; None where they are.
+        """Why its increments do not come to change slowly, so that every step has to be made; None where they are.
 
         They are where steps shrink as fast as gradients do, and what the rule remembers changes as slowly as W; or
         where the rule `keeps_pace`.

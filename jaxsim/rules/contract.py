@@ -9,7 +9,7 @@ import numpy as np
 from jaxsim._registry import Registry, called, needs
 
 METHODS = ("init", "update", "report")
-UNKNOWN = "it does not say that its iterates follow a slow flow"
+UNKNOWN = "it does not say that its increments come to change slowly"
 # What a class need not say.
 DEFAULTS = {
     "coordinates": None, "predicts": "power", "stepped_because": UNKNOWN, "keeps_pace": False, "step_length": None,
