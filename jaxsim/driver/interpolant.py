@@ -10,9 +10,9 @@ allowed, which does not count it.
 
 In θ = log(1 + (κ - k)/s) increments that die out like 1/κ are smoother than in κ; s is SPREAD times the time over which
 they are known, and at most k. So the polynomial is one in θ, of degree m, through m known values of F = s e^θ g and the
-one at k+N. That is known after x_{k+N} is foreseen without it:
-predictor and corrector of the methods of Adams, for a sum in place of an integral and steps of any length (Hairer,
-Nørsett, Wanner, Solving Ordinary Differential Equations I, III.1 and III.5).
+one at k+N. That is known after x_{k+N} is foreseen without it: predictor and corrector of the methods of Adams, for a
+sum in place of an integral and steps of any length (Hairer, Nørsett, Wanner, Solving Ordinary Differential Equations I,
+III.1 and III.5).
 """
 
 import functools

@@ -61,7 +61,7 @@ class Lanes:
         stepped, leaps, refused: how many single steps, leaps, and leaps not taken.
         began: the step from which the lane first leapt; NaN where it never did.
         error: the sum of the errors of all leaps, relative to the parameters.
-        stuck: the step at which a lane had been fast for too long; NaN where it never was.
+        stuck: the step at which a lane had been fast, or had leapt, for too long; NaN where it never had.
         past: the increments that are known, of lanes that leap; None of others.
         pace: of a rule whose increments tend to a constant, what is known of that constant; None of others.
     """

@@ -20,14 +20,7 @@ from jaxtyping import Array, Float
 
 from jaxsim._tree import pytree
 from jaxsim.driver.engine import Engine
-from jaxsim.driver.lanes import (
-    Arrivals,
-    Lanes,
-    PerLane,
-    at_marks,
-    at_rest,
-    clock,
-)
+from jaxsim.driver.lanes import Arrivals, Lanes, PerLane, at_marks, at_rest, clock
 from jaxsim.driver.single import single_steps
 from jaxsim.driver.steps import Model, State, advance, rounded, size, where
 from jaxsim.model.gradient import Tree

@@ -157,8 +157,8 @@ INLINE lanes exponential_less_one(lanes x) { return x < 1 ? x * growth(smaller(x
 // known, and how many steps ago; steps since the last mark, the logarithm of the factor of the next leap, whether the
 // lane is fast, how many leaps were taken and refused, where they began, their error, where the lane was stuck. Then, not
 // carried: the step of the last mark, how many there are to the next, single steps, and whether the lane leaps; gram,
-// size, deficits, best, visible; what the rule was given; Gauss's points and weights; TOLERANCE, SPREAD and what leap.py goes by. Outputs: what
-// is carried, in the same place or another.
+// size, deficits, best, visible; what the rule was given; Gauss's points and weights; TOLERANCE, SPREAD, SHORT, LONG, AIM,
+// SLOWER, FASTER, LONGEST and HOVERS of leap.py. Outputs: what is carried, in the same place or another.
 static void leap(const Buffers& buffers) {
   constexpr int PAST = CARRIED, AGO = PAST + CHANGE, OWN = AGO + 1, FIXED = OWN + 8, PROBLEM = FIXED + 4;
   const real* given = buffers.in<real>(PROBLEM + 5);

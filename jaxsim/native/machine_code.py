@@ -44,9 +44,8 @@ class MachineCode:
         change = State(rounded(state.params), minus(state.memory, state.memory))
         call = _call(model, rule, "some", carried[0], [*carried, *jax.tree.leaves(change)], len(carried))
         out = call(*carried, *_known(model, rule, carried[0]), counts)
-        return _from_order(out[: len(carried)], shape), jax.tree.unflatten(
-            jax.tree.structure(change), out[len(carried) :]
-        )
+        increments = jax.tree.unflatten(jax.tree.structure(change), out[len(carried) :])
+        return _from_order(out[: len(carried)], shape), increments
 
     def leap(self, model, rule, lanes, marks):
         """See Engine."""
@@ -72,16 +71,8 @@ class MachineCode:
         )
 
 
-_OWN = (
-    "elapsed",
-    "stretch",
-    "fast",
-    "leaps",
-    "refused",
-    "began",
-    "error",
-    "stuck",
-)  # what else of `Lanes` a leap changes, beside state and past
+# What else of `Lanes` a leap changes, beside state and past.
+_OWN = ("elapsed", "stretch", "fast", "leaps", "refused", "began", "error", "stuck")
 MACHINE_CODE = MachineCode()
 
 

@@ -55,9 +55,9 @@ class Rule(Protocol):
 
     @property
     def stepped_because(self) -> str | None:
-        """Why its increments do not come to change slowly, so that every step has to be made; None where they are.
+        """Why its increments do not come to change slowly, so that every step has to be made; None where they do.
 
-        They are where steps shrink as fast as gradients do, and what the rule remembers changes as slowly as W; or
+        They do where steps shrink as fast as gradients do, and what the rule remembers changes as slowly as W; or
         where the rule `keeps_pace`.
         """
         ...
