@@ -1,10 +1,12 @@
 """The results folder of a run: settings, environment, tables, curves and a figure. Nothing is overwritten."""
 
 import contextlib
+import importlib
 import itertools
 import json
 import os
 import platform
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -106,6 +108,12 @@ def lane_table(path: str | os.PathLike) -> "Iterator[Callable[[pandas.DataFrame]
             yield add
     except OSError as error:
         raise ValueError(f"path: cannot write {os.fspath(path)!r}: {error.strerror or error}") from error
+
+
+def get_ready() -> None:
+    """Import what writing needs, in a thread of its own: it takes seconds, in which something can run."""
+    slow = ("pandas", "pyarrow.parquet", "matplotlib.backends.backend_agg", "jaxsim.plot")
+    threading.Thread(target=lambda: [importlib.import_module(name) for name in slow], daemon=True).start()
 
 
 def write(folder: Path, groups: Mapping[str, Sequence[Run]], settings: Mapping[str, Any], full: bool = False) -> None:

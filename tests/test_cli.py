@@ -180,6 +180,8 @@ def test_compiled_programs_are_kept_on_request(tmp_path):
     done = command(*arguments[:-1], "file/inside", "--out", "three", cwd=tmp_path)
     assert done.returncode == 2 and "cache: cannot make the folder" in done.stderr
     assert not (tmp_path / "three").exists()
+    assert command(*arguments[:-1], "none", "--out", "four", cwd=tmp_path).returncode == 0
+    assert not (tmp_path / "none").exists()
 
 
 def test_geometry_prints_its_table(tmp_path):

@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
-from scipy.sparse.linalg import LinearOperator, eigsh
 
 from jaxsim.coordinates import DualFrame
 from jaxsim.model import Loss, token_scores
@@ -117,6 +116,8 @@ def _sparse(
 
         def times(v, block=block):
             return flat.T @ np.einsum("its,is->it", block, (flat @ v).reshape(n, T)).ravel()
+
+        from scipy.sparse.linalg import LinearOperator, eigsh  # slow to import
 
         operator = LinearOperator((rank, rank), matvec=times, dtype=float)  # type: ignore[call-arg]
         start = np.ones(rank)

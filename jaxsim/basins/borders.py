@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import scipy.ndimage
-import scipy.stats
 from jaxtyping import Float, Int
 
 from jaxsim._check import open_share, whole_number
@@ -142,6 +141,8 @@ def uncertainty_exponent(
         >>> abs(uncertainty_exponent(straight).exponent - 1) < 1e-9
         True
     """
+    import scipy.stats  # slow to import
+
     L = _checked(labels)
     low, high = window if window is not None else (2, max(2, min(L.shape) // 30))
     whole_number("window", low)

@@ -4,7 +4,6 @@ import dataclasses
 from typing import Any, ClassVar
 
 import numpy as np
-import scipy.stats
 from jaxtyping import Bool, Int
 
 from jaxsim._check import one_of, whole_number
@@ -78,6 +77,8 @@ def compare(first: Run, second: Run, verdict: str = "global", level: float = 0.9
         >>> int(jaxsim.basins.compare(ngd, polyak).table.sum())
         64
     """
+    import scipy.stats  # slow to import
+
     one_of("verdict", verdict, VERDICTS)
     if first.problem.fingerprint() != second.problem.fingerprint():
         raise ValueError("second: expected a run of the same problem; got another problem")

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import scipy.special
-import scipy.stats
 from jaxtyping import Float
 
 from jaxsim._check import one_of, open_share
@@ -141,6 +140,8 @@ def _refuse_mixed(runs: list[Run]) -> None:
 
 def _refuse_out_of_reach(proposals: list[Gaussian | Sphere], law: Any, r: int, D: int) -> None:
     """Spheres alone never start beyond their radius, and weights cannot tell what is missing there."""
+    import scipy.stats  # slow to import
+
     radii = [proposal.radius for proposal in proposals if isinstance(proposal, Sphere)]
     if len(radii) < len(proposals):
         return

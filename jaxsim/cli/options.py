@@ -43,7 +43,7 @@ UNTIL_HELP = (
     "many, where lanes leap a thousand times."
 )
 SHADOW_HELP = "Beside every lane one that starts 1e-12 away: which verdicts are of rounding. Takes twice as long."
-CACHE_HELP = "Folder in which to keep compiled programs between runs (default: among the user's caches)."
+CACHE_HELP = "Folder in which to keep compiled programs; none: keep none (default: among the user's caches)."
 ENGINE_HELP = "auto; xla; native: machine code, built at its first use, where there is any (all scalar step sizes)."
 STEPPING_HELP = "auto; every: no leaps; leap: an error where there can be none."
 WIDTH_HELP = "key-query: inner width m of K and Q (default: the smaller side of W)."
@@ -54,13 +54,19 @@ LANES = 4096
 SCALE = 3.0
 
 
-def made_folder(cache: Path) -> Path:
-    """The folder, made where it is not there."""
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"cache: cannot make the folder {str(cache)!r}: {error.strerror}") from error
-    return cache
+def keep_programs(cache: Path | None) -> None:
+    """Have JAX keep compiled programs where `--cache` says, before its first computation; `none` keeps none."""
+    import jax
+
+    if cache == Path("none"):
+        jax.config.update("jax_enable_compilation_cache", False)
+    elif cache is not None:
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(f"cache: cannot make the folder {str(cache)!r}: {error.strerror}") from error
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 def named_problems(data: str, given: dict[str, Any], seed: int) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxsim._check import positive_number, whole_number
-from jaxsim.cli.options import made_folder
+from jaxsim.cli.options import keep_programs
 
 
 def devices(cores: int, cache: Path | None, distributed: str | None) -> tuple[int, int]:
@@ -18,9 +18,7 @@ def devices(cores: int, cache: Path | None, distributed: str | None) -> tuple[in
     import jax
 
     jax.config.update("jax_num_cpu_devices", cores)
-    if cache is not None:
-        jax.config.update("jax_compilation_cache_dir", str(made_folder(cache)))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    keep_programs(cache)
     if distributed is None:
         return 0, 1
     if distributed == "auto":

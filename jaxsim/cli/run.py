@@ -1,6 +1,7 @@
 """`jaxsim run`: one problem or a few, some rules, many initialisations, a table, a folder and a figure."""
 
 import functools
+import itertools
 import math
 import shlex
 import sys
@@ -31,7 +32,7 @@ from jaxsim.cli.options import (
     UNTIL_HELP,
     WIDTH_HELP,
     asked_rules,
-    made_folder,
+    keep_programs,
     main_rules,
     named_law,
     named_problems,
@@ -90,9 +91,7 @@ def run(
     if dtype not in ("float32", "float64"):
         raise ValueError(f"dtype: expected float32 or float64; got {dtype!r}")
     jax.config.update("jax_enable_x64", dtype == "float64")
-    if cache is not None:
-        jax.config.update("jax_compilation_cache_dir", str(made_folder(cache)))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    keep_programs(cache)
 
     from jaxsim import storage
     from jaxsim.cli import table
@@ -100,6 +99,7 @@ def run(
     from jaxsim.native import ENGINES
     from jaxsim.simulation import check, check_kept, simulate
     from jaxsim.simulation.options import Options
+    from jaxsim.simulation.rehearsals import rehearsed
     from jaxsim.simulation.stepping import leaps
 
     given = {
@@ -136,31 +136,34 @@ def run(
     groups: dict[str, list[Any]] = {}
     with storage.claim(out) as folder:
         with table.progress(len(problems) * len(rules) * count) as advance:
-            for name, problem in problems.items():
-                for r in rules:
-                    advance(0, f"{name}: {r.rule.name}")
-                    result = simulate(
-                        problem,
-                        r.rule,
-                        law,
-                        key=jax.random.key(seed),
-                        lanes=count,
-                        steps=r.steps,
-                        record=r.record,
-                        stepping=stepping,  # type: ignore[arg-type]
-                        engine=engine,  # type: ignore[arg-type]
-                        until=until,  # type: ignore[arg-type]
-                        shadow=shadow,
-                        train=trained[name],
-                        loss=loss,  # type: ignore[arg-type]
-                        dtype=dtype,
-                        chunk_bytes=memory * 2**20,
-                        chunk_lanes=None
-                        if far[r.named]
-                        else math.ceil(count / 8),  # lanes that leap share their last blocks
-                        progress=table.delta(advance),
-                    )
-                    groups.setdefault(name, []).append(r.of(result))
+            cases = list(itertools.product(problems.items(), rules))
+            calls = [
+                functools.partial(
+                    simulate,
+                    problem,
+                    r.rule,
+                    law,
+                    key=jax.random.key(seed),
+                    lanes=count,
+                    steps=r.steps,
+                    record=r.record,
+                    stepping=stepping,  # type: ignore[arg-type]
+                    engine=engine,  # type: ignore[arg-type]
+                    until=until,  # type: ignore[arg-type]
+                    shadow=shadow,
+                    train=trained[name],
+                    loss=loss,  # type: ignore[arg-type]
+                    dtype=dtype,
+                    chunk_bytes=memory * 2**20,
+                    chunk_lanes=None if far[r.named] else math.ceil(count / 8),  # those that leap share last blocks
+                    progress=table.delta(advance),
+                )
+                for (name, problem), r in cases
+            ]
+            storage.get_ready()
+            for ((name, _), r), call in zip(cases, rehearsed(calls), strict=True):
+                advance(0, f"{name}: {r.rule.name}")
+                groups.setdefault(name, []).append(r.of(call()))
         storage.write(folder, groups, settings, full)
         storage.write_starts(folder, law)
     for name, runs in groups.items():

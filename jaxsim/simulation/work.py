@@ -95,10 +95,12 @@ class Work:
         other.plan = _plan(self.problem, self.frame, self.train, options, self.lanes)
         return other
 
-    def chunks(self) -> Iterator[driver.Chunk]:
-        """One chunk of lanes after another, as the driver leaves them."""
-        rule = as_device(self.rule, self.options.dtype)
-        return driver.run(self.model, rule, self.starts(), self.options.recorded, self.plan, self.far, self.engine)
+    def chunks(self, rehearsal: bool = False) -> Iterator[driver.Chunk]:
+        """One chunk of lanes after another, as the driver leaves them; of a rehearsal, as they began."""
+        rule, recorded = as_device(self.rule, self.options.dtype), self.options.recorded
+        return driver.run(
+            self.model, rule, self.starts(), recorded, self.plan, self.far, self.engine, rehearsal=rehearsal
+        )
 
     def parts(self, progress: Callable[[int, int], None] | None = None) -> Iterator[Lanes]:
         """The rows of one chunk of lanes after another."""
