@@ -1,6 +1,7 @@
 """What this process may use of the machine, and whether what it is asked for can fit."""
 
 import contextlib
+import contextvars
 import functools
 import math
 import os
@@ -27,9 +28,21 @@ def few_threads(rows: int) -> Iterator[None]:
 
     A second thread gains nothing on a small matrix, and where another process has the core it is waited for: forty
     times as long for a factorisation of 48 rows. The number of cores then does not show in the last digits either.
+
+    The number of threads is the whole process's: where several threads of Python ask for few, one does around them.
     """
-    with _pools("scipy.linalg" in sys.modules).limit(limits=1) if rows <= SMALL else contextlib.nullcontext():
+    if rows > SMALL or _FEW.get():
         yield
+        return
+    token = _FEW.set(True)
+    try:
+        with _pools("scipy.linalg" in sys.modules).limit(limits=1):
+            yield
+    finally:
+        _FEW.reset(token)
+
+
+_FEW = contextvars.ContextVar("few", default=False)  # whether that has been seen to: it takes 60 µs
 
 
 @functools.cache
@@ -44,18 +57,25 @@ def memory() -> int | None:
     What the machine has, or its control group or its limit on addresses allows where that is less. What others use
     just now is not taken off, so that the same command is refused or not whatever else is running.
     """
-    bounds = []
-    with contextlib.suppress(AttributeError, ValueError, OSError):
-        bounds.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    for group in GROUPS:
-        with contextlib.suppress(OSError, ValueError):  # "max" is no number
-            bounds.append(int(Path(group).read_text(encoding="ascii")))
+    bounds = list(_of_the_machine())
     with contextlib.suppress(ImportError):
         import resource
 
         soft, _ = resource.getrlimit(resource.RLIMIT_AS)
         bounds += [soft] if soft != resource.RLIM_INFINITY else []
     return min((bound for bound in bounds if bound > 0), default=None)
+
+
+@functools.cache
+def _of_the_machine() -> list[int]:
+    """What the machine has, and what its control group allows."""
+    bounds = []
+    with contextlib.suppress(AttributeError, ValueError, OSError):
+        bounds.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    for group in GROUPS:
+        with contextlib.suppress(OSError, ValueError):  # "max" is no number
+            bounds.append(int(Path(group).read_text(encoding="ascii")))
+    return bounds
 
 
 def need(name: str, size: int, what: str, advice: str = "") -> None:

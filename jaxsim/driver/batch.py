@@ -55,7 +55,7 @@ def plan(lanes: int, size: int, records: int, itemsize: int, chunk_bytes: int, c
     On a CPU the width depends on the problem and on `lanes` alone, never on the chunk or the devices.
     """
     devices = jax.local_device_count()
-    per_lane = (records + 8) * size * (itemsize + HOST_COPIES * 8)
+    per_lane = (records + 8) * size * (2 * itemsize + HOST_COPIES * 8)  # the next chunk is on the devices meanwhile
     limit = max(1, min(chunk_bytes // per_lane, chunk_lanes or lanes))
     if jax.default_backend() == "cpu":
         narrow, wide = CPU_BLOCKS
@@ -121,7 +121,7 @@ def run(
     engine: Engine = XLA,
     rehearsal: bool = False,
 ) -> Iterator[Chunk]:
-    """Run one chunk of starts after another.
+    """Run one chunk of starts after another; the devices compute the next one while the caller looks at one.
 
     Args:
         model: the model of every chunk that does not bring its own.
@@ -140,18 +140,32 @@ def run(
     if rehearsal:
         near, marks = np.zeros_like(near), np.full_like(marks, marks[0])
     gaps = jnp.asarray(np.diff(near, prepend=0), jnp.int32)
-    for start in starts:
+
+    def begun(start: Start) -> tuple[Any, ...]:
+        """What the devices are told to compute, and will."""
         blocks = jnp.swapaxes(jnp.asarray(start.vectors).reshape(how.blocks, how.width, -1), 1, 2)
         each = start.model is not None
         own = jax.device_put(start.model, sharded) if each else model
         *parts, end = _PROGRAM(own, rule, jax.device_put(blocks, sharded), gaps, mesh, each, engine)
         if not len(far):
-            yield Chunk(start, *jax.tree.map(_lanes_first, parts))
-            continue
-        later = _LEAPS(own, rule, end, jnp.asarray(marks, blocks.dtype), mesh, each, engine)
-        early, late = (jax.tree.map(_lanes_first, part) for part in (parts[0], later))
+            return parts, None
+        return parts[0], _LEAPS(own, rule, end, jnp.asarray(marks, blocks.dtype), mesh, each, engine)
+
+    def done(start: Start, parts: Any, later: Any) -> Chunk:
+        if later is None:
+            return Chunk(start, *jax.tree.map(_lanes_first, parts))
+        early, late = (jax.tree.map(_lanes_first, part) for part in (parts, later))
         early = jax.tree.map(functools.partial(np.compress, np.isin(near, recorded), axis=1), early)
-        yield Chunk(start, jax.tree.map(lambda *both: np.concatenate(both, 1), early, late[0]), *late[1:])
+        return Chunk(start, jax.tree.map(lambda *both: np.concatenate(both, 1), early, late[0]), *late[1:])
+
+    before = None
+    for start in starts:
+        now = start, *begun(start)
+        if before is not None:
+            yield done(*before)
+        before = now
+    if before is not None:
+        yield done(*before)
 
 
 def _lanes_first(x: Array) -> np.ndarray:

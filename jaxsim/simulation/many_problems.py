@@ -1,16 +1,18 @@
 """`simulate_many`: a few lanes on each of many problems of one shape, batched over the problems."""
 
 import dataclasses
+import functools
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsim import driver
+from jaxsim import _machine, driver
 from jaxsim.coordinates import DualEntry, as_device
 from jaxsim.init import Fixed, Law, draw_each
 from jaxsim.model import stacked
@@ -79,20 +81,20 @@ def simulate_many(
     how = Options(steps, coordinates="dual", **options)  # type: ignore[misc]
     keys = jax.vmap(lambda p: jax.random.fold_in(key, p))(jnp.arange(len(problems), dtype=jnp.uint32))
     each = dataclasses.replace(how, engine="xla")  # one engine for all, and not one for each
-    batch = [
-        prepare(problem, rule, law, each, key=own, lanes=lanes, of=lanes * len(problems))
-        for problem, law, own in zip(problems, laws, keys, strict=True)
-    ]
-    if any(work.frame.factored for work in batch):  # type: ignore[attr-defined]
-        batch = [dataclasses.replace(work, frame=work.frame.with_factor()) for work in batch]  # type: ignore[attr-defined]
-    chosen = dataclasses.replace(batch[0], options=how)
-    chosen.choose_engine()
-    batch = [dataclasses.replace(work, options=how, engine=chosen.engine) for work in batch]
-    found: list[Run] = []
-    for work, rows in _rows(batch, keys):
-        found.append(work.result(rows))
-        if progress is not None:
-            progress(len(found), len(batch))
+    with _machine.few_threads(problems[0].visible.size):
+        own = functools.partial(prepare, rule=rule, options=each, lanes=lanes, of=lanes * len(problems))
+        with ThreadPoolExecutor(_machine.cores()) as threads:
+            batch = list(threads.map(lambda problem, law, key: own(problem, init=law, key=key), problems, laws, keys))
+        if any(work.frame.factored for work in batch):  # type: ignore[attr-defined]
+            batch = [dataclasses.replace(work, frame=work.frame.with_factor()) for work in batch]  # type: ignore[attr-defined]
+        chosen = dataclasses.replace(batch[0], options=how)
+        chosen.choose_engine()
+        batch = [dataclasses.replace(work, options=how, engine=chosen.engine) for work in batch]
+        found: list[Run] = []
+        for work, rows in _rows(batch, keys):
+            found.append(work.result(rows))
+            if progress is not None:
+                progress(len(found), len(batch))
     seconds = (time.perf_counter() - began) / len(batch)
     return [dataclasses.replace(run, settings=run.settings | {"seconds": seconds}) for run in found]
 
