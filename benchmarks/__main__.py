@@ -36,6 +36,7 @@ def main():
     for dtype in ("float32", "float64"):
         figures[dtype] = _one_dtype(dtype)
     figures["survey"] = _surveys(options.lanes)
+    figures["pybasin"] = _pybasin()
     if options.plot:
         from benchmarks import scaling
 
@@ -48,7 +49,7 @@ def main():
 def _one_dtype(dtype):
     """Figures of one precision, in lane-steps per second, each beside the product alone."""
     from benchmarks import ceilings, throughput
-    from benchmarks.rivals import eager, numpy_batch
+    from benchmarks.rivals import eager, measured
 
     real = jax.numpy.dtype(dtype).type
     product, exponential = ceilings.measure(real)
@@ -74,18 +75,15 @@ def _one_dtype(dtype):
         row(f"jaxsim ngd, {name}", throughput.rate("ngd", dtype, 10_000, 1000, 3, None, "saturated", train))
     large = throughput.problem(n=200, T=16, d=64)
     row("jaxsim ngd, n=200 T=16 d=64, 500 lanes", throughput.rate("ngd", dtype, 500, 100, 3, large, "saturated"))
-    row("NumPy batch, logits, unscaled", numpy_batch.rate(throughput.problem(), real))
     row("one run, eager autodiff", eager.rate(throughput.problem(), real))
-    try:
-        from benchmarks.rivals import torch_batch
-    except ImportError:
-        print("  (PyTorch is not installed; its rivals are left out)")
-        return rows
-    for space in ("parameters", "logits"):
-        for compiled in (False, True):
-            name = f"PyTorch batch, {space}, {'compiled' if compiled else 'eager'}, unscaled"
-            row(name, torch_batch.rate(throughput.problem(), real, space, compiled))
-    return rows
+    off = {"jaxsim ngd": measured.ours(throughput.problem(), dtype)}
+    for name, (begin, at_once) in measured.rivals().items():
+        row(f"{name}, unscaled", measured.rate(throughput.problem(), real, begin, at_once))
+        off[name] = measured.off(throughput.problem(), real, begin, at_once)
+    print(f"\n{dtype}: how far the direction of all logits is off at step {measured.STEPS:,}, median over lanes")
+    for name, value in off.items():
+        print(f"  {name:44s} {value:10.1e}")
+    return {"rates": rows, "off": off}
 
 
 def _surveys(lanes):
@@ -97,6 +95,22 @@ def _surveys(lanes):
     print(f"\nsurvey, float32, 1,000 steps: {small / 1e6:.2f} M at 10,000 lanes, {large / 1e6:.2f} M at {lanes:,}")
     print(f"peak resident memory of the whole process: {memory:.2f} GiB")
     return {"10000": small, str(lanes): large, "peak_rss_gib": memory}
+
+
+def _pybasin():
+    """Basin stability of GD's flow by pybasin, where it is installed."""
+    from benchmarks import throughput
+
+    try:
+        from benchmarks.rivals import pybasin_flow
+    except ImportError:
+        print("(pybasin is not installed; it is left out)")
+        return None
+    for _ in range(2):  # the second without compilation
+        theirs, ours, same = pybasin_flow.measure(throughput.problem())
+    print(f"\nGD, 1,000 lanes, float64: pybasin {theirs / 1e6:.3f} M, jaxsim {ours / 1e6:.3f} M lane-steps per second,")
+    print(f"the same tokens in {100 * same:.1f}% of lanes")
+    return {"pybasin": theirs, "jaxsim": ours, "same": same}
 
 
 if __name__ == "__main__":
