@@ -76,10 +76,13 @@ def _one_dtype(dtype):
     large = throughput.problem(n=200, T=16, d=64)
     row("jaxsim ngd, n=200 T=16 d=64, 500 lanes", throughput.rate("ngd", dtype, 500, 100, 3, large, "saturated"))
     row("one run, eager autodiff", eager.rate(throughput.problem(), real))
-    off = {"jaxsim ngd": measured.ours(throughput.problem(), dtype)}
+    data = throughput.problem()
+    W0 = measured.starts(data, 200)
+    right = measured.truth(data, W0)
+    off = {"jaxsim ngd": measured.ours(data, dtype, W0, right)}
     for name, (begin, at_once) in measured.rivals().items():
-        row(f"{name}, unscaled", measured.rate(throughput.problem(), real, begin, at_once))
-        off[name] = measured.off(throughput.problem(), real, begin, at_once)
+        row(f"{name}, unscaled", measured.rate(data, real, begin, at_once))
+        off[name] = measured.off(data, real, begin, at_once, W0, right)
     print(f"\n{dtype}: how far the direction of all logits is off at step {measured.STEPS:,}, median over lanes")
     for name, value in off.items():
         print(f"  {name:44s} {value:10.1e}")

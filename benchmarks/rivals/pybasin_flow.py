@@ -18,13 +18,14 @@ from pybasin.solvers.jax_solver import JaxSolver  # type: ignore[import-not-foun
 from sklearn.base import BaseEstimator, ClusterMixin
 
 import jaxsim
+from benchmarks.rivals.measured import starts
 
 ETA = 1.0
 
 
 def measure(problem, lanes=1000, steps=2000):
     """Lane-steps per second of pybasin and of GD, and the share of lanes for which both name the same tokens."""
-    W0 = np.random.default_rng(0).standard_normal((lanes, *problem.W_shape))
+    W0 = starts(problem, lanes)
     began = time.perf_counter()
     flow = _Flow(problem)
     found = _Selections(flow)
