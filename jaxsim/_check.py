@@ -2,7 +2,7 @@
 
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -57,11 +57,6 @@ def finite_number(name: str, value: Any) -> float:
         shown = number if isinstance(value, float | np.floating) else _brief(value)
         raise ValueError(f"{name}: expected a finite number; got {shown}")
     return number
-
-
-def leaf(name: str, value: Any, check: Callable[[str, Any], float] = finite_number) -> Any:
-    """A number of a pytree, checked and made plain; one that JAX is tracing cannot be read and is left alone."""
-    return value if isinstance(value, jax.core.Tracer) else check(name, value)  # type: ignore[attr-defined]
 
 
 def whole_number(name: str, value: Any, at_least: int = 1, at_most: int | None = None) -> int:

@@ -10,8 +10,19 @@ from jaxsim.margin import MarginSolver, MaxMargin, max_margin
 from jaxsim.model import losses
 from jaxsim.normed import NormedMargin
 from jaxsim.problem import Problem
-from jaxsim.results import Heads, Run
-from jaxsim.simulation import Crossing, LinearRun, Survey, crossing, geometry, regress, simulate, simulate_many, survey
+from jaxsim.results import Heads, Run, Sweep
+from jaxsim.simulation import (
+    Crossing,
+    LinearRun,
+    Survey,
+    crossing,
+    geometry,
+    regress,
+    simulate,
+    simulate_many,
+    survey,
+    sweep,
+)
 from jaxsim.study import open_study
 
 __all__ = [
@@ -24,6 +35,7 @@ __all__ = [
     "Problem",
     "Run",
     "Survey",
+    "Sweep",
     "Thresholds",
     "attractors",
     "bar",
@@ -49,5 +61,6 @@ __all__ = [
     "storage",
     "study",
     "survey",
+    "sweep",
     "train",
 ]

@@ -12,7 +12,7 @@ ROOT = pathlib.Path(jaxsim.__file__).parent
 # Lower layers know nothing of higher ones. margin sits beside the model and must not see it.
 LAYERS = [
     {"_tree", "_check", "_basis", "_fold", "_machine", "_exact", "_files", "_text", "_registry", "_bars"},
-    {"problem"},
+    {"problem", "_numbers"},
     {"_archive"},
     {"normed"},
     {"data", "margin"},
@@ -149,6 +149,7 @@ def test_the_page_of_contributors_lists_rooms_in_the_order_of_their_layers():
         "_names",
         "_tree",
         "_check",
+        "_numbers",
         "_basis",
         "_fold",
         "_machine",

@@ -15,10 +15,10 @@ def run(problem):
     )
 
 
-@pytest.mark.parametrize("wrong", [[0.1, 0.2], (0.1,), None, {}, {"eta": 0.1}, object()])
+@pytest.mark.parametrize("wrong", [[0.1, "x"], (None,), [], None, {}, {"eta": 0.1}, object(), [[0.1], [0.2]]])
 @pytest.mark.parametrize("rule", [rules.NGD, rules.GD, rules.Polyak, rules.Adam, rules.HeavyBall])
 def test_a_step_size_is_one_number_or_a_schedule(rule, wrong):
-    with pytest.raises(ValueError, match=r"^(eta|scale): expected a number"):
+    with pytest.raises(ValueError, match=r"^(eta|scale)(\[\d\])?: expected (a|one) number"):
         rule(wrong)
 
 

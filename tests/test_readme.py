@@ -22,6 +22,7 @@ EXAMPLES = {
     (SIMULATION, "python", "read_parquet"): "test_readme.test_the_file_of_the_readme_runs",
     (SIMULATION, "python", "lane_table"): "test_readme.test_the_survey_of_the_readme_runs",
     (SIMULATION, "python", "steps_to"): "test_readme.test_the_leaps_of_the_page_run",
+    (SIMULATION, "python", "jaxsim.sweep"): "test_readme.test_the_sweep_of_the_page_runs",
     (BASINS, "python", "basins.compare"): "test_readme.test_the_basins_of_the_readme_compare",
     (STUDY, "toml", "random-plane"): "test_study_cli.test_the_plane_of_the_readme_is_mapped",
     (STUDY, "python", "open_study"): "test_study_cli.test_the_readme_reads_the_study",
@@ -68,6 +69,11 @@ def test_the_survey_of_the_readme_runs(tmp_path):
     code = pages.block("README.md", "python", "jax_enable_x64").replace("steps=5000", "steps=50")
     run(code + pages.block(SIMULATION, "python", "lane_table").replace("10**6", "64"), cwd=tmp_path)
     assert (tmp_path / "lanes.parquet").exists()
+
+
+def test_the_sweep_of_the_page_runs(tmp_path):
+    code = pages.block("README.md", "python", "jax_enable_x64").replace("steps=5000", "steps=50")
+    run(code + pages.block(SIMULATION, "python", "jaxsim.sweep").replace("lanes=100", "lanes=8"), cwd=tmp_path)
 
 
 def test_the_leaps_of_the_page_run(tmp_path):

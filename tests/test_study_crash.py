@@ -19,16 +19,17 @@ from jaxsim import study as studies
 from jaxsim.study import audit, folder, manifest
 from jaxsim.study.engines import AHEAD
 
-# The command line, in a process that writes down each shard before it begins to compute it.
+# The command line, in a process that writes down each shard when it has computed it.
 LOGGED = """
 import os, sys
 import jaxsim.study.shards as shards
-compute = shards.Workshop.shard
-def logged(self, cell, index):
-    with open("computed.log", "a") as file:
-        file.write(f"{os.getpid()} {cell} {index}\\n")
-    return compute(self, cell, index)
-shards.Workshop.shard = logged
+compute = shards.Workshop.shards
+def logged(self, tasks):
+    for (cell, index), made in zip(tasks, compute(self, tasks)):
+        with open("computed.log", "a") as file:
+            file.write(f"{os.getpid()} {cell} {index}\\n")
+        yield made
+shards.Workshop.shards = logged
 sys.argv = ["jaxsim", *sys.argv[1:]]
 from jaxsim.cli import main
 main()
@@ -96,7 +97,7 @@ def killed_again_and_again(tmp_path, kills):
     lines = [tuple(line.split()) for line in (cut / "computed.log").read_text().splitlines()]
     assert len(set(lines)) == len(lines)  # no process computes anything twice
     again = len(lines) - total
-    in_flight = 1 + AHEAD  # computed or waiting to be written when the process was killed
+    in_flight = 1 + AHEAD  # computed, and waiting to be written when the process was killed
     sessions = len({line[0] for line in lines})
     assert 0 <= again <= in_flight * (sessions - 1)
     print(f"{total} shards; {struck} of {kills} kills struck, {sessions} sessions, {again} shards made again")

@@ -83,11 +83,13 @@ class Start:
         vectors: what the model is entered with, lanes first.
         known: what the caller wants to find beside the records; the driver does not look at it.
         model: one model per block, every leaf with the blocks as its first axis; None for the model of all chunks.
+        rule: one rule per lane, every leaf with a number for each; None for the rule of all chunks.
     """
 
     vectors: Float[jax.Array | np.ndarray, "... p"]
     known: Any = None
     model: Model | None = None
+    rule: Rule | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +127,7 @@ def run(
 
     Args:
         model: the model of every chunk that does not bring its own.
-        rule: a rule whose leaves are on the device, in the run's dtype.
+        rule: a rule whose leaves are on the device, in the run's dtype; that of every chunk without its own.
         starts: the starts of each chunk of the plan, blocks · width lanes each.
         recorded: the recorded steps, ascending.
         how: the plan.
@@ -144,12 +146,14 @@ def run(
     def begun(start: Start) -> tuple[Any, ...]:
         """What the devices are told to compute, and will."""
         blocks = jnp.swapaxes(jnp.asarray(start.vectors).reshape(how.blocks, how.width, -1), 1, 2)
-        each = start.model is not None
-        own = jax.device_put(start.model, sharded) if each else model
-        *parts, end = _PROGRAM(own, rule, jax.device_put(blocks, sharded), gaps, mesh, each, engine)
+        each = _Each(start.model is not None, start.rule is not None)
+        own = jax.device_put(start.model, sharded) if each.model else model
+        by = jax.tree.map(lambda leaf: jnp.asarray(leaf, blocks.dtype).reshape(how.blocks, how.width), start.rule)
+        by = jax.device_put(by, sharded) if each.rule else rule
+        *parts, end = _PROGRAM(own, by, jax.device_put(blocks, sharded), gaps, mesh, each, engine)
         if not len(far):
             return parts, None
-        return parts[0], _LEAPS(own, rule, end, jnp.asarray(marks, blocks.dtype), mesh, each, engine)
+        return parts[0], _LEAPS(own, by, end, jnp.asarray(marks, blocks.dtype), mesh, each, engine)
 
     def done(start: Start, parts: Any, later: Any) -> Chunk:
         if later is None:
@@ -179,38 +183,55 @@ def _mesh() -> Mesh:
     return Mesh(np.array(jax.local_devices()), ("lanes",))
 
 
-def _run_blocks(model, rule, starts: Float[Array, "blocks p width"], gaps, mesh: Mesh, each: bool, engine: Engine):
+@dataclasses.dataclass(frozen=True)
+class _Each:
+    """Whether every block has a model of its own, and every lane a rule."""
+
+    model: bool
+    rule: bool
+
+    def blocks(self, model: Any, rule: Any, here: Any) -> tuple[Any, Any, Any]:
+        """What is taken apart by blocks."""
+        return model if self.model else None, rule if self.rule else None, here
+
+    def of(self, block: tuple[Any, Any, Any], model: Any, rule: Any) -> tuple[Any, Any, Any]:
+        """Model, rule and the rest of one block."""
+        return block[0] if self.model else model, block[1] if self.rule else rule, block[2]
+
+
+def _run_blocks(model, rule, starts: Float[Array, "blocks p width"], gaps, mesh: Mesh, each: _Each, engine: Engine):
     """All blocks of a chunk: sharded over devices, and on each device one after the other."""
 
     def local(model, rule, starts, gaps):
-        if each:
-            return lax.map(lambda pair: trajectory(pair[0], rule, pair[1], gaps, engine), (model, starts))
-        return lax.map(lambda start: trajectory(model, rule, start, gaps, engine), starts)
+        def block(own):
+            return trajectory(*each.of(own, model, rule), gaps, engine)
+
+        return lax.map(block, each.blocks(model, rule, starts))
 
     return _on_devices(local, mesh, each)(model, rule, starts, gaps)
 
 
-def _leap_blocks(model, rule, end: End, marks: Float[Array, " R"], mesh: Mesh, each: bool, engine: Engine):
+def _leap_blocks(model, rule, end: End, marks: Float[Array, " R"], mesh: Mesh, each: _Each, engine: Engine):
     """The same from where all blocks have come to: lanes of one model are gathered as they need it."""
 
     def local(model, rule, end, marks):
-        if each:
-            return lax.map(lambda pair: leaping(pair[0], rule, pair[1], marks, by=engine), (model, end))
+        if each.model:
+            blocks = each.blocks(model, rule, end)
+            return lax.map(lambda own: leaping(*each.of(own, model, rule), marks, by=engine), blocks)
         width = jax.tree.leaves(end)[0].shape[-1]
         width = min(width, LEAP_BLOCK) if jax.default_backend() == "cpu" else width
         lanes = jax.tree.map(lambda x: jnp.moveaxis(x, 0, -2).reshape(*x.shape[1:-1], -1), end)
-        parts = leaping(model, rule, lanes, marks, width, engine)
+        by = jax.tree.map(jnp.ravel, rule) if each.rule else rule
+        parts = leaping(model, by, lanes, marks, width, engine)
         return jax.tree.map(lambda x: jnp.moveaxis(x.reshape(*x.shape[:-1], -1, width), -2, 0), parts)
 
     return _on_devices(local, mesh, each)(model, rule, end, marks)
 
 
-def _on_devices(local: Any, mesh: Mesh, each: bool) -> Any:
+def _on_devices(local: Any, mesh: Mesh, each: _Each) -> Any:
     everywhere, split = PartitionSpec(), PartitionSpec("lanes")
-    own = split if each else everywhere
-    return jax.shard_map(
-        local, mesh=mesh, in_specs=(own, everywhere, split, everywhere), out_specs=split, check_vma=False
-    )
+    own, by = (split if apart else everywhere for apart in (each.model, each.rule))
+    return jax.shard_map(local, mesh=mesh, in_specs=(own, by, split, everywhere), out_specs=split, check_vma=False)
 
 
 def compilations() -> int:

@@ -24,7 +24,7 @@ def to_the_end(
 
     Args:
         model: the model.
-        rule: the rule; both together are the map.
+        rule: the rule, or one per lane; both together are the map.
         lanes: where they are.
         marks: the step that they have come to, and those to be recorded.
         width: lanes of a block.
@@ -53,7 +53,8 @@ def to_the_end(
             here = lax.dynamic_slice_in_dim(index, b * width, width)
             part = jax.tree.map(lambda x: x.at[..., here].get(mode="clip"), lanes)
             part = part.but(ended=part.ended | (here == count))  # the last block may not be full
-            part, arrivals = work(model, rule, part, marks, by)
+            own = jax.tree.map(lambda x: x.at[here].get(mode="clip") if x.ndim else x, rule)
+            part, arrivals = work(model, own, part, marks, by)
             lanes = jax.tree.map(lambda x, p: x.at[..., here].set(p, mode="drop"), lanes, part)
             return lanes, keep(kept, arrivals, here)
 

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxsim._check import leaf, positive_number
+from jaxsim._check import positive_number
+from jaxsim._numbers import numbers
 from jaxsim._registry import Registry, called, needs
 from jaxsim._tree import pytree
 
@@ -62,7 +63,7 @@ class Gaussian:
     scale: Any = 1.0
 
     def __post_init__(self):
-        object.__setattr__(self, "scale", leaf("scale", self.scale, positive_number))
+        object.__setattr__(self, "scale", numbers("scale", self.scale, positive_number))
 
     def place(self, xi, rest):
         """See Law."""
@@ -81,7 +82,7 @@ class Sphere:
     radius: Any = 1.0
 
     def __post_init__(self):
-        object.__setattr__(self, "radius", leaf("radius", self.radius, positive_number))
+        object.__setattr__(self, "radius", numbers("radius", self.radius, positive_number))
 
     def place(self, xi, rest):
         """See Law."""

@@ -34,6 +34,7 @@
 constexpr int ALL = N * T, FREE = N * (T - 1), BURST = 8;
 constexpr bool COMPENSATED = EXACT;
 constexpr bool MOMENTUM = RULE >= HEAVY_BALL;
+constexpr int GIVEN = RULE == POLYAK || MOMENTUM ? 2 : 1;  // numbers that make a rule, of each lane its own
 constexpr int MEMORY = RULE == POLYAK ? 1 : RULE >= ADAGRAD_NORM ? 2 : 0;  // numbers that a rule remembers per lane
 
 // What is the same for all lanes of a problem.
@@ -201,8 +202,8 @@ INLINE void differentiate(const State& state, const Problem& problem, Gradient& 
 }
 
 // β v + ∇, with β = 1 - rest; scales are whole numbers and follow the gradient upwards, and downwards the decay.
-INLINE void mix(const Direction& v, lanes slack, real rest, const Direction& gradient, Direction& mixed, lanes& left) {
-  const lanes decayed = slack + logarithm_past_one(same(-rest));
+INLINE void mix(const Direction& v, lanes slack, lanes rest, const Direction& gradient, Direction& mixed, lanes& left) {
+  const lanes decayed = slack + logarithm_past_one(-rest);
   const lanes down = __builtin_convertvector(__builtin_convertvector(larger(decayed, same(-64)), choice), lanes);
   const lanes kept = v.scale + down, scale = larger(kept, gradient.scale);
   const choice still = scale == -INFINITE;  // no gradient so far
@@ -217,7 +218,7 @@ INLINE void mix(const Direction& v, lanes slack, real rest, const Direction& gra
 }
 
 // What the rule multiplies the direction by, and what it remembers from then on.
-INLINE lanes rule(const Gradient& gradient, const real* given, lanes* memory) {
+INLINE lanes rule(const Gradient& gradient, const lanes* given, lanes* memory) {
   const lanes norm = gradient.norm;
   const choice none = norm == 0;
   if (RULE == GD) return -given[0] * exponential(gradient.scale);
@@ -225,7 +226,7 @@ INLINE lanes rule(const Gradient& gradient, const real* given, lanes* memory) {
   if (RULE == POLYAK) {
     lanes wanted = given[0] * gradient.gap / norm * exponential(gradient.gap_scale - gradient.scale);
     wanted = none ? lanes{} : wanted;
-    const lanes most = same(given[1]), length = wanted > most ? most : wanted;
+    const lanes most = given[1], length = wanted > most ? most : wanted;
     memory[0] = wanted > length ? memory[0] + 1 : memory[0];
     return -length / (none ? same(1) : norm);
   }
@@ -239,7 +240,7 @@ INLINE lanes rule(const Gradient& gradient, const real* given, lanes* memory) {
 }
 
 // The same of rules with momentum, which go along `velocity`, or for Nesterov's along β v + ∇ once more.
-INLINE lanes with_momentum(const Problem& problem, const Gradient& gradient, const real* given, State& state,
+INLINE lanes with_momentum(const Problem& problem, const Gradient& gradient, const lanes* given, State& state,
                            Direction& along) {
   Direction& velocity = state.velocity;
   mix(velocity, state.memory[1], given[1], gradient, velocity, state.memory[1]);
@@ -256,7 +257,7 @@ INLINE lanes with_momentum(const Problem& problem, const Gradient& gradient, con
 }
 
 // The gradient, and what the rule multiplies the direction by.
-INLINE lanes turn(State& state, const Problem& problem, const real* given, Gradient& gradient) {
+INLINE lanes turn(State& state, const Problem& problem, const lanes* given, Gradient& gradient) {
   differentiate(state, problem, gradient);
   pull(problem, gradient);
   return MOMENTUM ? with_momentum(problem, gradient, given, state, gradient) : rule(gradient, given, state.memory);

@@ -31,7 +31,7 @@ struct Change {
 };
 
 // What a step changes where the state is; what the rule remembers goes on.
-INLINE void change(State& state, const Problem& problem, const real* given, Change& by) {
+INLINE void change(State& state, const Problem& problem, const lanes* given, Change& by) {
   static thread_local Gradient gradient;
   lanes kept[MEMORY + 1];
   for (int k = 0; k < MEMORY; ++k) kept[k] = state.memory[k];
@@ -62,7 +62,6 @@ INLINE void write(const Buffers& buffers, int k, int i, const Change& from, int6
 // visible; what the rule was given; how many steps each lane makes. Outputs: what is carried, in the same place or
 // another, and the first increments.
 static void some(const Buffers& buffers) {
-  const real* given = buffers.in<real>(CARRIED + 5);
   const int32_t* counts = buffers.in<int32_t>(CARRIED + 6);
   const int64_t width = buffers.last_axis(0);
   static thread_local State state;
@@ -70,6 +69,8 @@ static void some(const Buffers& buffers) {
   static thread_local lanes residual[2][ALL];
   in_registers(buffers, CARRIED, [&](const Problem& problem, int64_t first, int count) {
     lanes* parts[] = {state.coeffs, state.logits, residual[0], residual[1]};
+    lanes given[GIVEN];
+    load(given, buffers.in<real>(CARRIED + 5) + first, GIVEN, width, count);
     for (int k = 0; k < 4; ++k) load(parts[k], buffers.in<real>(k) + first, ALL, width, count);
     for (int k = 0; k < MEMORY; ++k) load(state.memory + k, buffers.in<real>(4 + k) + first, 1, width, count);
     for (int k = 0; k < ALL; ++k) state.moved_logits[k] = state.moved_coeffs[k] = lanes{};
@@ -161,7 +162,6 @@ INLINE lanes exponential_less_one(lanes x) { return x < 1 ? x * growth(smaller(x
 // SLOWER, FASTER, LONGEST and HOVERS of leap.py. Outputs: what is carried, in the same place or another.
 static void leap(const Buffers& buffers) {
   constexpr int PAST = CARRIED, AGO = PAST + CHANGE, OWN = AGO + 1, FIXED = OWN + 8, PROBLEM = FIXED + 4;
-  const real* given = buffers.in<real>(PROBLEM + 5);
   const real* points = buffers.in<real>(PROBLEM + 6);
   const real* how = buffers.in<real>(PROBLEM + 7);
   const real tolerance = how[0], spread = how[1], short_ = how[2], long_ = how[3], aim = how[4], slower = how[5],
@@ -172,13 +172,14 @@ static void leap(const Buffers& buffers) {
   static thread_local lanes residual[2][ALL];
   in_registers(buffers, PROBLEM, [&](const Problem& problem, int64_t first, int count) {
     lanes* parts[] = {here.coeffs, here.logits, residual[0], residual[1]};
-    lanes ago[KNOWN], own[8], fixed[4];
+    lanes ago[KNOWN], own[8], fixed[4], given[GIVEN];
     auto& [elapsed, stretch, fast, leaps, refused, began, error, stuck] = own;
     const auto& [start, gap, stepped, leaping] = fixed;
     for (int k = 0; k < 4; ++k) load(parts[k], buffers.in<real>(k) + first, ALL, width, count);
     for (int k = 0; k < MEMORY; ++k) load(here.memory + k, buffers.in<real>(4 + k) + first, 1, width, count);
     for (int k = 0; k < 8; ++k) load(own + k, buffers.in<real>(OWN + k) + first, 1, width, count);
     for (int k = 0; k < 4; ++k) load(fixed + k, buffers.in<real>(FIXED + k) + first, 1, width, count);
+    load(given, buffers.in<real>(PROBLEM + 5) + first, GIVEN, width, count);
     load(ago, buffers.in<real>(AGO) + first, KNOWN, width, count);
     for (int i = 0; i < KNOWN; ++i) read(known[i], buffers, PAST, i, first, width, count);
     const int begun = how_many(leaping != 0);

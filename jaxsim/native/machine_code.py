@@ -93,7 +93,7 @@ def _known(model: Any, rule: Rule, like: Array) -> list[Array]:
     scores, gram = model.scores, model.space.gram
     visible = jnp.ones((*like.shape[:2], 1), bool) if model.visible is None else model.visible
     _, values = rule.native  # type: ignore[misc]
-    given = jnp.stack([jnp.asarray(value, like.dtype) for value in values])
+    given = jnp.stack([jnp.broadcast_to(jnp.asarray(value, like.dtype), like.shape[-1:]) for value in values])
     return [gram.reshape(-1, *gram.shape[-2:]), model.space.size, scores.deficits, scores.best, visible, given]
 
 

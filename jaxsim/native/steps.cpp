@@ -11,13 +11,14 @@ constexpr int CARRIED = KEPT + MEMORY;
 
 namespace works {
 static void many(const Buffers& buffers) {
-  const real* given = buffers.in<real>(CARRIED + 5);
   const int32_t steps = *buffers.in<int32_t>(CARRIED + 6);
   const int64_t width = buffers.last_axis(0);
   static thread_local State state;
   static thread_local Gradient gradient;
   static thread_local lanes residual[2][ALL];
   in_registers(buffers, CARRIED, [&](const Problem& problem, int64_t first, int count) {
+    lanes given[GIVEN];
+    load(given, buffers.in<real>(CARRIED + 5) + first, GIVEN, width, count);
     load(state.coeffs, buffers.in<real>(0) + first, ALL, width, count);
     load(state.logits, buffers.in<real>(1) + first, ALL, width, count);
     for (int k = 0; k < LOST; ++k) load(residual[k], buffers.in<real>(2 + k) + first, ALL, width, count);

@@ -7,5 +7,6 @@ from jaxsim.results.linear import LinearRun
 from jaxsim.results.run import Run
 from jaxsim.results.saved import Saved
 from jaxsim.results.survey import Survey
+from jaxsim.results.sweep import Sweep
 
-__all__ = ["CURVES", "STARTS", "Heads", "Lanes", "LinearRun", "Run", "Saved", "Survey", "joined"]
+__all__ = ["CURVES", "STARTS", "Heads", "Lanes", "LinearRun", "Run", "Saved", "Survey", "Sweep", "joined"]

@@ -5,7 +5,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxsim._check import leaf, positive_number
+from jaxsim._check import positive_number
+from jaxsim._numbers import numbers
 from jaxsim.model.sums import Exact
 from jaxsim.rules.base import Defaults, constants, pytree, register, step_size, times, zeros_per_lane
 
@@ -42,7 +43,7 @@ class AdaGradNorm(Defaults):
 
     def __post_init__(self):
         object.__setattr__(self, "eta", step_size("eta", self.eta))
-        object.__setattr__(self, "b0", leaf("b0", self.b0, positive_number))
+        object.__setattr__(self, "b0", numbers("b0", self.b0, positive_number))
 
     @property
     def native(self):

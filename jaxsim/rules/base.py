@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jaxsim._check import finite_number, positive_number
+from jaxsim._numbers import Axis, numbers
 from jaxsim._tree import pytree, static
 from jaxsim.model.gradient import Block, Gradient, Tree
 from jaxsim.rules.contract import UNKNOWN, register
@@ -149,14 +150,17 @@ def constants(name: str, *sizes: Any, beyond: tuple[Any, ...] = ()) -> tuple[str
 
 
 def step_size(name: str, value: Any) -> Any:
-    """Turn what a user gives into a Constant or a Scheduled; leave what JAX rebuilds alone.
+    """Turn what a user gives into a Constant, a Scheduled or, of several, an Axis; leave what JAX rebuilds alone.
 
     Raises:
-        ValueError: where it is neither a number above 0 nor a function.
+        ValueError: where it is neither a number above 0, nor several, nor a function.
     """
     if isinstance(value, Constant | Scheduled | jax.core.Tracer):  # type: ignore[attr-defined]
         return value
-    return Scheduled(value) if callable(value) else Constant(positive_number(name, value))
+    if callable(value):
+        return Scheduled(value)
+    size = numbers(name, value, positive_number)
+    return size if isinstance(size, Axis) else Constant(size)
 
 
 def times(factor: Float[Array, " lanes"], tree: Tree) -> Tree:

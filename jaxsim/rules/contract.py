@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxsim._numbers import one_each
 from jaxsim._registry import Registry, called, needs
 
 METHODS = ("init", "update", "report")
@@ -46,6 +47,7 @@ def check_rule(rule: Any) -> None:
     _hold(rule, type(rule))
     if _is_leaf(rule):
         raise ValueError(f"rule: {_no_pytree(rule)}")
+    one_each("rule", rule)
     for value in jax.tree.leaves(rule):
         kind = getattr(value, "dtype", None)
         if not (isinstance(value, int | float | np.ndarray | jax.Array) if kind is None else kind.kind in "biuf"):

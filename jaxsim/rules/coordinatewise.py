@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxsim._check import finite_number, leaf
+from jaxsim._check import finite_number
+from jaxsim._numbers import numbers
 from jaxsim.model.gradient import Block
 from jaxsim.model.sums import add_exactly
 from jaxsim.rules.base import Defaults, Scaled, Stateless, decay, mix, pytree, register, static, step_size, times
@@ -92,9 +93,9 @@ class Adam(Defaults):
 
     def __post_init__(self):
         object.__setattr__(self, "eta", step_size("eta", self.eta))
-        object.__setattr__(self, "beta1", leaf("beta1", self.beta1, decay))
-        object.__setattr__(self, "beta2", leaf("beta2", self.beta2, decay))
-        object.__setattr__(self, "eps", leaf("eps", self.eps, _at_least_zero))
+        object.__setattr__(self, "beta1", numbers("beta1", self.beta1, decay))
+        object.__setattr__(self, "beta2", numbers("beta2", self.beta2, decay))
+        object.__setattr__(self, "eps", numbers("eps", self.eps, _at_least_zero))
         object.__setattr__(self, "rest1", 1.0 - self.beta1)
         object.__setattr__(self, "rest2", 1.0 - self.beta2)
 
@@ -154,7 +155,7 @@ class Mirror(Defaults):
 
     def __post_init__(self):
         object.__setattr__(self, "eta", step_size("eta", self.eta))
-        object.__setattr__(self, "p", leaf("p", self.p, _above_one))
+        object.__setattr__(self, "p", numbers("p", self.p, _above_one))
 
     def init(self, params):
         """θ_0, and what rounding has left out of θ."""

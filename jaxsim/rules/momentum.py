@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxsim._check import leaf
+from jaxsim._numbers import numbers
 from jaxsim.model.gradient import Gradient
 from jaxsim.rules.base import Defaults, Scaled, constants, decay, mix, pytree, register, step_size, times
 
@@ -22,7 +22,7 @@ class Momentum(Defaults):
 
     def __post_init__(self):
         object.__setattr__(self, "eta", step_size("eta", self.eta))
-        object.__setattr__(self, "beta", leaf("beta", self.beta, decay))
+        object.__setattr__(self, "beta", numbers("beta", self.beta, decay))
         object.__setattr__(self, "rest", 1.0 - self.beta)
 
     def init(self, params):

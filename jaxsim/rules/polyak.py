@@ -4,7 +4,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxsim._check import leaf
+from jaxsim._numbers import numbers
 from jaxsim.rules.base import Defaults, constants, pytree, register, step_size, times, zeros_per_lane
 
 
@@ -45,7 +45,7 @@ class Polyak(Defaults):
         object.__setattr__(self, "scale", step_size("scale", self.scale))
         object.__setattr__(self, "max_step", step_size("max_step", self.max_step))
         if self.optimal_loss is not None:
-            object.__setattr__(self, "optimal_loss", leaf("optimal_loss", self.optimal_loss))
+            object.__setattr__(self, "optimal_loss", numbers("optimal_loss", self.optimal_loss))
 
     @property
     def native(self):

@@ -8,8 +8,9 @@ from jaxsim.simulation.one_problem import simulate
 from jaxsim.simulation.options import Options
 from jaxsim.simulation.regression import LinearRun, regress
 from jaxsim.simulation.surveys import Survey, survey
+from jaxsim.simulation.sweeping import sweep
 
 __all__ = [
     "Crossing", "Geometry", "LinearRun", "Options", "Survey", "check", "check_kept", "crossing", "geometry", "regress",
-    "simulate", "simulate_many", "survey",
+    "simulate", "simulate_many", "survey", "sweep",
 ]  # fmt: skip

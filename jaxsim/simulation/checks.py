@@ -7,6 +7,7 @@ import numpy as np
 
 from jaxsim import _machine
 from jaxsim._check import random_key, whole_number
+from jaxsim._numbers import one_each
 from jaxsim.init import Factors, Fixed, Law
 from jaxsim.model import Loss, named
 from jaxsim.problem import Problem, check_problem
@@ -48,6 +49,7 @@ def check_types(problem: Any, rule: Any, init: Any, key: Any) -> None:
     check_rule(rule)
     if isinstance(init, type) or not (hasattr(init, "place") or isinstance(init, Fixed | Factors)):
         raise ValueError(f"init: expected a law such as jaxsim.init.Gaussian(1.0); got {init!r}")
+    one_each("init", init)
     random_key("key", key)
 
 

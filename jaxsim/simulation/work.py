@@ -92,8 +92,12 @@ class Work:
         _ = self.model
         other = copy.copy(self)
         other.options = options
-        other.plan = _plan(self.problem, self.frame, self.train, options, self.lanes)
+        other.plan = other.planned(self.lanes)
         return other
+
+    def planned(self, lanes: int) -> driver.Plan:
+        """The plan of so many lanes."""
+        return _plan(self.problem, self.frame, self.train, self.options, lanes)
 
     def chunks(self, rehearsal: bool = False) -> Iterator[driver.Chunk]:
         """One chunk of lanes after another, as the driver leaves them; of a rehearsal, as they began."""

@@ -4,13 +4,13 @@ import dataclasses
 import queue
 import threading
 import time
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 from jaxsim.study.shards import Shard, Workshop
 from jaxsim.study.spec import Study
 
-AHEAD = 2  # shards handed to the worker thread, so that it never waits for the disk
+AHEAD = 24  # shards handed to the worker thread: it never waits for the disk, and takes together what may go together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,12 +102,45 @@ class Here:
 
     def _work(self) -> None:
         while (task := self._todo.get()) is not None and not self._closed:
-            began = time.perf_counter()
+            for group in self._groups([task, *self._waiting()]):
+                made = self._made(group)
+                for alone in group[made:]:  # one bad cell must not stop the others
+                    made += self._made([alone], last=True)
+
+    def _waiting(self) -> Iterator[Task]:
+        """What else is to be done by now; the end of all is put back."""
+        try:
+            while (task := self._todo.get_nowait()) is not None:
+                yield task
+            self._todo.put(None)
+        except queue.Empty:
+            return
+
+    def _groups(self, tasks: Sequence[Task]) -> list[list[Task]]:
+        """Tasks by what may go together, in order of the first of each."""
+        groups: dict[Any, list[Task]] = {}
+        for task in tasks:
             try:
-                result, message = self._workshop.shard(task.cell, task.shard), None
-            except Exception as error:  # one bad cell must not stop the others; the message goes to the manifest
-                result, message = None, described(error)
-            self._done.put(Outcome(task, result, message, time.perf_counter() - began))
+                kind = self._workshop.kind(task.cell)
+            except Exception:  # it fails alone, with its message
+                kind = task
+            groups.setdefault(kind, []).append(task)
+        return list(groups.values())
+
+    def _made(self, tasks: Sequence[Task], last: bool = False) -> int:
+        """Make shards side by side, up to the first that fails, which is told where it is the `last` try; how many."""
+        began, made = time.perf_counter(), 0
+        if self._closed:
+            return len(tasks)
+        try:
+            for task, result in zip(tasks, self._workshop.shards([(t.cell, t.shard) for t in tasks]), strict=True):
+                now = time.perf_counter()
+                self._done.put(Outcome(task, result, None, now - began))
+                began, made = now, made + 1
+        except Exception as error:
+            if last:  # the message goes to the manifest
+                self._done.put(Outcome(tasks[made], None, described(error), time.perf_counter() - began))
+        return made
 
 
 def described(error: BaseException) -> str:

@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,6 +15,7 @@ import threadpoolctl
 from jaxsim.analysis import VERDICTS
 from jaxsim.driver import LARGEST_STEP
 from jaxsim.results import CURVES, Run
+from jaxsim.simulation.together import together
 from jaxsim.simulation.work import Work, prepare
 from jaxsim.study.cells import Cell, cell_at, key_of
 from jaxsim.study.choices import build_init, build_problem, build_rule, build_train
@@ -45,15 +46,26 @@ class Workshop:
         self._threads = threadpoolctl.ThreadpoolController()
 
     def shard(self, cell: int, index: int) -> Shard:
-        """Lanes index · shard … of a cell.
+        """Lanes index · shard … of a cell."""
+        return next(self.shards([(cell, index)]))
+
+    def shards(self, tasks: Sequence[tuple[int, int]]) -> Iterator[Shard]:
+        """Those of several cells that go `together`, side by side; each is what it would be alone.
 
         One BLAS thread and the precision that the study names, whatever the process is set to, so that bytes do not
         depend on where they are computed.
         """
         with _x64(self.study.dtype == "float64"), self._threads.limit(limits=1, user_api="blas"):
-            return _pack(self._run(cell_at(self.study, cell), index), cell, self.study.limits)
+            works = [self._work(cell_at(self.study, cell), index) for cell, index in tasks]
+            for (cell, _), run in zip(tasks, together(works, own_blocks=True), strict=True):
+                yield _pack(run, cell, self.study.limits)
 
-    def _run(self, cell: Cell, index: int) -> Run:
+    def kind(self, cell: int) -> Hashable:
+        """The same for cells that differ in the numbers of rule and law alone, which go together."""
+        chosen = cell_at(self.study, cell)
+        return chosen.problem, jax.tree.structure(build_rule(chosen.rule))
+
+    def _work(self, cell: Cell, index: int) -> Work:
         study = self.study
         rule, first = build_rule(cell.rule), index * study.shard
         name = (cell.problem, rule.coordinates)
@@ -66,7 +78,7 @@ class Workshop:
         self._works[name] = work
         while len(self._works) > KEPT_WORKS:
             self._works.popitem(last=False)
-        return work.again(rule, init, key_of(study, cell), first).run()
+        return work.again(rule, init, key_of(study, cell), first)
 
 
 @functools.cache
