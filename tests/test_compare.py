@@ -144,6 +144,77 @@ def test_continuation_counts_every_value_and_matches_attractors(problem, along, 
     assert basins.Continuation.load(tmp_path / "along.npz").events == along.events
 
 
+def test_quantifiers_are_those_of_single_runs(problem):
+    W = np.random.default_rng(0).normal(size=(400, 6, 6))
+    W *= 12 / np.linalg.norm(W, axis=(1, 2), keepdims=True)
+    law, how = jaxsim.init.Given(W), dict(key=jax.random.key(2), lanes=400, steps=700)
+    etas = [0.1, 0.4]
+    found = basins.continuation(lambda eta: (problem, jaxsim.rules.NGD(eta), law), etas, **how)
+    quantities = {
+        name: found.quantifier(name, steps=150 if name.startswith("finite") else None) for name in basins.QUANTIFIERS
+    }
+    assert found.counts.shape[1] >= 2
+    for v, eta in enumerate(etas):
+        run = jaxsim.simulate(problem, jaxsim.rules.NGD(eta), law, **how)
+        for a, alpha in enumerate(found.attractors):
+            here = np.isin(run.verdict, ("global", "local")) & (run.selection == alpha).all(1)
+            elsewhere = np.isin(run.verdict, ("global", "local")) & ~here
+            assert quantities["basin stability"].value[v, a] == here.mean()
+            sooner = here & (run.settled_step <= 150)
+            assert quantities["finite-time basin stability"].value[v, a] == sooner.mean()
+            if not here.any():
+                assert np.isnan(quantities["critical shock"].value[v, a])
+                continue
+            ray = jaxsim.max_margin(problem, alpha).W
+            ray = ray / np.linalg.norm(ray)  # whole matrices, in place of coordinates
+            scale = np.maximum((W * ray).sum((1, 2)), 0)
+            distance = np.linalg.norm(W - scale[:, None, None] * ray, axis=(1, 2))
+            times = run.settled_step[here]
+            assert quantities["convergence time"].value[v, a] == np.median(times)
+            pace = quantities["convergence pace"]
+            assert pace.value[v, a] == pytest.approx(np.median(times / distance[here]), rel=1e-5)
+            assert not (pace.low[v, a] > pace.value[v, a] or pace.high[v, a] < pace.value[v, a])
+            shock = quantities["critical shock"]
+            assert shock.value[v, a] == pytest.approx(distance[elsewhere].min(initial=np.inf), rel=1e-5)
+            assert (shock.low[v, a], shock.high[v, a]) == (0, shock.value[v, a])
+    time = quantities["convergence time"]
+    assert time.value[1, 0] < time.value[0, 0] and time.low[0, 0] < time.value[0, 0] <= time.high[0, 0]
+
+
+def test_a_curve_through_two_parameters(problem, tmp_path):
+    points = [(0.1, 1.0), (0.2, 3.0), (0.4, 12.0)]
+    curve = basins.continuation(
+        lambda eta, radius: (problem, jaxsim.rules.NGD(eta), jaxsim.init.Sphere(radius)), points,
+        name=("eta", "radius"), key=jax.random.key(1), lanes=60, steps=400,
+    )  # fmt: skip
+    for v, (eta, radius) in enumerate(points):
+        run = jaxsim.simulate(
+            problem, jaxsim.rules.NGD(eta), jaxsim.init.Sphere(radius), key=jax.random.key(1), lanes=60, steps=400
+        )
+        assert curve.fractions()[v] == run.fractions()["global"]
+    assert curve.values.tolist() == [list(point) for point in points] and curve.name == "eta, radius"
+    curve.save(tmp_path / "curve.npz")
+    again = basins.Continuation.load(tmp_path / "curve.npz")
+    np.testing.assert_array_equal(
+        again.quantifier("convergence time").value, curve.quantifier("convergence time").value
+    )
+    labels = [t.get_text() for t in jaxsim.plot.continuation(again).get_xticklabels()]
+    assert labels == ["0.1, 1", "0.2, 3", "0.4, 12"]
+    titles = [ax.get_title(loc="left") for ax in jaxsim.plot.stability(again).axes]
+    assert titles[0] == "basin stability" and titles[1].startswith("finite-time basin stability, by step")
+    with pytest.raises(ValueError, match="steps: expected a step; got None"):
+        curve.quantifier("finite-time basin stability")
+    with pytest.raises(ValueError, match="steps: expected none for 'critical shock'; got 5"):
+        curve.quantifier("critical shock", steps=5)
+    with pytest.raises(ValueError, match="name: expected one of basin stability"):
+        curve.quantifier("resilience")
+    with pytest.raises(ValueError, match="values: expected numbers, or points of as many numbers each"):
+        basins.continuation(lambda *x: None, [1.0, (1.0, 2.0)], key=jax.random.key(0), lanes=1)
+    old = dataclasses.replace(curve, ends=None)
+    with pytest.raises(ValueError, match="this was saved before they were"):
+        old.quantifier("basin stability")
+
+
 def test_common_random_numbers_narrow_the_differences(problem):
     found = basins.continuation(
         lambda eta: (problem, jaxsim.rules.NGD(eta), jaxsim.init.Gaussian(1.0)), [0.1, 0.15, 0.2],

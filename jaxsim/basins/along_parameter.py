@@ -1,4 +1,4 @@
-"""Continuation: how fractions and attractors move along a parameter."""
+"""Continuation: how fractions, attractors and their stability move along a parameter, or several along a curve."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
@@ -8,10 +8,11 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from jaxsim._check import finite_number, one_of, random_key, step_number, whole_number
+from jaxsim._check import finite_number, one_of, step_number, whole_number
 from jaxsim.analysis import VERDICTS, Proportion, wilson
 from jaxsim.analysis.verdict import codes, is_settled
 from jaxsim.basins.comparison import Difference, paired_difference
+from jaxsim.basins.stability import QUANTIFIERS, Quantifier, ends_of, quantify
 from jaxsim.init import Law
 from jaxsim.margin import MarginSolver
 from jaxsim.model import Loss
@@ -27,10 +28,12 @@ Point = tuple[Problem, Rule, Law]
 class Continuation(Saved):
     """What `continuation` returns. V values of the parameter, A attractors: the selections that lanes settled on.
 
+    Along a curve through several parameters a value is a point, and V the number of points.
+
     Attributes:
         settings: how the lanes were made; `at` holds rule, law and the problem's fingerprint at every value.
-        name: of the parameter.
-        values: of the parameter, (V,).
+        name: of the parameter; of several with commas between.
+        values: of the parameter, (V,); of several, (V, parameters).
         lanes: per value.
         verdicts: lanes by value and verdict, (V, 6).
         attractors: selections that lanes settled on, (A, n), -1 beyond the sequences of a smaller problem; in
@@ -40,13 +43,19 @@ class Continuation(Saved):
         exists: whether each is feasible and locally optimal at the value, (V, A).
         is_global: whether each is the optimal selection at the value, (V, A).
         changes: for neighbouring values the lanes that turn global and that stop being global, (V - 1, 2).
+        ends: the number of the attractor that each lane settled on, (V, lanes); -1 where on none. This and what follows
+            are None in what was saved before they were kept.
+        settled: the first recorded step from which attention stays saturated, (V, lanes); -1 where it does not.
+        distance: of W_0 from the ray {s W^α: s ≥ 0} of the lane's attractor, (V, lanes); NaN where it has none.
+        nearest: the distance of the nearest start that settled on another attractor, (V, A); inf where there is none,
+            NaN where no lane settled on this one.
     """
 
     kind: ClassVar[str] = "continuation"
 
     settings: dict[str, Any]
     name: str
-    values: Float[np.ndarray, " V"]
+    values: Float[np.ndarray, "V ..."]
     lanes: int
     verdicts: Int[np.ndarray, "V 6"]
     attractors: Int[np.ndarray, "A n"]
@@ -55,6 +64,10 @@ class Continuation(Saved):
     exists: Bool[np.ndarray, "V A"]
     is_global: Bool[np.ndarray, "V A"]
     changes: Int[np.ndarray, "V1 2"]
+    ends: Int[np.ndarray, "V lanes"] | None = None
+    settled: Int[np.ndarray, "V lanes"] | Float[np.ndarray, "V lanes"] | None = None
+    distance: Float[np.ndarray, "V lanes"] | None = None
+    nearest: Float[np.ndarray, "V A"] | None = None
 
     def fractions(self, verdict: str = "global", level: float = 0.95) -> list[Proportion]:
         """The fraction of lanes with a verdict at every value, with Wilson intervals."""
@@ -65,24 +78,64 @@ class Continuation(Saved):
         """The change of the global fraction from each value to the next, with intervals that use the same lanes."""
         return [paired_difference(int(gained), int(lost), self.lanes, level) for gained, lost in self.changes]
 
+    def quantifier(self, name: str, *, steps: float | None = None, level: float = 0.95) -> Quantifier:
+        """One quantifier of the stability of every attractor at every value, with intervals.
+
+        Args:
+            name: "basin stability": the fraction of starts that settle on it; "finite-time basin stability": the
+                fraction that have settled on it by step `steps`; "convergence time": the median step from which their
+                attention stays saturated; "convergence pace": the median of that step over the distance of W_0 from
+                the ray {s W^α: s ≥ 0}, to which W goes; "critical shock": the distance from that ray of the nearest
+                start that settles on another attractor.
+            steps: of "finite-time basin stability".
+            level: of the intervals: Wilson's of fractions; those of medians are two of the values, whatever their
+                distribution, the lower one at the recorded step before; of the critical shock from 0 to what was found,
+                because a nearer start may only not have been drawn: at this level at most a share
+                1 - (1 - level)^(1/lanes) of all starts is such a one.
+
+        Raises:
+            ValueError: for an unknown name, or where the lanes' ends were not kept.
+
+        Reference:
+            The quantities of that name in Attractors.jl (its StabilityQuantifiersAccumulator), with the ray in the
+            place of a bounded attractor (convention of this project).
+        """
+        one_of("name", name, tuple(QUANTIFIERS))
+        if self.ends is None or self.settled is None or self.distance is None or self.nearest is None:
+            raise ValueError(
+                "name: expected a continuation whose lanes' ends were kept; this was saved before they were"
+            )
+        by = None if steps is None else step_number("steps", steps)
+        if (by is None) == (name == "finite-time basin stability"):
+            needed = "expected a step" if by is None else f"expected none for {name!r}"
+            raise ValueError(f"steps: {needed}; got {steps!r}")
+        recorded = np.array(self.settings["recorded"])
+        return quantify(name, self.ends, self.settled, self.distance, self.nearest, recorded, by, level)
+
     @property
-    def events(self) -> list[tuple[float, int, str]]:
+    def events(self) -> list[tuple[Any, int, str]]:
         """(value, attractor, "appears" or "vanishes") where an attractor exists at one value of two neighbours only."""
         change = np.diff(self.exists.astype(int), axis=0)
+        values = [tuple(value) if np.ndim(self.values) > 1 else value for value in self.values.tolist()]
         return [
-            (float(self.values[v + 1]), int(a), "appears" if change[v, a] > 0 else "vanishes")
-            for v, a in np.argwhere(change != 0)
+            (values[v + 1], int(a), "appears" if change[v, a] > 0 else "vanishes") for v, a in np.argwhere(change != 0)
         ]
+
+    @property
+    def along(self) -> Float[np.ndarray, " V"]:
+        """Where the values lie on an axis: themselves, or their places along a curve, counted from 0."""
+        return self.values if self.values.ndim == 1 else np.arange(float(len(self.values)))
 
 
 def continuation(
-    at: Callable[[float], Point],
-    values: Iterable[float],
+    at: Callable[..., Point],
+    values: Iterable[Any],
     *,
     key: jax.Array,
     lanes: int,
-    name: str = "parameter",
+    name: str | Sequence[str] = "parameter",
     steps: int = 2000,
+    record: Sequence[int] | None = None,
     loss: Literal["logistic", "exponential", "linear"] | Loss = "logistic",
     dtype: Any = None,
     progress: Callable[[int, int], None] | None = None,
@@ -92,16 +145,20 @@ def continuation(
     All values run in dual coordinates where the rule allows it: there W_0 is a continuous function of the data and the
     draws. Between problems of other n, T or d the draws still agree, but the starts are different ones.
 
-    Attractors are matched from value to value by their selection: the tokens that they pick.
+    Attractors are matched from value to value by their selection: the tokens that they pick. How stable each is, in
+    five ways, is kept on the way: `Continuation.quantifier`.
 
     Args:
         at: gives the problem, the rule and the initialisation law at a value of the parameter: a step size, a signal
             strength, d, n, label noise (`flip_labels`), a mixture of two data sets (`between`), or anything else.
-        values: of the parameter, in the order to follow.
+            Along a curve through several parameters it takes as many.
+        values: of the parameter, in the order to follow; or points, as many numbers each.
         key: the JAX key of the starts, the same at every value: lane i draws the same coordinates.
         lanes: per value.
-        name: of the parameter, for figures.
+        name: of the parameter, for figures; of several, one each.
         steps: the horizon.
+        record: the steps at which attention is looked at, from which convergence times are read; by default about ten
+            per decade.
         loss: ℓ.
         dtype: float32 or float64.
         progress: called as progress(values done, values).
@@ -121,18 +178,22 @@ def continuation(
         ... )
         >>> found.verdicts.sum(1).tolist()
         [64, 64]
+        >>> time = found.quantifier("convergence time")
+        >>> bool(time.value[1, 0] < time.value[0, 0])  # longer steps settle sooner
+        True
     """
     given = list(values)
-    points = [finite_number("values", v) for v in given]
+    points = _points(given)
+    called = name if isinstance(name, str) else ", ".join(name)
     lanes, steps = whole_number("lanes", lanes), step_number("steps", steps)
     if len(points) < 2:
         raise ValueError(f"values: expected at least two; got {len(points)}")
     problems: list[Problem] = []
     settled: list[dict[tuple[int, ...], int]] = []
-    verdicts, is_global = [], []
+    verdicts, is_global, lanes_ends = [], [], []
     settings: dict[str, Any] = {}
     for k, value in enumerate(given):
-        problem, rule, law = at(value)
+        problem, rule, law = at(*value) if np.ndim(value) else at(value)
         check_rule(rule)
         run = simulate(
             problem,
@@ -143,7 +204,7 @@ def continuation(
             steps=steps,
             loss=loss,
             dtype=dtype,
-            record=[steps],
+            record=record,
             limits="saturated",
             coordinates=rule.coordinates or "dual",  # type: ignore[arg-type]
         )
@@ -153,21 +214,39 @@ def continuation(
         is_global.append(code == VERDICTS.index("global"))
         number, count = np.unique(run.selection_number[is_settled(code)], return_counts=True)
         settled.append({tuple(run.selections[i].tolist()): int(c) for i, c in zip(number, count, strict=True)})
+        lanes_ends.append(ends_of(run))
         here = {name: run.settings[name] for name in ("rule", "init", "loss", "dtype", "coordinates")}
         kept = settings.get("at", []) + [here | {"problem": problem.fingerprint()}]
-        settings = {"key": run.settings["key"], "steps": steps, "at": kept}
+        settings = {"key": run.settings["key"], "steps": steps, "recorded": run.steps.tolist(), "at": kept}
         if progress is not None:
             progress(k + 1, len(points))
     found = _by_lanes(settled)
     norms, exists, optimal = (np.stack(part) for part in zip(*(_existence(p, found) for p in problems), strict=True))
     longest = max((len(alpha) for alpha in found), default=0)
     before, after = np.stack(is_global[:-1]), np.stack(is_global[1:])
+    place = {alpha: a for a, alpha in enumerate(found)}
+    ends = np.array([[place.get(alpha, -1) for alpha in each.attractor] for each in lanes_ends], int)
+    nearest = np.array([[each.nearest.get(alpha, np.nan) for alpha in found] for each in lanes_ends], float)
     return Continuation(
-        settings, name, np.array(points), lanes, np.stack(verdicts),
+        settings, called, np.array(points), lanes, np.stack(verdicts),
         np.array([[*alpha, *[-1] * (longest - len(alpha))] for alpha in found], int).reshape(len(found), longest),
         np.array([[table.get(alpha, 0) for alpha in found] for table in settled], int).reshape(len(points), len(found)),
         norms, exists, optimal, np.stack([(after & ~before).sum(1), (before & ~after).sum(1)], axis=1),
+        ends, np.stack([each.settled for each in lanes_ends]), np.stack([each.distance for each in lanes_ends]),
+        nearest.reshape(len(points), len(found)),
     )  # fmt: skip
+
+
+def _points(given: Sequence[Any]) -> list[Any]:
+    """The values as numbers, or as points of as many numbers each."""
+    points = [
+        [finite_number(f"values[{k}][{j}]", number) for j, number in enumerate(value)]
+        if np.ndim(value) else finite_number("values", value)
+        for k, value in enumerate(given)
+    ]  # fmt: skip
+    if len({np.shape(point) for point in points}) > 1:
+        raise ValueError(f"values: expected numbers, or points of as many numbers each; got {given!r}")
+    return points
 
 
 def _by_lanes(settled: Sequence[dict[tuple[int, ...], int]]) -> list[tuple[int, ...]]:
@@ -190,51 +269,3 @@ def _existence(problem: Problem, found: Sequence[tuple[int, ...]]) -> tuple[np.n
         norms[k], exists[k] = mm.norm, mm.attracts
     opt = tuple(problem.optimal.tolist())
     return norms, exists, np.array([alpha == opt for alpha in found], bool)
-
-
-def between(first: Problem, second: Problem, share: float) -> Problem:
-    """The data set between two of one shape: tokens, queries, keys and decoder interpolated; labels must agree.
-
-    Args:
-        first: at share 0.
-        second: at share 1.
-        share: from 0 to 1.
-
-    Raises:
-        ValueError: where shapes, labels or masks differ.
-    """
-    if first.shape != second.shape or first.W_shape != second.W_shape:
-        raise ValueError(f"second: expected a problem of shape {first.shape}; got {second.shape}")
-    if not (np.array_equal(first.labels, second.labels) and np.array_equal(first.visible, second.visible)):
-        raise ValueError("second: expected the labels and the mask of the first problem; got others")
-    if (first.given_keys is None) != (second.given_keys is None):
-        raise ValueError("second: expected keys if the first problem has keys, and none if it has none")
-    w = _share(share)
-
-    def mix(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return (1 - w) * a + w * b
-
-    keys = None if first.given_keys is None else mix(first.keys, second.keys)
-    queries, decoder = mix(first.queries, second.queries), mix(first.decoder, second.decoder)
-    return Problem(mix(first.tokens, second.tokens), queries, first.labels, decoder, first.mask, keys)
-
-
-def flip_labels(problem: Problem, share: float, key: jax.Array) -> Problem:
-    """Label noise: sequence i has its label flipped where its uniform draw lies below `share`.
-
-    With the same key the flipped sequences of a smaller share are among those of a larger one.
-
-    Raises:
-        ValueError: for a share outside 0 to 1.
-    """
-    share = _share(share)
-    draws = np.asarray(jax.random.uniform(random_key("key", key), (len(problem.labels),)))
-    labels = np.where(draws < share, -problem.labels, problem.labels)
-    return Problem(problem.tokens, problem.queries, labels, problem.decoder, problem.mask, problem.given_keys)
-
-
-def _share(value: Any) -> float:
-    share = finite_number("share", value)
-    if not 0 <= share <= 1:
-        raise ValueError(f"share: expected a number from 0 to 1; got {value}")
-    return share

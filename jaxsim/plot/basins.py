@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxsim import basins
 from jaxsim._text import drawn
-from jaxsim.analysis import VERDICTS, wilson
+from jaxsim.analysis import VERDICTS
 from jaxsim.analysis.verdict import SETTLED
 from jaxsim.plot.style import VERDICT_COLOURS, axes, colour, new_figure
 
@@ -149,45 +149,6 @@ def shells(several: Sequence[basins.Shells], ax: "Axes | None" = None, verdict: 
     return ax
 
 
-def continuation(found: basins.Continuation, ax: "Axes | None" = None) -> "Axes":
-    """Stacked shares of the attractors along the parameter; bands are intervals of all that lies below a border."""
-    ax = axes(ax)
-    order = np.argsort(found.values, kind="stable")
-    x = found.values[order]
-    shares = 100 * found.counts[order] / found.lanes
-    is_global = (found.is_global & (found.counts > 0))[order]
-    layers = [("global", VERDICT_COLOURS["global"], np.where(is_global, shares, 0).sum(1))]
-    local = np.where(is_global, 0, shares)
-    for k, a in enumerate(np.flatnonzero(local.any(0))):
-        shade = LOCAL_COLOURS[k] if k < len(LOCAL_COLOURS) else OTHER_LOCAL
-        label = f"local {_tokens(found.attractors[a])}" if k < len(LOCAL_COLOURS) else "_other"
-        layers.append((label, shade, local[:, a]))
-    settled = sum(layer[2] for layer in layers)
-    layers.append(("not settled", VERDICT_COLOURS["unresolved"], 100 - settled))
-    ax.stackplot(x, [layer[2] for layer in layers], colors=[layer[1] for layer in layers],
-                 labels=[layer[0] for layer in layers], linewidth=0)  # fmt: skip
-    below = np.cumsum([layer[2] for layer in layers[:-1]], axis=0) * found.lanes / 100
-    for k, counts in enumerate(np.rint(below).astype(int)):
-        parts = [wilson(int(count), found.lanes) for count in counts]
-        low, high = (100 * np.array([getattr(p, name) for p in parts]) for name in ("low", "high"))
-        name = "_again" if k else "95% interval of what lies below"
-        ax.fill_between(x, low, high, layers[k][2] > 0, color="black", alpha=0.35, linewidth=0, label=name)
-    seen = set()
-    for value, _, what in found.events:
-        first = what not in seen
-        seen.add(what)
-        ax.plot(value, 102, marker="^" if what == "appears" else "v", color="black", clip_on=False, markersize=5,
-                linestyle="none", label=f"an attractor {what}" if first else "_again")  # fmt: skip
-    ax.legend(loc="upper left", bbox_to_anchor=(1.02, 1), frameon=False, fontsize=9)
-    ax.set(
-        xlabel=drawn(found.name),
-        ylabel="share of lanes (%)",
-        xlim=(found.values.min(), found.values.max()),
-        ylim=(0, 100),
-    )
-    return ax
-
-
 def comparison(found: basins.Comparison, ax: "Axes | None" = None) -> "Axes":
     """The contingency table of two rules' verdicts on the same starts; verdicts that never occur are left out."""
     ax = axes(ax)
@@ -247,7 +208,7 @@ def _draw_labels(found: basins.BasinMap, ax: "Axes", colours: Mapping[Selection,
         if shade is None:
             others.append(number)
         else:
-            paint(local & (found.selection_number == number), shade, f"local {_tokens(found.selections[number])}")
+            paint(local & (found.selection_number == number), shade, f"local {tokens_of(found.selections[number])}")
     paint(local & np.isin(found.selection_number, others), OTHER_LOCAL, "other local")
     for k, name in enumerate(VERDICTS):
         if name not in SETTLED:
@@ -280,7 +241,8 @@ def _extent(found: basins.BasinMap) -> tuple[float, float, float, float]:
     return low - half_a, high + half_a, bottom - half_b, top + half_b
 
 
-def _tokens(selection: np.ndarray) -> str:
+def tokens_of(selection: np.ndarray) -> str:
+    """A selection in few words: its tokens."""
     text = " ".join(str(t) for t in selection if t >= 0)
     return text if len(text) <= 24 else text[:21] + "…"
 

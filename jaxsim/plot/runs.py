@@ -111,7 +111,7 @@ def overview(groups: Mapping[str, Sequence[Run]]) -> "Figure":
     """One row per problem: verdicts, direction error, attention gap, a colour per rule."""
     figure = new_figure(figsize=(12, 0.6 + 3.0 * len(groups)), layout="constrained")
     grid = figure.subplots(len(groups), 3, squeeze=False, width_ratios=(1.15, 1, 1))
-    shown = {}
+    shown, lines = {}, {}
     for row, (title, runs) in zip(grid, groups.items(), strict=True):
         verdict_bars(runs, row[0])
         shown |= dict(zip(*row[0].get_legend_handles_labels()[::-1], strict=True))
@@ -121,13 +121,14 @@ def overview(groups: Mapping[str, Sequence[Run]]) -> "Figure":
             direction_error(run, row[1], line)
             attention_gap(run, row[2], line)
         _guide(runs, row[1])
-        if row[2].lines:
-            row[2].legend(fontsize=9, loc="upper left", framealpha=0.8)
+        lines |= dict(zip(*row[2].get_legend_handles_labels()[::-1], strict=True))
         row[0].set_title(f"{drawn(title)}: {runs[0].lanes:,} starts", fontsize=11, loc="left")
         row[1].set_title("all lanes, each to its own limit: median, 5–95%", fontsize=9, loc="left")
         row[2].set_title("digits of saturation (linear below 1)", fontsize=9, loc="left")
     ordered = [name for name in VERDICTS if name in shown]
     figure.legend([shown[name] for name in ordered], ordered, loc="outside lower left", ncols=6, frameon=False)
+    if lines:
+        figure.legend(list(lines.values()), list(lines), loc="outside lower right", ncols=6, frameon=False)
     return figure
 
 

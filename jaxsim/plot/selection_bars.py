@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxsim._text import drawn
 from jaxsim.analysis import VERDICTS
-from jaxsim.plot.basins import _tokens
+from jaxsim.plot.basins import tokens_of
 from jaxsim.plot.style import VERDICT_COLOURS, axes
 from jaxsim.results import Run
 from jaxsim.simulation.geometries import Geometry
@@ -34,7 +34,7 @@ def selections(run: Run, ax: "Axes | None" = None, most: int = MOST) -> "Axes":
     order = np.argsort(-count.sum(1), kind="stable")
     order = order[count.sum(1)[order] > 0]
     rows = [count[k] for k in order[:most]]
-    labels = [f"{_tokens(run.selections[k])}   {_norm(run, k)}" for k in order[:most]]
+    labels = [f"{tokens_of(run.selections[k])}   {_norm(run, k)}" for k in order[:most]]
     if len(order) > most:
         rows.append(count[order[most:]].sum(0))
         labels.append(f"{len(order) - most:,} others")
