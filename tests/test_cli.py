@@ -184,6 +184,20 @@ def test_compiled_programs_are_kept_on_request(tmp_path):
     assert not (tmp_path / "none").exists()
 
 
+def test_a_program_that_was_kept_in_part_is_made_anew_without_a_word(tmp_path):
+    arguments = ["run", "--data", "unit-sphere", "--rule", "ngd=0.1", *SMALL, "--cache", "programs"]
+    assert command(*arguments, "--out", "one", cwd=tmp_path).returncode == 0
+    whole = {path: path.stat().st_size for path in (tmp_path / "programs").glob("*-cache")}
+    torn = {path for path in whole if "run_blocks" in path.name}
+    assert torn
+    for path in torn:  # as a process leaves it that is killed while it writes
+        path.write_bytes(path.read_bytes()[: whole[path] // 2])
+    done = command(*arguments, "--out", "two", cwd=tmp_path)
+    assert done.returncode == 0 and "Error" not in done.stderr and "arn" not in done.stderr, done.stderr
+    for path in torn:
+        assert path.stat().st_size > 0.8 * whole[path]
+
+
 def test_geometry_prints_its_table(tmp_path):
     done = command("geometry", "--steps", "300", "--lanes", "2", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -54,21 +54,6 @@ LANES = 4096
 SCALE = 3.0
 
 
-def keep_programs(cache: Path | None) -> None:
-    """Have JAX keep compiled programs where `--cache` says, before its first computation; `none` keeps none."""
-    import jax
-
-    if cache == Path("none"):
-        jax.config.update("jax_enable_compilation_cache", False)
-    elif cache is not None:
-        try:
-            cache.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ValueError(f"cache: cannot make the folder {str(cache)!r}: {error.strerror}") from error
-        jax.config.update("jax_compilation_cache_dir", str(cache))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-
-
 def named_problems(data: str, given: dict[str, Any], seed: int) -> dict[str, Any]:
     """The problems that `--data` and the options beside it name."""
     import jax

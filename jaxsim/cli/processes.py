@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxsim._check import positive_number, whole_number
-from jaxsim.cli.options import keep_programs
+from jaxsim.cli.programs import keep_in
 
 
 def devices(cores: int, cache: Path | None, distributed: str | None) -> tuple[int, int]:
@@ -18,7 +18,7 @@ def devices(cores: int, cache: Path | None, distributed: str | None) -> tuple[in
     import jax
 
     jax.config.update("jax_num_cpu_devices", cores)
-    keep_programs(cache)
+    keep_in(cache)
     if distributed is None:
         return 0, 1
     if distributed == "auto":

@@ -32,12 +32,12 @@ from jaxsim.cli.options import (
     UNTIL_HELP,
     WIDTH_HELP,
     asked_rules,
-    keep_programs,
     main_rules,
     named_law,
     named_problems,
     training,
 )
+from jaxsim.cli.programs import keep_in
 
 _Problem = functools.partial(typer.Option, rich_help_panel="Problem")
 _Dynamics = functools.partial(typer.Option, rich_help_panel="Dynamics")
@@ -91,7 +91,7 @@ def run(
     if dtype not in ("float32", "float64"):
         raise ValueError(f"dtype: expected float32 or float64; got {dtype!r}")
     jax.config.update("jax_enable_x64", dtype == "float64")
-    keep_programs(cache)
+    keep_in(cache)
 
     from jaxsim import storage
     from jaxsim.cli import table
