@@ -23,7 +23,7 @@ class Sweep:
 
     Attributes:
         axes: the values of every number that was swept, by its name; one that rule and law share is the rule's, and
-            the law's has "init_" before it.
+            the law's is called `init_…`.
         of_rule: how many of the axes are the rule's; they come first.
         runs: the run at every point, the last axis fastest.
     """
