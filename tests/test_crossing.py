@@ -3,9 +3,40 @@
 import jax
 import numpy as np
 import pytest
+from commands import invoke
 
 import jaxsim
 from jaxsim.simulation.crossings import search
+from jaxsim.study import build
+from jaxsim.study.crossings import crossings
+
+STUDY = dict(
+    seed=1, steps=300, shard=20, dtype="float32", stop={"half_width": 0.05, "max_lanes": 2000},
+    problem=[{"family": "unit-sphere", "n": 4, "T": 5, "d": 8, "seeds": 1}],
+    init=[{"law": "sphere", "radius": [0.1, 3.0, 300.0]}, {"law": "gaussian", "scale": 1.0}],
+    rule=[{"name": "ngd", "eta": [0.2, 0.6]}, {"name": "polyak"}],
+)  # fmt: skip
+TOML = """
+seed = 1
+steps = 300
+shard = 20
+[[problem]]
+family = "unit-sphere"
+n = 4
+T = 5
+d = 8
+seeds = 1
+[[init]]
+law = "sphere"
+radius = [0.1, 3, 300]
+[[rule]]
+name = "ngd"
+eta = 0.2
+[[rule]]
+name = "polyak"
+[stop]
+lanes = 2000
+"""
 
 
 def coin(draws, truth=0.37, steepness=8.0):
@@ -26,6 +57,17 @@ def test_the_interval_covers_as_often_as_it_says():
     assert missed <= 300 * (0.05 + 3 * np.sqrt(0.05 * 0.95 / 300))
     assert not any(f.rises for f in found) and all(f.high - f.low <= 0.05 for f in found if f.settled)
     assert sum(f.settled for f in found) > 280
+
+
+def test_with_few_lanes_it_comes_as_near_as_they_can_tell():
+    """With 300 lanes a share of 0.5 is told from one of 0.65 or so, which is 0.08 away from the crossing."""
+    draws, found = np.random.default_rng(2), []
+    for _ in range(60):
+        truth = draws.uniform(0.2, 0.8)
+        one = search(coin(draws, truth), -2.0, 3.0, 0.01, 0.5, 0.95, 300)
+        assert not one.settled and one.low < truth < one.high
+        found.append(one.high - one.low)
+    assert np.median(found) < 0.35 and max(found) < 0.7
 
 
 def by_grid(count, values, most):
@@ -92,3 +134,43 @@ def test_bad_input(options, message):
     given = dict(low=0.5, high=60.0, key=jax.random.key(0), steps=100, width=1.0) | options
     with pytest.raises(ValueError, match=message):
         jaxsim.crossing(case, **given)
+
+
+def test_a_study_says_where_its_fraction_crosses():
+    study, seen = build(**STUDY), []
+    found = crossings(study, "radius", {}, width=0.5, progress=lambda done, of: seen.append((done, of)))
+    assert [one.labels for one in found] == [
+        ("unit-sphere", "sphere", "ngd eta=0.2"), ("unit-sphere", "sphere", "ngd eta=0.6"),
+        ("unit-sphere", "sphere", "polyak"),
+    ]  # fmt: skip
+    assert seen == [(1, 3), (2, 3), (3, 3)] and {(one.low, one.high) for one in found} == {(0.1, 300.0)}
+    problem = jaxsim.data.unit_sphere(jax.random.key(1), n=4, T=5, d=8)
+    for one, eta in zip(found[:2], (0.2, 0.6), strict=True):
+        assert one.found is not None and not one.found.rises
+        below, beyond = (
+            jaxsim.simulate(
+                problem, jaxsim.rules.NGD(eta), jaxsim.init.Sphere(radius), key=jax.random.key(5), lanes=1000,
+                steps=300, dtype="float32",
+            ).fractions()["global"].value
+            for radius in (one.found.low / 1.5, one.found.high * 1.5)
+        )  # fmt: skip
+        assert below > 0.5 > beyond
+    assert found[2].found is None and found[2].why == "at 0.1 and 300 it is above"
+    for name in ("n", "scale", "seed", "beta"):
+        with pytest.raises(
+            ValueError, match="expected a number that is swept and is no whole number, one of eta, radius"
+        ):
+            crossings(study, name, {})
+
+
+def test_the_command_prints_the_crossings(tmp_path):
+    (tmp_path / "s.toml").write_text(TOML)
+    done = invoke("study", "crossing", "s.toml", "--against", "radius", "--width", "1", cwd=tmp_path)
+    assert done.code == 0, done.err
+    assert "fraction global crosses 0.5" in done.out and "falls" in done.out
+    assert "unit-sphere; sphere; polyak: at 0.1 and 300 it is above" in done.out
+    assert [path.name for path in tmp_path.iterdir()] == ["s.toml"]
+    done = invoke("study", "crossing", "s.toml", "--against", "eta", cwd=tmp_path)
+    assert done.code == 2 and "against: expected a number that is swept" in done.err
+    done = invoke("study", "crossing", "s.toml", "--against", "radius", "--level", "2", cwd=tmp_path)
+    assert done.code == 2 and "level: expected a number between 0 and 1; got 2" in done.err

@@ -9,6 +9,7 @@ from jaxsim.cli import console
 from jaxsim.cli._usage import App, Commands
 from jaxsim.cli.basin import basin
 from jaxsim.cli.compare import compare
+from jaxsim.cli.crossing import crossing
 from jaxsim.cli.geometry import geometry
 from jaxsim.cli.head import head
 from jaxsim.cli.replay import replay
@@ -33,6 +34,7 @@ app.command()(run)
 app.command()(head)
 app.command()(geometry)
 app.command()(basin)
+study.command()(crossing)
 app.add_typer(study)
 app.command()(reproduce)
 app.command()(report)

@@ -153,10 +153,11 @@ def search(
             f"low, high: expected fractions on both sides of {level:g}; at {place(low):g} and {place(high):g} it is "
             + side
         )
-    settled = True
+    settled, further = True, 1.0
     while settled and high - low > width:
-        told = [look for look in looked(_next(looks, low, high, width, level)) if look.above is not None]
-        settled = bool(told)
+        places, thirds = _next(looks, low, high, width, level, further)
+        told = [look for look in looked(places) if look.above is not None]
+        settled, further = bool(told) or not thirds, further if told else 2 * further
         low = max([low, *(look.at for look in told if look.above == at_low.above)])
         high = min([high, *(look.at for look in told if look.above == at_high.above and look.at > low)])
     values = np.array([place(look.at) for look in looks])
@@ -175,11 +176,13 @@ class _Look:
     above: bool | None = None  # whether it is above the level, once that can be told
 
 
-def _next(looks: list[_Look], low: float, high: float, width: float, level: float) -> list[float]:
-    """Where to look next.
+def _next(
+    looks: list[_Look], low: float, high: float, width: float, level: float, further: float
+) -> tuple[list[float], bool]:
+    """Where to look next, and whether these are the thirds of the interval.
 
     Both sides of where a logistic curve through what is near has the crossing, as far off as the interval may be wide
-    and the curve is uncertain; where it is very uncertain, the thirds of the interval.
+    and the curve is uncertain, and so many times `further`; where that is too far, the thirds.
     """
     middle = (low + high) / 2
     near = [look for look in looks if abs(look.at - middle) <= 1.5 * (high - low)]
@@ -195,8 +198,8 @@ def _next(looks: list[_Look], low: float, high: float, width: float, level: floa
     if np.isfinite(line).all() and line[1] != 0:
         centre, spread = -line[0] / line[1], np.linalg.inv(curvature)
         at = np.array([1.0, centre])
-        off = max(0.45 * width, 2 * math.sqrt(at @ spread @ at) / abs(line[1]))
+        off = further * max(0.45 * width, 2 * math.sqrt(at @ spread @ at) / abs(line[1]))
         values = [v for v in (middle + centre - off, middle + centre + off) if low < v < high]
         if values and off < (high - low) / 3:
-            return values
-    return [low + (high - low) / 3, high - (high - low) / 3]
+            return values, False
+    return [low + (high - low) / 3, high - (high - low) / 3], True

@@ -55,7 +55,7 @@ class Workshop:
         One BLAS thread and the precision that the study names, whatever the process is set to, so that bytes do not
         depend on where they are computed.
         """
-        with _x64(self.study.dtype == "float64"), self._threads.limit(limits=1, user_api="blas"):
+        with x64(self.study.dtype == "float64"), self._threads.limit(limits=1, user_api="blas"):
             works = [self._work(cell_at(self.study, cell), index) for cell, index in tasks]
             for (cell, _), run in zip(tasks, together(works, own_blocks=True), strict=True):
                 yield _pack(run, cell, self.study.limits)
@@ -176,7 +176,8 @@ def table_of(content: bytes, columns: list[str] | None = None) -> Any:
 _VERDICT_COLUMNS = ("verdict", "verdict_by_direction")
 
 
-def _x64(enabled: bool) -> Any:
+def x64(enabled: bool) -> Any:
+    """JAX with 64 bits switched on or off, for a while."""
     if hasattr(jax, "enable_x64"):
         return jax.enable_x64(enabled)
     from jax import experimental
