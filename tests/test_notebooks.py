@@ -35,3 +35,23 @@ def test_it_is_stored_as_it_ran(path):
     assert path.stat().st_size < LARGEST
     first, second = ("".join(cell["source"]) for cell in cells[:2])
     assert "find_spec" in first and "only-if-needed" in first and "JAXSIM_SMALL" in second
+
+
+def test_it_installs_from_a_wheel_beside_it_from_a_place_or_from_the_repository(tmp_path, monkeypatch):
+    cells = {"".join(stored(path)["cells"][2]["source"]) for path in NOTEBOOKS}
+    assert len(cells) == 1  # one way for all
+    asked = []
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("subprocess.run", lambda command, check: asked.append(command))
+    monkeypatch.delenv("JAXSIM_FROM", raising=False)
+    monkeypatch.chdir(tmp_path)
+    exec(*cells, {})
+    for name in ("jaxsim_attention-0.1.0-py3-none-any.whl", "jaxsim_attention-0.2.0-py3-none-any.whl", "other.whl"):
+        (tmp_path / name).touch()
+    exec(*cells, {})
+    monkeypatch.setenv("JAXSIM_FROM", "git+https://example.org/a/b")
+    exec(*cells, {})
+    assert [command[-1] for command in asked] == [
+        "..", "jaxsim_attention-0.2.0-py3-none-any.whl", "git+https://example.org/a/b",
+    ]  # fmt: skip
+    assert all("only-if-needed" in command and "--upgrade" not in command for command in asked)
