@@ -19,7 +19,7 @@ from jaxsim.driver.trajectory import trajectory
 from jaxsim.rules import ALL_RULES
 from jaxsim.simulation.options import Options
 from jaxsim.simulation.work import prepare
-from jaxsim.study.shards import _x64
+from jaxsim.study.shards import x64
 
 PLATFORMS = ("cuda", "rocm", "tpu")
 TRAINED = {
@@ -63,7 +63,7 @@ def program(name, trained):
 @pytest.mark.parametrize(("name", "trained"), pairs())
 def test_it_lowers_and_every_product_is_of_full_precision(name, trained):
     """Accelerators multiply in fewer digits unless they are told otherwise, for each product."""
-    with _x64(False):
+    with x64(False):
         function, arguments = program(name, trained)
         text = jax.export.export(jax.jit(function), platforms=PLATFORMS)(*arguments).mlir_module()
     products = re.findall(r"stablehlo\.dot_general\b.*", text)
