@@ -204,6 +204,16 @@ def test_a_curve_through_two_parameters(problem, tmp_path):
     assert titles[0] == "basin stability" and titles[1].startswith("finite-time basin stability, by step")
     with pytest.raises(ValueError, match="steps: expected a step; got None"):
         curve.quantifier("finite-time basin stability")
+    with pytest.raises(ValueError, match="steps: expected at most 400; got 401"):
+        curve.quantifier("finite-time basin stability", steps=401)
+    late = basins.continuation(
+        lambda radius: (problem, jaxsim.rules.NGD(0.5), jaxsim.init.Sphere(radius)), [0.5, 1.0],
+        key=jax.random.key(1), lanes=40, steps=400, record=[300, 400],
+    )  # fmt: skip
+    time = late.quantifier("convergence time")
+    known = np.isfinite(time.low)
+    assert known.any() and (time.low[known] == 0).all()  # nothing was looked at before
+    assert jaxsim.plot.stability(late).axes
     with pytest.raises(ValueError, match="steps: expected none for 'critical shock'; got 5"):
         curve.quantifier("critical shock", steps=5)
     with pytest.raises(ValueError, match="name: expected one of basin stability"):

@@ -174,3 +174,22 @@ def test_the_command_prints_the_crossings(tmp_path):
     assert done.code == 2 and "against: expected a number that is swept" in done.err
     done = invoke("study", "crossing", "s.toml", "--against", "radius", "--level", "2", cwd=tmp_path)
     assert done.code == 2 and "level: expected a number between 0 and 1; got 2" in done.err
+
+
+def test_what_a_study_cannot_be_asked():
+    plane = build(**STUDY | {
+        "init": [{"law": "random-plane", "resolution": [4, 5]}], "stop": {"lanes": 20},
+    })  # fmt: skip
+    found = crossings(plane, "eta", {})
+    assert found and all(one.found is None and "lie on a grid" in one.why for one in found)
+    single = build(**STUDY | {"rule": [{"name": "gd", "eta": 1.0}, {"name": "ngd", "eta": 0.1}]})
+    with pytest.raises(ValueError, match="against: expected a number of which one choice has several values"):
+        crossings(single, "eta", {})
+    both = build(**STUDY | {
+        "init": [{"law": "gaussian", "scale": [0.1, 1.0]}], "rule": [{"name": "polyak", "scale": [0.5, 1.0]}],
+    })  # fmt: skip
+    with pytest.raises(ValueError, match="one of init.scale, rule.scale; got 'scale'"):
+        crossings(both, "scale", {})
+    assert len(crossings(both, "rule.scale", {}, width=5.0)) == 2
+    decay = build(**STUDY | {"rule": [{"name": "heavy-ball", "eta": 1.0, "beta": [0.0, 0.9]}]})
+    assert all(one.why.startswith("low: expected a number above 0") for one in crossings(decay, "beta", {}))

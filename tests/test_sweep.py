@@ -9,6 +9,7 @@ import pytest
 import jaxsim
 from jaxsim import driver, init, rules
 from jaxsim.coordinates import as_device
+from jaxsim.rules.base import Stateless, pytree, times
 from jaxsim.simulation.options import Options
 from jaxsim.simulation.work import prepare
 
@@ -97,6 +98,35 @@ def test_a_rule_per_lane_changes_no_bit(problem, rule, steps, engine, dtype):
     jax.tree.map(np.testing.assert_array_equal, chunk.results(everything), apart.results(everything))
 
 
+@pytree
+class Averaged(Stateless):
+    """Gradient descent by the mean of an array: one that is of the rule, and of no lane."""
+
+    most: object
+    sizes: object = dataclasses.field(init=False)
+
+    name = "averaged"
+    stepped_because = None
+
+    def __post_init__(self):
+        object.__setattr__(self, "sizes", np.linspace(1.0, self.most, 4))
+
+    def update(self, gradient, state, step):
+        """-η ∇L."""
+        eta = self.sizes.mean()
+        return tuple(times(-eta * jax.numpy.exp(b.log_scale), b.direction) for b in gradient.blocks), state
+
+
+def test_an_array_of_a_rule_is_no_number_per_lane(problem):
+    how: dict = dict(key=KEY, lanes=70, steps=5000, dtype="float64", engine="xla")
+    run = jaxsim.simulate(problem, Averaged(7.0), init.Sphere(3.0), **how)
+    same = jaxsim.simulate(problem, rules.GD(4.0), init.Sphere(3.0), **how)
+    np.testing.assert_allclose(run.norm, same.norm, rtol=1e-9)
+    np.testing.assert_array_equal(run.report["leaps"], same.report["leaps"])
+    swept = jaxsim.sweep(problem, Averaged(7.0), init.Sphere([1.0, 3.0]), **how)
+    np.testing.assert_allclose(swept.at(radius=3).norm, same.norm, rtol=1e-9)
+
+
 def test_given_starts_and_what_else_is_trained(problem):
     given = init.Given(np.random.default_rng(0).normal(size=(7, 8, 8)))
     sweep = jaxsim.sweep(problem, rules.NGD([0.1, 0.5]), given, key=KEY, lanes=7, steps=50, dtype="float64")
@@ -131,6 +161,15 @@ def test_coordinates_tables_and_figures(problem):
     (lines,) = sweep.plot("radius").axes
     assert len(lines.lines) == 2
     assert "eta 0.3, 0.1, radius 1, 10, 100" in repr(sweep)
+    for name in ("verdict", "verdict_by_direction", "selection_number", "limit_norm"):
+        assert set(whole[name].dims) == {"eta", "radius", "lane"}
+    both = jaxsim.sweep(problem, rules.Polyak([0.5, 1.0]), init.Gaussian([0.3, 1.1]), key=KEY, lanes=5, steps=20)
+    assert list(both.axes) == ["scale", "init_scale"]
+    assert len(both.plot().axes) == 2
+    for name, values in both.axes.items():
+        assert both.plot(name).axes[0].lines[0].get_xdata().tolist() == list(values)
+    with pytest.raises(ValueError, match="against: expected one or two of scale, init_scale; got 'eta'"):
+        both.plot("eta")
 
 
 def test_what_is_wrong_is_said(problem):

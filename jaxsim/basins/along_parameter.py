@@ -105,7 +105,7 @@ class Continuation(Saved):
             raise ValueError(
                 "name: expected a continuation whose lanes' ends were kept; this was saved before they were"
             )
-        by = None if steps is None else step_number("steps", steps)
+        by = None if steps is None else step_number("steps", steps, at_most=int(self.settings["steps"]))
         if (by is None) == (name == "finite-time basin stability"):
             needed = "expected a step" if by is None else f"expected none for {name!r}"
             raise ValueError(f"steps: {needed}; got {steps!r}")

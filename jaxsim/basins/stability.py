@@ -100,7 +100,7 @@ def quantify(
         low, high = wilson_bounds(hits, ends.shape[1], level)
         return Quantifier(name, hits / ends.shape[1], low, high, level)
     over = np.ones_like(distance) if name == "convergence time" else distance
-    before = recorded[np.maximum(np.searchsorted(recorded, settled) - 1, 0)]  # attention became saturated since then
+    before = np.insert(recorded, 0, 0)[np.searchsorted(recorded, settled)]  # attention became saturated since then
     value, low, high = (np.full((len(ends), count), np.nan) for _ in range(3))
     for v, a in np.ndindex(value.shape):
         here = ends[v] == a

@@ -1,15 +1,18 @@
 """Compiled programs, which JAX keeps from one command to the next."""
 
+import importlib
 import os
 import re
 import sys
 import warnings
+import zlib
 from pathlib import Path
 from typing import Any
 
 from jaxsim import _files
 
 PROGRAMS = "JAX_COMPILATION_CACHE_DIR"  # where JAX keeps compiled programs, and how long compiling has to have taken
+ZSTANDARD = b"\x28\xb5\x2f\xfd"  # how what is packed so begins
 TORN = re.compile(r"Error reading persistent compilation cache entry for '([\w.-]+)'")
 
 
@@ -62,6 +65,23 @@ def forget_torn() -> None:
             return
         place = getattr(sys.modules["jax"].config, "jax_compilation_cache_dir", None)
         for path in Path(place).glob(f"{torn[1]}-*-cache") if place else ():
-            path.unlink(missing_ok=True)
+            if not _whole(path):
+                path.unlink(missing_ok=True)
 
     warnings.showwarning = show
+
+
+def _whole(path: Path) -> bool:
+    """Whether a kept program can be unpacked."""
+    try:
+        packed = path.read_bytes()
+        if packed.startswith(ZSTANDARD):
+            unpacking: Any = importlib.import_module("zstandard").ZstdDecompressor().decompressobj()
+        else:
+            unpacking = zlib.decompressobj()
+        unpacking.decompress(packed)
+    except FileNotFoundError:
+        return True
+    except Exception:  # of either library
+        return False
+    return unpacking.eof

@@ -222,7 +222,7 @@ def _leap_blocks(model, rule, end: End, marks: Float[Array, " R"], mesh: Mesh, e
         width = min(width, LEAP_BLOCK) if jax.default_backend() == "cpu" else width
         lanes = jax.tree.map(lambda x: jnp.moveaxis(x, 0, -2).reshape(*x.shape[1:-1], -1), end)
         by = jax.tree.map(jnp.ravel, rule) if each.rule else rule
-        parts = leaping(model, by, lanes, marks, width, engine)
+        parts = leaping(model, by, lanes, marks, width, engine, each.rule)
         return jax.tree.map(lambda x: jnp.moveaxis(x.reshape(*x.shape[:-1], -1, width), -2, 0), parts)
 
     return _on_devices(local, mesh, each)(model, rule, end, marks)

@@ -18,17 +18,18 @@ from jaxsim.rules.base import Rule
 
 
 def to_the_end(
-    model: Model, rule: Rule, lanes: Lanes, marks: Float[Array, " R"], width: int, by: Engine
+    model: Model, rule: Rule, lanes: Lanes, marks: Float[Array, " R"], width: int, by: Engine, apart: bool = False
 ) -> tuple[Lanes, tuple[Tree, ...]]:
     """All lanes to the last mark, slow and fast ones in turn, in blocks of their kind; parameters at all but the first.
 
     Args:
         model: the model.
-        rule: the rule, or one per lane; both together are the map.
+        rule: the rule; both together are the map.
         lanes: where they are.
         marks: the step that they have come to, and those to be recorded.
         width: lanes of a block.
         by: what makes the steps.
+        apart: whether every lane has a rule of its own.
     """
     count, records = lanes.elapsed.shape[-1], len(marks) - 1
     kept = jax.tree.map(lambda x: jnp.zeros((records, *x.shape), x.dtype), rounded(lanes.state).params)
@@ -53,7 +54,7 @@ def to_the_end(
             here = lax.dynamic_slice_in_dim(index, b * width, width)
             part = jax.tree.map(lambda x: x.at[..., here].get(mode="clip"), lanes)
             part = part.but(ended=part.ended | (here == count))  # the last block may not be full
-            own = jax.tree.map(lambda x: x.at[here].get(mode="clip") if x.ndim else x, rule)
+            own = jax.tree.map(lambda x: x.at[here].get(mode="clip"), rule) if apart else rule
             part, arrivals = work(model, own, part, marks, by)
             lanes = jax.tree.map(lambda x, p: x.at[..., here].set(p, mode="drop"), lanes, part)
             return lanes, keep(kept, arrivals, here)
@@ -82,7 +83,13 @@ def leaps(model: Model, rule: Rule, lanes: Lanes, marks: Float[Array, " R"], by:
 
 
 def leaping(
-    model: Model, rule: Rule, end: End, marks: Float[Array, " R"], width: int | None = None, by: Engine = XLA
+    model: Model,
+    rule: Rule,
+    end: End,
+    marks: Float[Array, " R"],
+    width: int | None = None,
+    by: Engine = XLA,
+    apart: bool = False,
 ) -> tuple[Any, Array, dict[str, Array]]:
     """What `trajectory` gives, from where it ended at the first mark: records at the others, and a longer report.
 
@@ -93,13 +100,14 @@ def leaping(
         marks: the step that they have come to, and those to be recorded.
         width: lanes of a block; all of them where it is not given.
         by: what makes the steps.
+        apart: whether every lane has a rule of its own.
     """
     residual = jax.tree.map(jnp.zeros_like, end.state.params) if end.residual is None else end.residual
     lanes = begin(end.state, residual, marks[0])
     known = dict(pace=pace(lanes)) if rule.keeps_pace else dict(past=nothing_known(lanes.state, lanes.elapsed))
     lanes = lanes.but(**known)
     block = width or lanes.elapsed.shape[-1]
-    lanes, kept = to_the_end(model, rule, lanes, marks, block, by)
+    lanes, kept = to_the_end(model, rule, lanes, marks, block, by, apart)
 
     def observed(params):
         blocks = jax.tree.map(lambda x: jnp.moveaxis(x.reshape(*x.shape[:-1], -1, block), -2, 0), params)

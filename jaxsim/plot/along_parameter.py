@@ -61,7 +61,7 @@ def stability(found: basins.Continuation, steps: float | None = None, attractors
         attractors: how many are drawn.
     """
     done = np.zeros(0) if found.settled is None else found.settled[found.settled >= 0]
-    by = (int(np.median(done)) if done.size else found.settings["steps"]) if steps is None else steps
+    by = (max(1, int(np.median(done))) if done.size else found.settings["steps"]) if steps is None else steps
     figure = new_figure(figsize=(11, 5.6), layout="constrained")
     grid = figure.subplots(2, 3).ravel()
     order, handles = np.argsort(found.along, kind="stable"), {}

@@ -108,7 +108,7 @@ class Sweep:
         points = self.points()
         for k, name in enumerate(self.axes):
             part, of = ("rule", points[:: shape[1]]) if k < self.of_rule else ("init", points[: shape[1]])
-            coordinates[f"{part}_{name.removeprefix('init_')}"] = (part, np.array([point[name] for point in of]))
+            coordinates[self._coordinate(name)] = (part, np.array([point[name] for point in of]))
         return xr.Dataset(values, coordinates, {"interval": "wilson", "level": level})
 
     def to_pandas(self) -> "pandas.DataFrame":
@@ -137,17 +137,29 @@ class Sweep:
             along = xr.DataArray(list(values), dims=name, name=name)
             groups = [found[k : k + len(values)] for k in range(0, len(found), len(values))]
             found = [
-                xr.concat(each, along, coords="different", compat="equals", combine_attrs="drop") for each in groups
+                xr.concat(each, along, coords=PER_LANE, data_vars="all", compat="equals", combine_attrs="drop")
+                for each in groups
             ]
         return found[0].assign_attrs({name: self.runs[0].settings[name] for name in shared})
 
     def plot(self, against: str | Sequence[str] | None = None, **how: Any) -> Any:
         """The fraction of a verdict against one or two of the axes; see `jaxsim.plot.fractions`."""
-        return drawing.draw(self, against or list(self.axes)[:2], **how)
+        names = against.split(",") if isinstance(against, str) else list(against or self.axes)[:2]
+        return drawing.draw(self, [self._coordinate(name.strip()) for name in names], **how)
+
+    def _coordinate(self, name: str) -> str:
+        """What `fractions` calls an axis."""
+        if name not in self.axes:
+            raise ValueError(f"against: expected one or two of {', '.join(self.axes)}; got {name!r}")
+        of_rule = list(self.axes).index(name) < self.of_rule
+        return f"rule_{name}" if of_rule else f"init_{name.removeprefix('init_')}"
 
     def __repr__(self):
         swept = ", ".join(f"{name} {_few(values)}" for name, values in self.axes.items())
         return f"Sweep of {swept}\n  {len(self)} points of {self.runs[0].lanes:,} lanes\n  {self.runs[0]!r}"
+
+
+PER_LANE = ["verdict", "verdict_by_direction", "selection_number", "limit_norm"]  # coordinates that differ by point
 
 
 def _few(values: Sequence[float]) -> str:

@@ -1,7 +1,7 @@
 """Works on one problem that differ in the numbers of rule and law, in their key and first lane, in one program.
 
-Lanes of all works lie one after the other, and every lane has the numbers of its own work's rule: no program is
-compiled for each, few blocks are left part empty, and the devices do not wait between one work and the next.
+Lanes of all works lie one after the other, and where their rules differ every lane has the numbers of its own: no
+program is compiled for each, few blocks are left part empty, and the devices do not wait between one work and the next.
 """
 
 import dataclasses
@@ -23,7 +23,8 @@ def together(works: Sequence[Work], own_blocks: bool = False) -> Iterator[Run]:
     """The runs of all works, in order.
 
     Args:
-        works: by `Work.again`, so that what they share is shared.
+        works: by `Work.again`, so that what they share is shared. Where their rules differ, these have to take numbers
+            per lane, as all of this package do.
         own_blocks: whether no block has lanes of two works, and blocks are those of a work alone: then what comes out
             is the same, bit for bit, whatever stands beside it.
     """
@@ -86,12 +87,16 @@ def _starts(
         vectors, xi, outside = jax.tree.map(lambda *each: np.concatenate(each), *parts)
         each = np.repeat([piece.work for piece in pieces], [piece.end - piece.begin for piece in pieces])
         index = np.minimum(np.arange(how.width * how.blocks), len(each) - 1)
-        rule = _per_lane([work.rule for work in works], each[index])
-        yield driver.Start(vectors[index], Known(xi, outside), rule=rule)
+        yield driver.Start(vectors[index], Known(xi, outside), rule=_per_lane([w.rule for w in works], each[index]))
 
 
-def _per_lane(rules: Sequence[Rule], chosen: np.ndarray) -> Rule:
-    """One rule for every lane: those chosen, whose numbers are arrays then."""
+def _per_lane(rules: Sequence[Rule], chosen: np.ndarray) -> Rule | None:
+    """One rule for every lane: those chosen, whose numbers are arrays then; None where all are the same."""
+    first, *others = ([np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(rule)] for rule in rules)
+    if all(np.array_equal(a, b) for leaves in others for a, b in zip(first, leaves, strict=True)):
+        return None
+    if any(leaf.ndim for leaf in first):
+        raise ValueError(f"rule: expected single numbers, to have a value of them in every lane; got {rules[0]!r}")
     return jax.tree.map(lambda *values: np.asarray(values, np.float64)[chosen], *rules)
 
 

@@ -47,7 +47,8 @@ def crossings(
 
     Args:
         study: the study.
-        against: a number of problems, laws or rules that is no whole number, such as "radius" or "eta".
+        against: a number of problems, laws or rules that is no whole number, such as "radius" or "eta"; "init.scale" or
+            "rule.scale" where both have one.
         files: contents of the study's problem files, by fingerprint.
         level: the level, between 0 and 1.
         width: how narrow each interval is to be: its ratio less 1, or with `linear` its length.
@@ -57,13 +58,15 @@ def crossings(
     Raises:
         ValueError: where nothing is swept under this name, or only whole numbers are.
     """
-    part = _part(study, against)
+    part, against = _part(study, against)
     groups: dict[Choice, list[float]] = {}
     for choice in getattr(study, f"{part}s"):
         value = dict(choice.values).get(against)
         if isinstance(value, float):
             groups.setdefault(_without(choice, against), []).append(value)
-    lines = {choice: values for choice, values in groups.items() if len(values) > 1}
+    lines = {choice: values for choice, values in groups.items() if len(set(values)) > 1}
+    if not lines:
+        raise ValueError(f"against: expected a number of which one choice has several values; got {against!r}")
     options = [list(lines) if name == part else getattr(study, f"{name}s") for name in PARTS]
     chosen = list(itertools.product(*options))
     made: list[Line] = []
@@ -79,22 +82,24 @@ def crossings(
     return made
 
 
-def _part(study: Study, against: str) -> str:
-    """Whose number it is: "problem", "init" or "rule"."""
-    known = {}
+def _part(study: Study, against: str) -> tuple[str, str]:
+    """Whose number it is, "problem", "init" or "rule", and its name."""
+    known: dict[str, dict[str, set[float]]] = {}
     for part in PARTS:
         for choice in getattr(study, f"{part}s"):
             for name, value in choice.values:
                 if isinstance(value, float):
                     known.setdefault(name, {}).setdefault(part, set()).add(value)
     swept = {name: [part for part, values in parts.items() if len(values) > 1] for name, parts in known.items()}
-    found = swept.get(against, [])
+    of, _, name = against.rpartition(".")
+    found = [part for part in swept.get(name, []) if of in ("", part)]
     if len(found) != 1:
-        names = ", ".join(sorted(name for name, parts in swept.items() if len(parts) == 1)) or "none: nothing is swept"
+        named = [f"{part}.{name}" if len(parts) > 1 else name for name, parts in swept.items() for part in parts]
+        names = ", ".join(sorted(named)) or "none: nothing is swept"
         raise ValueError(
             f"against: expected a number that is swept and is no whole number, one of {names}; got {against!r}"
         )
-    return found[0]
+    return found[0], name
 
 
 def _without(choice: Choice, name: str) -> Choice:
@@ -122,6 +127,8 @@ def _searched(
         problem = build_problem(here.problem, files)
         return problem, build_rule(here.rule), build_init(here.init, problem)
 
+    if cell.init.pixels is not None:
+        return None, "its starts lie on a grid and are not drawn, so that no interval allows for searching"
     how = study.options()
     options: dict[str, Any] = {name: getattr(how, name) for name in ("loss", "dtype", "limits", "stepping", "engine")}
     options |= {"record": [], "thresholds": how.thresholds, "train": build_train(study.train, study.batch, study.seed)}
@@ -134,6 +141,7 @@ def _searched(
                 logarithmic=not linear, **options,
             )  # fmt: skip
         except ValueError as error:
-            named, _, why = str(error).rpartition("; ")
-            return None, why if named.startswith(("low: ", "high: ", "low, high: ")) else str(error)
+            told, _, why = str(error).partition("; ")
+            ends = ("low: expected a value at which", "high: expected a value at which", "low, high: ")
+            return None, why if told.startswith(ends) else str(error)
     return found, ""

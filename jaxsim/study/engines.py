@@ -69,6 +69,7 @@ class Here:
         self._done: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
         self._in_flight = 0
         self._closed = False
+        self._failed: dict[int, str] = {}  # cells whose further shards need not be tried
         # Not a daemon: an interpreter must not end while XLA computes. Who cannot wait leaves by os._exit.
         threading.Thread(target=self._work, name="jaxsim-study").start()
 
@@ -132,14 +133,20 @@ class Here:
         began, made = time.perf_counter(), 0
         if self._closed:
             return len(tasks)
+        if last and tasks[0].cell in self._failed:
+            self._done.put(Outcome(tasks[0], None, self._failed[tasks[0].cell]))
+            return 1
         try:
             for task, result in zip(tasks, self._workshop.shards([(t.cell, t.shard) for t in tasks]), strict=True):
+                if self._closed:
+                    return len(tasks)
                 now = time.perf_counter()
                 self._done.put(Outcome(task, result, None, now - began))
                 began, made = now, made + 1
         except Exception as error:
             if last:  # the message goes to the manifest
-                self._done.put(Outcome(tasks[made], None, described(error), time.perf_counter() - began))
+                self._failed[tasks[0].cell] = described(error)
+                self._done.put(Outcome(tasks[0], None, described(error), time.perf_counter() - began))
         return made
 
 

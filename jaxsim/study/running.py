@@ -187,12 +187,14 @@ class _Job:
         if result is None:
             cell = cells.cell_at(self.study, task.cell)
             name = f"cell {task.cell} ({cell.label})"
+            told = task.cell in self.todo.given_up
             self.failed[name] = outcome.message or ""
             self.todo.given_up.add(task.cell)
             self.book.record(
                 manifest.Record(task.cell, task.shard, "failed", counts=(), message=outcome.message, **common)
             )
-            self.report(f"failed: {name}: {outcome.message}")
+            if not told:
+                self.report(f"failed: {name}: {outcome.message}")
             return
         name, size = file_of(task), len(result.content)
         self.hold.check()  # or the folder would be made anew

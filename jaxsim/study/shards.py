@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import threadpoolctl
 
+from jaxsim import rules
 from jaxsim.analysis import VERDICTS
 from jaxsim.driver import LARGEST_STEP
 from jaxsim.results import CURVES, Run
@@ -61,9 +62,14 @@ class Workshop:
                 yield _pack(run, cell, self.study.limits)
 
     def kind(self, cell: int) -> Hashable:
-        """The same for cells that differ in the numbers of rule and law alone, which go together."""
+        """The same for cells that go together: those that differ in the law's numbers, or in those of our own rules.
+
+        A rule from outside may not take numbers per lane.
+        """
         chosen = cell_at(self.study, cell)
-        return chosen.problem, jax.tree.structure(build_rule(chosen.rule))
+        rule = build_rule(chosen.rule)
+        own = type(rule).__module__.startswith("jaxsim.rules.") and not isinstance(rule, rules.PerBlock)
+        return chosen.problem, jax.tree.structure(rule) if own else chosen.rule
 
     def _work(self, cell: Cell, index: int) -> Work:
         study = self.study
