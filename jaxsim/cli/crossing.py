@@ -63,6 +63,6 @@ def crossing(
             )
     console.print(
         f"Each interval holds with {spec.stop.level:.0%}, whatever the search looked at; wide: with "
-        f"{spec.stop.lanes or spec.stop.max_lanes or 100_000:,} lanes at one value it cannot be narrowed.",
+        f"{spec.most_shards * spec.shard:,} lanes at one value it cannot be narrowed.",
         style="dim", highlight=False, soft_wrap=True,
     )  # fmt: skip

@@ -21,8 +21,7 @@ __all__ = [
     "RULE_COLOURS", "VERDICT_COLOURS", "attention", "attention_gap", "attention_map", "basin_map", "colour",
     "comparison", "continuation", "direction_error", "disagreement", "fractions", "gaps", "geometry", "heads",
     "horizons", "lane", "loss_gap", "maps", "norm", "overview", "robustness", "selections", "shells", "stability",
-    "time_map",
-    "token_plane", "trajectories", "verdict_bars",
+    "time_map", "token_plane", "trajectories", "verdict_bars",
 ]  # fmt: skip
 
 FIGURES.update(

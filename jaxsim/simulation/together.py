@@ -77,7 +77,7 @@ def _starts(
     works: Sequence[Work], chunks: Sequence[Sequence[_Piece]], how: driver.Plan, slots: int
 ) -> Iterator[driver.Start]:
     """Where the lanes of each chunk begin, each with its own rule; what runs past the end repeats the last lane."""
-    drawn, own = -1, None
+    drawn, own, numbers = -1, None, _stacked([work.rule for work in works])
     for pieces in chunks:
         parts = []
         for piece in pieces:
@@ -87,17 +87,18 @@ def _starts(
         vectors, xi, outside = jax.tree.map(lambda *each: np.concatenate(each), *parts)
         each = np.repeat([piece.work for piece in pieces], [piece.end - piece.begin for piece in pieces])
         index = np.minimum(np.arange(how.width * how.blocks), len(each) - 1)
-        yield driver.Start(vectors[index], Known(xi, outside), rule=_per_lane([w.rule for w in works], each[index]))
+        rule = jax.tree.map(lambda values, chosen=each[index]: values[chosen], numbers)
+        yield driver.Start(vectors[index], Known(xi, outside), rule=rule)
 
 
-def _per_lane(rules: Sequence[Rule], chosen: np.ndarray) -> Rule | None:
-    """One rule for every lane: those chosen, whose numbers are arrays then; None where all are the same."""
+def _stacked(rules: Sequence[Rule]) -> Rule | None:
+    """One rule, whose numbers are those of all; None where all are the same."""
     first, *others = ([np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(rule)] for rule in rules)
     if all(np.array_equal(a, b) for leaves in others for a, b in zip(first, leaves, strict=True)):
         return None
     if any(leaf.ndim for leaf in first):
         raise ValueError(f"rule: expected single numbers, to have a value of them in every lane; got {rules[0]!r}")
-    return jax.tree.map(lambda *values: np.asarray(values, np.float64)[chosen], *rules)
+    return jax.tree.map(lambda *values: np.asarray(values, np.float64), *rules)
 
 
 def _drawn(work: Work, width: int, slots: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -9,7 +9,7 @@ from jaxsim.simulation import Crossing, crossing
 from jaxsim.study.cells import Cell, key_of
 from jaxsim.study.choices import Choice, build_init, build_problem, build_rule, build_train
 from jaxsim.study.shards import x64
-from jaxsim.study.spec import MOST_LANES, PARTS, Study
+from jaxsim.study.spec import PARTS, Study
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,7 +132,7 @@ def _searched(
     how = study.options()
     options: dict[str, Any] = {name: getattr(how, name) for name in ("loss", "dtype", "limits", "stepping", "engine")}
     options |= {"record": [], "thresholds": how.thresholds, "train": build_train(study.train, study.batch, study.seed)}
-    lanes = study.stop.lanes or study.stop.max_lanes or MOST_LANES
+    lanes = study.most_shards * study.shard
     with x64(study.dtype == "float64"):
         try:
             found = crossing(
