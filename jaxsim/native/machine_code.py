@@ -8,7 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jax import lax
+from jaxtyping import Array, Float
 
 from jaxsim.coordinates import DualFrame, Frame
 from jaxsim.driver import XLA, Engine, State
@@ -20,9 +21,11 @@ from jaxsim.model.sums import minus, rounded
 from jaxsim.native.building import NotBuilt, library
 from jaxsim.problem import Problem
 from jaxsim.rules import Rule
+from jaxsim.rules.base import Scheduled
 
 ENGINES = ("auto", "xla", "native")
 WORTH = 2 * 10**10  # multiplications of a run from which on building costs less than it saves
+BURST = 64  # steps of a schedule in one call, so that their table stays in the second-level cache
 LARGEST = 256  # tokens of all sequences together: their Gram matrix stays in the second-level cache
 
 
@@ -35,7 +38,18 @@ class MachineCode:
         """See Engine."""
         carried, shape = jax.tree.flatten((state.params, residual, state.memory))
         call = _call(model, rule, "many", carried[0], carried, len(carried))
-        params, residual, memory = jax.tree.unflatten(shape, call(*carried, *_known(model, rule, carried[0]), count))
+        known = _known(model, carried[0])
+
+        def burst(k, carried):
+            steps = first + k * BURST + jnp.arange(BURST, dtype=count.dtype)
+            given = lax.map(lambda step: _given(rule, carried[0], step), steps)  # one by one, in the digits of XLA's steps
+            return call(*carried, *known, given, jnp.minimum(count - k * BURST, BURST))
+
+        if _varies(rule):
+            carried = lax.fori_loop(jnp.zeros_like(count), (count + BURST - 1) // BURST, burst, carried)
+        else:
+            carried = call(*carried, *known, _given(rule, carried[0])[None], count)
+        params, residual, memory = jax.tree.unflatten(shape, carried)
         return State(params, memory), residual
 
     def some(self, model, rule, state, first, counts):
@@ -43,7 +57,7 @@ class MachineCode:
         carried, shape = _in_order(state)
         change = State(rounded(state.params), minus(state.memory, state.memory))
         call = _call(model, rule, "some", carried[0], [*carried, *jax.tree.leaves(change)], len(carried))
-        out = call(*carried, *_known(model, rule, carried[0]), counts)
+        out = call(*carried, *_known(model, carried[0]), _given(rule, carried[0]), counts)
         increments = jax.tree.unflatten(jax.tree.structure(change), out[len(carried) :])
         return _from_order(out[: len(carried)], shape), increments
 
@@ -60,7 +74,7 @@ class MachineCode:
         points = jnp.asarray(np.stack(gauss(KNOWN[bits] + 1)), dtype)
         how = jnp.asarray([TOLERANCE[bits], SPREAD, SHORT, LONG, AIM, SLOWER, FASTER, LONGEST, HOVERS], dtype)
         fixed = (start, gap, lanes.stepped, (going & ~lanes.fast).astype(dtype))
-        out = call(*carried, *fixed, *_known(model, rule, state[0]), points, how)
+        out = call(*carried, *fixed, *_known(model, state[0]), _given(rule, state[0]), points, how)
         past_at, own_at = len(state), len(state) + len(past)
         changed = dict(zip(_OWN, out[own_at:], strict=True))
         return lanes.but(
@@ -88,13 +102,25 @@ def _from_order(carried: list[Array], shape: Any) -> State:
     return jax.tree.unflatten(shape, (coeffs, lost_coeffs, logits, lost_logits, *memory))
 
 
-def _known(model: Any, rule: Rule, like: Array) -> list[Array]:
-    """What every handler is given of the problem and the rule."""
+def _known(model: Any, like: Array) -> list[Array]:
+    """What every handler is given of the problem."""
     scores, gram = model.scores, model.space.gram
     visible = jnp.ones((*like.shape[:2], 1), bool) if model.visible is None else model.visible
-    _, values = rule.native  # type: ignore[misc]
-    given = jnp.stack([jnp.broadcast_to(jnp.asarray(value, like.dtype), like.shape[-1:]) for value in values])
-    return [gram.reshape(-1, *gram.shape[-2:]), model.space.size, scores.deficits, scores.best, visible, given]
+    return [gram.reshape(-1, *gram.shape[-2:]), model.space.size, scores.deficits, scores.best, visible]
+
+
+def _given(rule: Rule, like: Array, step: Any = None) -> Float[Array, "numbers lanes"]:
+    """What every handler is given of the rule: its numbers, and the sizes of one step; see `Rule.native`."""
+    _, numbers = rule.native  # type: ignore[misc]
+    step = jnp.zeros((), jnp.int32) if step is None else step
+    values = [number(step, like.dtype) if callable(number) else number for number in numbers]
+    return jnp.stack([jnp.broadcast_to(jnp.asarray(value, like.dtype), like.shape[-1:]) for value in values])
+
+
+def _varies(rule: Rule) -> bool:
+    """Whether step sizes are schedules."""
+    _, numbers = rule.native  # type: ignore[misc]
+    return any(isinstance(number, Scheduled) for number in numbers)
 
 
 def _call(model: Any, rule: Rule, work: str, like: Array, out: list[Array], aliased: int = 0) -> Any:
@@ -122,7 +148,7 @@ def engine(
     Raises:
         ValueError: where "native" was asked for, there is machine code of the rule, and it cannot be built.
     """
-    if asked == "xla" or not _written(problem, frame, loss, rule):
+    if asked == "xla" or not _written(problem, frame, loss, rule) or far and _varies(rule):
         return XLA
     if asked == "auto" and lane_steps * problem.visible.size**2 < WORTH:
         return XLA

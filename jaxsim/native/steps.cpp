@@ -1,7 +1,8 @@
 // Many steps in one call.
 //
 // Buffers in order. Inputs: coeffs and logits, with compensation the residuals of both, of momentum the velocity in both,
-// what else the rule remembers; gram, size, deficits, best, visible; what the rule was given; the number of steps.
+// what else the rule remembers; gram, size, deficits, best, visible; what the rule was given, once or for every step; the
+// number of steps.
 // Outputs: what is carried, up to the memory, in the same place or another.
 
 #include "head.h"
@@ -12,13 +13,14 @@ constexpr int CARRIED = KEPT + MEMORY;
 namespace works {
 static void many(const Buffers& buffers) {
   const int32_t steps = *buffers.in<int32_t>(CARRIED + 6);
-  const int64_t width = buffers.last_axis(0);
+  const int64_t width = buffers.last_axis(0), apart = buffers.first_axis(CARRIED + 5) > 1 ? GIVEN * width : 0;
   static thread_local State state;
   static thread_local Gradient gradient;
   static thread_local lanes residual[2][ALL];
   in_registers(buffers, CARRIED, [&](const Problem& problem, int64_t first, int count) {
     lanes given[GIVEN];
-    load(given, buffers.in<real>(CARRIED + 5) + first, GIVEN, width, count);
+    const real* of_step = buffers.in<real>(CARRIED + 5) + first;
+    load(given, of_step, GIVEN, width, count);
     load(state.coeffs, buffers.in<real>(0) + first, ALL, width, count);
     load(state.logits, buffers.in<real>(1) + first, ALL, width, count);
     for (int k = 0; k < LOST; ++k) load(residual[k], buffers.in<real>(2 + k) + first, ALL, width, count);
@@ -31,7 +33,8 @@ static void many(const Buffers& buffers) {
       velocity.scale = state.memory[0];
     }
     for (int k = 0; k < ALL; ++k) state.moved_logits[k] = state.moved_coeffs[k] = lanes{};
-    for (int32_t done = 0; done < steps; ++done) {
+    for (int32_t done = 0; done < steps; ++done, of_step += apart) {
+      if (apart) load(given, of_step, GIVEN, width, count);
       const lanes factor = turn(state, problem, given, gradient);
       move(state, problem, factor, gradient);
       if (COMPENSATED && ((done + 1) % BURST == 0 || done + 1 == steps)) {

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxsim._check import positive_number
 from jaxsim._numbers import numbers
 from jaxsim.model.sums import Exact
-from jaxsim.rules.base import Defaults, constants, pytree, register, step_size, times, zeros_per_lane
+from jaxsim.rules.base import Defaults, pytree, register, step_size, times, zeros_per_lane
 
 
 @register
@@ -48,7 +48,7 @@ class AdaGradNorm(Defaults):
     @property
     def native(self):
         """See Rule."""
-        return constants("ADAGRAD_NORM", self.eta)
+        return "ADAGRAD_NORM", (self.eta,)
 
     def init(self, params):
         """Log b per lane, and what rounding has left out of it."""

@@ -15,7 +15,7 @@ from jaxsim.rules.contract import UNKNOWN, register
 from jaxsim.rules.optax_by_name import Named
 
 __all__ = [
-    "Constant", "Defaults", "Rule", "Scaled", "Scheduled", "Stateless", "Step", "constants", "decay", "mix",
+    "Constant", "Defaults", "Rule", "Scaled", "Scheduled", "Stateless", "Step", "decay", "mix",
     "pytree", "register", "static", "step_size", "times", "zeros_per_lane",
 ]  # fmt: skip
 
@@ -75,7 +75,9 @@ class Rule(Protocol):
 
     @property
     def native(self) -> tuple[str, tuple[Any, ...]] | None:
-        """The name of the rule in machine code, and what it is given there; None where there is none."""
+        """The name of the rule in machine code, and the numbers and step sizes that it is given there; None where
+        there is none.
+        """
         ...
 
     def init(self, params: Tree) -> Tree:
@@ -141,12 +143,6 @@ class Scheduled:
     def __repr__(self):
         named = isinstance(self.schedule, Named)
         return repr(self.schedule) if named else getattr(self.schedule, "__qualname__", "schedule")
-
-
-def constants(name: str, *sizes: Any, beyond: tuple[Any, ...] = ()) -> tuple[str, tuple[Any, ...]] | None:
-    """What `native` says of a rule whose step sizes do not change, with numbers beyond these; None where one does."""
-    known = all(isinstance(size, Constant) for size in sizes)
-    return (name, (*(size.value for size in sizes), *beyond)) if known else None
 
 
 def step_size(name: str, value: Any) -> Any:

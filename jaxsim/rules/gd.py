@@ -4,7 +4,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxsim.rules.base import Stateless, constants, pytree, register, step_size, times
+from jaxsim.rules.base import Stateless, pytree, register, step_size, times
 
 
 @register
@@ -38,7 +38,7 @@ class GD(Stateless):
     @property
     def native(self):
         """See Rule."""
-        return constants("GD", self.eta)
+        return "GD", (self.eta,)
 
     def update(self, gradient, state, step):
         """-η e^c · direction."""

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from jaxsim._numbers import numbers
 from jaxsim.model.gradient import Gradient
-from jaxsim.rules.base import Defaults, Scaled, constants, decay, mix, pytree, register, step_size, times
+from jaxsim.rules.base import Defaults, Scaled, decay, mix, pytree, register, step_size, times
 
 
 class Momentum(Defaults):
@@ -71,7 +71,7 @@ class HeavyBall(Momentum):
     @property
     def native(self):
         """See Rule."""
-        return constants("HEAVY_BALL", self.eta, beyond=(self.rest,))
+        return "HEAVY_BALL", (self.eta, self.rest)
 
     def update(self, gradient, state, step):
         """-η v."""
@@ -109,7 +109,7 @@ class Nesterov(Momentum):
     @property
     def native(self):
         """See Rule."""
-        return constants("NESTEROV", self.eta, beyond=(self.rest,))
+        return "NESTEROV", (self.eta, self.rest)
 
     def update(self, gradient, state, step):
         """-η (∇ + β v)."""
@@ -154,7 +154,7 @@ class NormalisedMomentum(Momentum):
     @property
     def native(self):
         """See Rule."""
-        return constants("NORMALISED_MOMENTUM", self.eta, beyond=(self.rest,))
+        return "NORMALISED_MOMENTUM", (self.eta, self.rest)
 
     def update(self, gradient, state, step):
         """-(η / ‖v‖) v; the factor 1 - β cancels."""

@@ -4,7 +4,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxsim.rules.base import Constant, Stateless, constants, pytree, register, step_size, times
+from jaxsim.rules.base import Constant, Stateless, pytree, register, step_size, times
 
 
 @register
@@ -50,7 +50,7 @@ class NGD(Stateless):
     @property
     def native(self):
         """See Rule."""
-        return constants("NGD", self.eta)
+        return "NGD", (self.eta,)
 
     def update(self, gradient, state, step):
         """-(η / ‖direction‖) · direction."""

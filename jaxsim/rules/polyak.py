@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from jaxsim._numbers import numbers
-from jaxsim.rules.base import Defaults, constants, pytree, register, step_size, times, zeros_per_lane
+from jaxsim.rules.base import Defaults, pytree, register, step_size, times, zeros_per_lane
 
 
 @register
@@ -50,7 +50,7 @@ class Polyak(Defaults):
     @property
     def native(self):
         """See Rule."""
-        return constants("POLYAK", self.scale, self.max_step) if self.optimal_loss is None else None
+        return ("POLYAK", (self.scale, self.max_step)) if self.optimal_loss is None else None
 
     def init(self, params):
         """The number of shortened steps so far."""
