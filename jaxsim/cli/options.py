@@ -44,7 +44,7 @@ UNTIL_HELP = (
 )
 SHADOW_HELP = "Beside every lane one that starts 1e-12 away: which verdicts are of rounding. Takes twice as long."
 CACHE_HELP = "Folder in which to keep compiled programs; none: keep none (default: among the user's caches)."
-ENGINE_HELP = "auto; xla; native: machine code, built at its first use, where there is any (all scalar step sizes)."
+ENGINE_HELP = "auto; xla; native: machine code, built at its first use, where there is any."
 STEPPING_HELP = "auto; every: no leaps; leap: an error where there can be none."
 WIDTH_HELP = "key-query: inner width m of K and Q (default: the smaller side of W)."
 NUCLEAR_HELP = "key-query: also hold W against the nuclear-norm att-SVM of every selection."

@@ -42,7 +42,8 @@ class MachineCode:
 
         def burst(k, carried):
             steps = first + k * BURST + jnp.arange(BURST, dtype=count.dtype)
-            given = lax.map(lambda step: _given(rule, carried[0], step), steps)  # one by one, in the digits of XLA's steps
+            # One by one: in the digits of XLA's steps, where a schedule in float32 has few.
+            given = lax.map(lambda step: _given(rule, carried[0], step), steps)
             return call(*carried, *known, given, jnp.minimum(count - k * BURST, BURST))
 
         if _varies(rule):
