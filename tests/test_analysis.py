@@ -160,6 +160,7 @@ def test_an_asymptote_needs_a_window(window):
         jaxsim.analysis.asymptote(np.array([1]), np.ones((1, 1)), np.ones((1, 1)), "power", np.ones(1), window)
 
 
+@pytest.mark.slow
 def test_the_constants_of_the_laws_are_those_that_runs_come_to():
     """u of GD grows by ‖W^α‖ in log t and that of NGD by η in t, and ‖r‖ settles: as the laws' constants need."""
     problem = jaxsim.data.unit_sphere(jax.random.key(0), n=4, T=5, d=8)

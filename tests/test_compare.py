@@ -45,6 +45,7 @@ def test_a_rule_against_itself(runs):
     assert found.p_value == 1 and found.paired[0] == 0 and len(found.only_first) == len(found.only_second) == 0
 
 
+@pytest.mark.slow
 def test_coverage_of_the_intervals():
     """20,000 samples each: a coverage of 95% would fall below 94.2% with probability below 1e-6."""
     rng = np.random.default_rng(0)

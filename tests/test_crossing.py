@@ -48,6 +48,7 @@ def coin(draws, truth=0.37, steepness=8.0):
     return count
 
 
+@pytest.mark.slow
 def test_the_interval_covers_as_often_as_it_says():
     """Of 300 searches 5% may miss, and three standard deviations; far fewer do, as every look is insured."""
     draws = np.random.default_rng(0)

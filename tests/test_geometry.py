@@ -29,6 +29,7 @@ def test_each_rule_is_nearest_to_its_own_geometry(seed):
         assert found.correlation[k, own] > 0.99
 
 
+@pytest.mark.slow
 def test_momentum_does_not_change_the_limit():
     problem = jaxsim.data.unit_sphere(jax.random.key(0), n=4, T=5, d=6)
     chosen = [rules.NGD(0.1), rules.NormalisedMomentum(0.1), rules.HeavyBall(1.0), rules.Nesterov(1.0)]

@@ -18,7 +18,7 @@ def blocks(guide):
     return re.findall(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", text, re.DOTALL)
 
 
-@pytest.mark.parametrize("guide", GUIDES)
+@pytest.mark.parametrize("guide", [pytest.param(g, marks=pytest.mark.slow if g == "steps" else ()) for g in GUIDES])
 def test_a_guide_prints_what_it_says(guide, tmp_path):
     pairs = blocks(guide)
     code = "".join(f"{code}\nprint({MARK!r}, end='')\n" for code, _ in pairs)

@@ -37,7 +37,7 @@ def by_hand(problem, W, u):
     return np.mean(right), np.mean(largest)
 
 
-@pytest.mark.parametrize("k", range(len(RULES)))
+@pytest.mark.parametrize("k", [0, *(pytest.param(k, marks=pytest.mark.slow) for k in range(1, len(RULES)))])
 def test_accuracies_are_those_of_the_weights(split, found, k):
     start = jaxsim.init.Given(jaxsim.head._starts(split[0], KEY, 3, 0.1))
     how = train.Joint(np.zeros(16), batch=7, key=jax.random.fold_in(KEY, 2**32 - 1))

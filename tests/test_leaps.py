@@ -90,6 +90,7 @@ def test_regress_leaps():
     assert (far.report["leaps"] > 0).all()
 
 
+@pytest.mark.slow
 def test_many_problems_leap_each_by_itself():
     problems = [data.unit_sphere(jax.random.key(s), n=3, T=4, d=5) for s in range(3)]
     how = dict(key=KEY, lanes=4, steps=10**6, record=[10**5])
@@ -248,7 +249,9 @@ def test_a_lane_leaves_a_selection_when_the_closed_form_says(depth):
     assert found[2] < -8 and found[3] > 8 and run.verdict == "global" and run.report["single_steps"] < 10_000
 
 
-@pytest.mark.parametrize("rule", [rules.GD(1.0), rules.AdaGradNorm(1.0)], ids=lambda rule: rule.name)
+@pytest.mark.parametrize(
+    "rule", [rules.GD(1.0), pytest.param(rules.AdaGradNorm(1.0), marks=pytest.mark.slow)], ids=lambda rule: rule.name
+)
 def test_the_norm_grows_like_the_logarithm_of_the_step(rule):
     assert rule.predicts == "inverse-log"
     problem = FAMILIES["signal-noise"](jax.random.key(5))
@@ -327,6 +330,7 @@ def test_a_schedule_of_real_steps_leaps():
     np.testing.assert_allclose(far.direction_error, near.direction_error, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_lane_that_is_fast_for_too_long_goes_no_further_and_says_where(monkeypatch):
     jax.clear_caches()
     monkeypatch.setattr(leap, "LONGEST", 1000)

@@ -232,6 +232,7 @@ def test_leaps_are_those_of_xla_up_to_rounding(name, dtype, steps):
         assert (off <= xla.report["leap_error"] + native.report["leap_error"] + 100 * EPS[dtype]).all()
 
 
+@pytest.mark.slow
 def test_leaps_of_hidden_tokens_and_equal_scores_and_many_problems():
     rule, steps = RULES["gd"], 10**6
     for what in ({"hidden": True}, {"ties": True}):

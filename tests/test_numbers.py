@@ -97,7 +97,7 @@ def opposed(seed):
     return jaxsim.Problem(tokens, rng.uniform(0.5, 2.0, (2, 1)), [1, -1], [1.0], keys=keys)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [pytest.param(np.float32, marks=pytest.mark.slow), np.float64])
 @pytest.mark.parametrize("name", RULES)
 def test_lanes_at_an_interior_minimum_stay_finite(name, dtype):
     rule = RULES[name]
@@ -112,7 +112,7 @@ def test_lanes_at_an_interior_minimum_stay_finite(name, dtype):
             assert set(run.verdict) == {"unresolved"}
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [pytest.param(np.float32, marks=pytest.mark.slow), np.float64])
 def test_many_problems_with_interior_minima(dtype):
     problems = [opposed(seed) for seed in range(5)]
     problems += [random_problem(9, (2, 3, 1)), random_problem(10, (2, 3, 5))]  # the last has independent rows
@@ -135,6 +135,7 @@ def test_the_minimum_is_where_it_is():
     np.testing.assert_allclose(run.norm[0, -1], abs(float(least)), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_trained_decoder_at_an_interior_minimum_stays_finite():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(6, 3, 2))
@@ -210,7 +211,7 @@ def accumulated(rule, W0, steps, dtype):
         (rules.Mirror(0.1), 1e5, 2000, 1e-6),
         (rules.Mirror(0.1, p=3.0), 1e2, 2000, 1e-6),
         (rules.Adam(0.01), 1.0, 20_000, 5e-6),
-        (rules.AdaGradNorm(0.1), 0.1, 100_000, 1e-6),
+        pytest.param(rules.AdaGradNorm(0.1), 0.1, 100_000, 1e-6, marks=pytest.mark.slow),
         (rules.NormalisedMomentum(0.01), 0.1, 20_000, 5e-6),
         (rules.Polyak(0.01, max_step=0.01), 0.1, 20_000, 5e-6),
     ],

@@ -169,6 +169,7 @@ def test_a_folder_whose_members_nobody_registered_says_which(outsider, tmp_path,
         studies.build(**STUDY)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_workers_load_the_same_plugins(alone, tmp_path):
     shutil.copy(FILE, tmp_path)

@@ -56,6 +56,7 @@ def test_a_start_between_two_ends_is_called_chaotic():
     assert sorted(chaotic) == [0, 1]
 
 
+@pytest.mark.slow
 def test_the_command_line_counts_them(tmp_path):
     said = invoke(
         "run", "--data", "unit-sphere", "--lanes", "16", "--steps", "50", "--shadow", "--rule", "gd=1",

@@ -186,6 +186,7 @@ def test_lanes_that_never_settle_go_no_further_and_say_where(monkeypatch):
     assert (run.verdict == "unresolved").all()
 
 
+@pytest.mark.slow
 def test_other_models_and_many_problems():
     x, y = np.array([[1.0, 0.2], [-0.3, 1.0], [-1.0, 0.4]]), [1, 1, -1]
     run = jaxsim.regress(x, y, rules.NGD(0.5), init.Gaussian(1.0), key=KEY, lanes=4, steps=10**9)

@@ -75,6 +75,7 @@ def test_the_hash_of_studies_before_is_as_it_was():
     assert small(stepping="every").hash != small().hash
 
 
+@pytest.mark.slow
 def test_a_map_of_basins_takes_any_horizon():
     problem = jaxsim.data.unit_sphere(jax.random.key(3), n=3, T=4, d=5)
     plane = jaxsim.basins.random_plane(problem, jax.random.key(0))
