@@ -4,11 +4,13 @@ import contextlib
 import functools
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 PART = ".part"
+UNUSED_DAYS = 90  # after which what can be made again is removed
 
 Steps = list[Callable[[], object]]
 _open: list[Steps] = []  # how to undo each block that is open, step by step; the innermost block last
@@ -122,6 +124,8 @@ def folders(path: Path) -> Iterator[None]:
 def private_folder(name: str) -> Path:
     """A folder of this name, private to the user, among what can be made again; made where it is not there.
 
+    Files in it that were not used for `UNUSED_DAYS` are removed.
+
     Raises:
         OSError: where it cannot be made, belongs to somebody else, or others may write there.
     """
@@ -131,7 +135,18 @@ def private_folder(name: str) -> Path:
     found = place.stat()
     if found.st_uid != os.getuid() or found.st_mode & 0o022:
         raise PermissionError(f"{place} belongs to another user, or others may write there")
+    _forget_unused(place)
     return place
+
+
+def _forget_unused(place: Path) -> None:
+    last = time.time() - UNUSED_DAYS * 86_400
+    with os.scandir(place) as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):  # another process may do the same
+                used = entry.stat(follow_symlinks=False)
+                if entry.is_file(follow_symlinks=False) and max(used.st_atime, used.st_mtime) < last:
+                    os.unlink(entry.path)
 
 
 def settle(part: Path, path: Path) -> None:

@@ -8,6 +8,7 @@ import pathlib
 import resource
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -255,3 +256,16 @@ def test_nothing_is_written_past_the_one_writer():
             for way in ways:
                 if way in line and path.name != "_files.py":
                     assert any(a in line for a in allowed), f"{path.name}: {line}"
+
+
+def test_what_can_be_made_again_is_removed_when_nobody_uses_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    place = _files.private_folder("programs")
+    for name, days in (("old", 91), ("young", 89)):
+        used = time.time() - 86_400 * days
+        (place / name).write_bytes(b"")
+        os.utime(place / name, (used, used))
+    (place / "inside").mkdir()
+    os.utime(place / "inside", (0, 0))
+    assert _files.private_folder("programs") == place
+    assert {path.name for path in place.iterdir()} == {"young", "inside"}

@@ -1,5 +1,6 @@
 """Machine code made where it runs: by this machine's compiler, for its own instructions, once, and kept in a folder."""
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -45,6 +46,8 @@ def library(source: str, settings: dict[str, int | str]) -> ctypes.CDLL:
         raise NotBuilt(str(error)) from None
     if not made.exists():
         _build(source, defined, made)
+    with contextlib.suppress(OSError):  # of a disk that is only read
+        os.utime(made)  # in use, which some disks do not write down
     try:
         return ctypes.CDLL(str(made))
     except OSError as error:
