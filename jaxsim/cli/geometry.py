@@ -16,6 +16,7 @@ from jaxsim.cli.console import Console
 from jaxsim.cli.options import DATA, named_problems
 
 SIZES = {"n": 4, "T": 5, "d": 6}
+REGRESSION_HELP = "Linear logistic regression on the first token of each sequence, in place of attention."
 NORMS = (("frobenius", None), ("nuclear", None), ("spectral", None), ("l1", None), ("linf", None), ("lp", 3.0))
 
 
@@ -27,6 +28,7 @@ def geometry(
     steps: Annotated[int, typer.Option(help="Number of updates.")] = 20_000,
     lanes: Annotated[int, typer.Option(help="Runs per rule, from W_0 with entries N(0, 0.01²).")] = 8,
     batch: Annotated[int | None, typer.Option(help="Sequences per step (default: all).")] = None,
+    regression: Annotated[bool, typer.Option("--regression", help=REGRESSION_HELP)] = False,
     seed: Annotated[int, typer.Option(help="Seed of the problem and of the starts.")] = 0,
     out: Annotated[Path | None, typer.Option(help="New or empty folder (default: next jaxsim-geometry-NNN).")] = None,
 ) -> None:
@@ -42,6 +44,7 @@ def geometry(
     from jaxsim.cli.table import where
     from jaxsim.plot.style import new_figure
     from jaxsim.simulation import geometry as study
+    from jaxsim.simulation import linear_geometry
 
     began = time.perf_counter()
     given = {name: value for name, value in {"n": n, "T": tokens, "d": dim}.items() if value is not None}
@@ -58,12 +61,20 @@ def geometry(
         rules.Mirror(0.1, p=1.2),
         rules.Mirror(0.1, p=3),
     ]
+    norms = NORMS
+    if regression:  # vectors have no spectrum
+        chosen = [rule for rule in chosen if rule.coordinates != "primal"]
+        norms = tuple(norm for norm in NORMS if norm[0] not in ("nuclear", "spectral"))
     problems, lanes = named_problems(data, given, seed), whole_number("lanes", lanes)
     settings["rule"] = [repr(rule) for rule in chosen]
     tables: dict[str, Any] = {}
     with storage.claim(out, "geometry") as folder:
         for name, problem in problems.items():
-            found = study(problem, chosen, key=jax.random.key(seed), lanes=lanes, steps=steps, norms=NORMS, batch=batch)
+            how: dict[str, Any] = dict(key=jax.random.key(seed), lanes=lanes, steps=steps, norms=norms, batch=batch)
+            if regression:
+                found = linear_geometry(problem.tokens[:, 0], problem.labels, chosen, **how)
+            else:
+                found = study(problem, chosen, **how)
             tables[name], which = found, storage.slug(name)
             found.save(folder / f"geometry-{which}.npz")
             figure = new_figure(figsize=(9, 4), layout="constrained")
@@ -72,29 +83,33 @@ def geometry(
             storage.write_figure(folder / ("figure.png" if first else f"figure-{which}.png"), figure)
         storage.write_json(folder, settings=settings, environment=storage.environment())
     console = Console()
+    each = "sample" if regression else "sequence"
+    seen = "" if batch is None else f" of {counted(batch)} {each}{'s' * (batch > 1)}"
     for name, found in tables.items():
-        problem = problems[name]
-        console.print(
-            f"{name}: n={problem.shape[0]}, T={problem.shape[1]}, d={problem.shape[2]}; {lanes} lanes, {steps:,} steps"
-            + ("" if batch is None else f" of {counted(batch)} sequence{'s' * (batch > 1)}"),
-            style="bold",
-            highlight=False,
-            markup=False,
-        )
-        for title, values in (
-            ("correlation of W with the max-margin solution of each norm", found.correlation),
-            ("margin of W over the best margin in each norm (1: a max-margin solution)", found.margin_ratio),
-        ):
-            table = Table(title=title, title_justify="left")
-            table.add_column("rule")
-            for norm in found.norms:
-                table.add_column(norm, justify="right")
-            for label, row, settled in zip(found.labels, values, found.saturated, strict=True):
-                shown = [f"{v:.3f}" if v == v else "-" for v in row]
-                if settled:
-                    best = max(range(len(row)), key=lambda k: row[k] if row[k] == row[k] else -2)
-                    shown[best] = f"[bold]{shown[best]}[/]"
-                table.add_row(label + ("" if settled == lanes else f" ({settled} of {lanes} saturated)"), *shown)
-            console.print(table)
-    console.print("medians over saturated lanes; bold: the rule's nearest.")
+        n, T, d = problems[name].shape
+        what = f"regression on n={n}, d={d}" if regression else f"n={n}, T={T}, d={d}"
+        line = f"{name}: {what}; {lanes} lanes, {steps:,} steps{seen}"
+        console.print(line, style="bold", highlight=False, markup=False)
+        _show(console, found, "w" if regression else "W")
+    counted_lanes = "lanes whose w separates" if regression else "saturated lanes"
+    console.print(f"medians over {counted_lanes}; bold: the rule's nearest.")
     where(folder, time.perf_counter() - began)
+
+
+def _show(console: Console, found: Any, parameter: str) -> None:
+    """Both tables of one problem."""
+    for title, values in (
+        (f"correlation of {parameter} with the max-margin solution of each norm", found.correlation),
+        (f"margin of {parameter} over the best margin in each norm (1: a max-margin solution)", found.margin_ratio),
+    ):
+        table = Table(title=title, title_justify="left")
+        table.add_column("rule")
+        for norm in found.norms:
+            table.add_column(norm, justify="right")
+        for label, row, settled in zip(found.labels, values, found.saturated, strict=True):
+            shown = [f"{v:.3f}" if v == v else "-" for v in row]
+            if settled:
+                best = max(range(len(row)), key=lambda k: row[k] if row[k] == row[k] else -2)
+                shown[best] = f"[bold]{shown[best]}[/]"
+            table.add_row(label + ("" if settled == found.lanes else f" ({settled} of {found.lanes} lanes)"), *shown)
+        console.print(table)

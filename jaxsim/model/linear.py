@@ -8,7 +8,7 @@ in w_0 + span{x_i} and is carried in an orthonormal basis of it; ℓ' underflows
 
 from jax import lax
 from jax import numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from jaxsim._fold import largest, total
 from jaxsim._tree import Part, pytree, static
@@ -37,15 +37,23 @@ class LinearModel:
 
     def gradient(self, params: Blocks, step: Array | None = None) -> Gradient:
         """∇L and L itself, each scaled; L* = 0."""
-        margins = self.logits(params)
+        return self.gradient_on(params)
+
+    def gradient_on(self, params: Blocks, batch: Bool[Array, "n 1 1"] | None = None) -> Gradient:
+        """The same for the mean over some of the rows."""
+        margins, share = self.logits(params), 1.0
         slope, log_slope = self.loss.slope(margins)
+        log_value = self.loss.log_value(margins)
+        if batch is not None:
+            share = len(batch) / batch.sum(dtype=slope.dtype)
+            log_slope, log_value = (jnp.where(batch[:, 0], x, -jnp.inf) for x in (log_slope, log_value))
         kappa = jnp.round(largest(log_slope, 0)[0])
-        g = -slope * jnp.exp(log_slope - kappa) / len(self.rows)
+        g = -slope * jnp.exp(log_slope - kappa) * share / len(self.rows)
         direction = lax.dot(self.rows.T, g, precision=lax.Precision.HIGHEST)
         norm = jnp.sqrt(total(direction * direction, 0)[0])
-        gap, scale = scaled_mean(self.loss.log_value(margins))
+        gap, scale = scaled_mean(log_value)
         terms = jnp.sqrt(total(g * g * (self.rows**2).sum(1, keepdims=True), 0)[0])
-        return Gradient((Block({"w": direction}, kappa, norm, terms=terms),), gap, scale, jnp.zeros_like(gap))
+        return Gradient((Block({"w": direction}, kappa, norm, terms=terms),), share * gap, scale, jnp.zeros_like(gap))
 
     def observe(self, params: Blocks) -> Records:
         """Natural logarithms of ‖∇L‖ and L, and w."""

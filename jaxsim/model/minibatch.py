@@ -11,13 +11,14 @@ from jaxsim._tree import pytree, static
 from jaxsim.model.fixed_decoder import Attention, Blocks
 from jaxsim.model.gradient import Gradient
 from jaxsim.model.joint import Joint
+from jaxsim.model.linear import LinearModel
 
 
 @pytree
 class Minibatch:
     """A model whose gradient at step k is that of batch k; what is recorded is that of all sequences."""
 
-    model: Attention | Joint
+    model: Attention | Joint | LinearModel
     key: Array
     sequences: int = static()
     size: int = static()

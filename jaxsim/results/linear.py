@@ -26,6 +26,7 @@ class LinearRun(Saved):
         log10_loss: log10 L, at any depth, (lanes, R).
         log10_grad_norm: log10 ‖∇L‖, (lanes, R).
         converged: lanes at a minimum of the loss, which data that are not separable have, (lanes,).
+        w: the last w, its part in the span of the features, (lanes, d).
         report: the rule's per-lane diagnostics.
     """
 
@@ -40,6 +41,7 @@ class LinearRun(Saved):
     log10_loss: Float[np.ndarray, "lanes R"]
     log10_grad_norm: Float[np.ndarray, "lanes R"]
     converged: Bool[np.ndarray, " lanes"]
+    w: Float[np.ndarray, "lanes d"]
     report: dict[str, np.ndarray]
 
     @property
@@ -63,3 +65,4 @@ class LinearRun(Saved):
     @classmethod
     def _mend(cls, path, fields):
         fields.setdefault("report", {})
+        fields.setdefault("w", np.full((len(fields["norm"]), len(fields["limit"])), np.nan))

@@ -19,11 +19,13 @@ from jaxsim.init import Law
 from jaxsim.margin import hard_margin
 from jaxsim.model import Loss, named
 from jaxsim.model.linear import LinearModel
+from jaxsim.model.minibatch import Minibatch
 from jaxsim.results import LinearRun
 from jaxsim.rules import Rule, check_rule, label, parameters
 from jaxsim.simulation.analysing import at_minimum
 from jaxsim.simulation.options import CHUNK_BYTES, Options
 from jaxsim.simulation.stepping import leaps
+from jaxsim.train import Weights
 from jaxsim.train.base import LOG10
 from jaxsim.train.starts import Drawing, drawn
 
@@ -42,6 +44,7 @@ def regress(
     dtype: Any = None,
     chunk_bytes: int = CHUNK_BYTES,
     stepping: Literal["auto", "every", "leap"] = "auto",
+    batch: int | None = None,
 ) -> LinearRun:
     """Train a linear classifier from many starts and follow its direction to the hard-margin solution.
 
@@ -50,7 +53,8 @@ def regress(
     Args:
         features: x, shape (n, d).
         labels: y, shape (n,), each +1 or -1.
-        rule: a rule that runs in any coordinates, such as jaxsim.rules.NGD(0.1).
+        rule: a rule that runs in any coordinates, such as jaxsim.rules.NGD(0.1), or acts on the entries of w, such as
+            jaxsim.rules.Adam(0.1).
         init: the law of w_0, such as Gaussian, Sphere or Zero.
         key: the JAX key; lane i draws from fold_in(key, i).
         lanes: number of runs.
@@ -60,6 +64,7 @@ def regress(
         dtype: float32 or float64.
         chunk_bytes: aim for the memory of one chunk of lanes.
         stepping: whether lanes may leap, as for `simulate`.
+        batch: samples per step, by default all; their order is that of fold_in(key, 2**32 - 1), as in `heads`.
 
     Returns:
         A `LinearRun`.
@@ -85,20 +90,22 @@ def regress(
     if isinstance(init, type) or not hasattr(init, "place"):
         raise ValueError(f"init: expected jaxsim.init.Gaussian, Sphere or Zero, or a law of your own; got {init!r}")
     check_rule(rule)
-    if rule.coordinates is not None:
-        raise ValueError(
-            f"rule: expected one that runs in any coordinates, such as jaxsim.rules.NGD(0.1); got {rule!r}"
-        )
+    if rule.coordinates not in (None, "full"):
+        raise ValueError(f"rule: expected one that needs no matrix, such as jaxsim.rules.NGD(0.1); got {rule!r}")
     random_key("key", key)
     if named(loss).name == "linear":
         raise ValueError("loss: expected one whose infimum is 0; the linear loss has none")
     lanes = whole_number("lanes", lanes)
     options = Options(steps, record, loss, dtype, stepping=stepping)
     real, recorded = options.dtype, options.recorded
-    far = leaps(stepping, recorded, rule)
+    if whole_number("batch", len(x) if batch is None else batch) > len(x):
+        raise ValueError(f"batch: expected at most n = {len(x)} samples; got {batch}")
+    far = leaps(stepping, recorded, rule, Weights(batch))
     rows = y[:, None] * x
-    basis = orthonormal_basis(rows)
-    model = jax.tree.map(jnp.asarray, LinearModel((rows @ basis).astype(real), named(loss)))  # type: ignore[arg-type]
+    basis = orthonormal_basis(rows) if rule.coordinates is None else np.eye(x.shape[1])
+    model: Any = jax.tree.map(jnp.asarray, LinearModel((rows @ basis).astype(real), named(loss)))  # type: ignore[arg-type]
+    if batch is not None:
+        model = Minibatch(model, jax.random.fold_in(key, 2**32 - 1), len(x), batch)
     size, rest = basis.shape[1], x.shape[1] - basis.shape[1]
     how = driver.plan(lanes, max(size, len(x)), len(recorded), real.itemsize, chunk_bytes, None)
     starts = drawn(Drawing(key, lanes, 0, real, how), init, PrimalEntry(), size, rest)
@@ -113,7 +120,7 @@ def regress(
         parts.append(
             _Lanes(
                 norm, error, 1 - margin * limit_norm, records.log_gap / LOG10, records.log_grad_norm / LOG10,
-                at_minimum(records, len(x), real),
+                at_minimum(records, len(x), real), records.position[:, -1] @ basis.T,
                 {name: np.asarray(value, np.float64) for name, value in chunk.report.items()},
             )
         )  # fmt: skip
@@ -125,6 +132,7 @@ def regress(
         "init": repr(init),
         "lanes": lanes,
         "steps": recorded[-1].item(),
+        "batch": batch,
     }
     settings |= {"loss": named(loss).name, "dtype": real.name, "seconds": time.perf_counter() - began}
     return LinearRun(settings, recorded, unit * limit_norm, **{f.name: getattr(found, f.name) for f in _FIELDS})
@@ -140,6 +148,7 @@ class _Lanes:
     log10_loss: np.ndarray
     log10_grad_norm: np.ndarray
     converged: np.ndarray
+    w: np.ndarray
     report: dict[str, np.ndarray]
 
 
