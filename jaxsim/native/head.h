@@ -37,12 +37,27 @@ constexpr bool MOMENTUM = RULE >= HEAVY_BALL;
 constexpr int GIVEN = RULE == POLYAK || MOMENTUM ? 2 : 1;  // numbers that make a rule, of each lane its own
 constexpr int MEMORY = RULE == POLYAK ? 1 : RULE >= ADAGRAD_NORM ? 2 : 0;  // numbers that a rule remembers per lane
 
-// What is the same for all lanes of a problem.
+constexpr int SPAN = (FREE + WIDTH - 1) / WIDTH, STRIDE = SPAN * WIDTH;  // of a row, in registers and in numbers
+constexpr int FEW = 2;  // lanes whose products cost less one by one than together, as far as a register reaches
+
+// K_jt - K_jT over unit² in row t; unit is a power of two, near the root of K's largest entry.
+struct Gram {
+  alignas(BYTES) real rows[FREE * STRIDE];
+};
+
+// Lanes of a register that have one Gram matrix and are multiplied by it together, or one lane alone.
+struct Part {
+  const Gram* gram;
+  choice own;
+  int alone;  // which lane, -1 for all of them
+};
+
+// What the lanes of a register are given of their problems, which may be several.
 struct Problem {
-  real gram[FREE * FREE];  // K_jt - K_jT over unit², row t; unit is a power of two, near the root of K's largest entry
-  real unit;
-  real deficits[ALL], best[N], hidden[ALL];
-  real at_best[N][3];      // of the loss at the best margin: for `drop`
+  Part part[WIDTH];
+  int parts;
+  lanes unit, deficits[ALL], best[N], hidden[ALL];
+  lanes at_best[N][3];  // of the loss at the best margin: for `drop`
 };
 
 // A direction in the logits, e^scale · g, and K g over unit².
@@ -73,12 +88,12 @@ INLINE Slope slope(lanes m) {
 }
 
 // (ℓ(s - δ) - ℓ(s)) / δ, and -ℓ'(s) at δ = 0.
-INLINE lanes drop(const real (&at)[3], real s, lanes delta) {
+INLINE lanes drop(const lanes (&at)[3], lanes s, lanes delta) {
   if (LOSS == LINEAR) return same(1);
   const lanes little = delta * growth(smaller(delta, same(1)));  // e^δ - 1 for δ ≤ 1
   lanes difference;
   if (LOSS == LOGISTIC) {  // log(1 + q (e^δ - 1)), q = σ(-s)
-    const lanes past = delta - s, q = same(at[0]);
+    const lanes past = delta - s, q = at[0];
     const lanes far = exponential(smaller(past, same(60))) * at[1] - q;
     const lanes near_or_far = logarithm_past_one(delta < 1 ? q * little : far);
     difference = past < 60 ? near_or_far : past - at[2];
@@ -86,7 +101,7 @@ INLINE lanes drop(const real (&at)[3], real s, lanes delta) {
     difference = delta < 1 ? at[0] * little : exponential(delta - s) - at[0];
   }
   const choice tiny = delta < std::numeric_limits<real>::epsilon();
-  return tiny ? same(at[0]) : difference / (tiny ? same(1) : delta);
+  return tiny ? at[0] : difference / (tiny ? same(1) : delta);
 }
 
 INLINE lanes logit(const State& state, const Problem& problem, int k) {
@@ -98,28 +113,64 @@ INLINE lanes logit(const State& state, const Problem& problem, int k) {
 
 // The product K g, `rows` numbers of it at a time, so many as stay in registers.
 template <int rows>
-INLINE void product(const Problem& problem, const lanes* g, int first, lanes* pulled) {
+INLINE void product(const Gram& of, const lanes* g, int first, lanes* pulled) {
   lanes sum[rows] = {};
-  const real* gram = problem.gram + first;
+  const real* gram = of.rows + first;
   for (int i = 0; i < N; ++i)
 #pragma GCC unroll 32
-    for (int t = 0; t < T - 1; ++t, gram += FREE) {
+    for (int t = 0; t < T - 1; ++t, gram += STRIDE) {
       const lanes here = g[i * T + t];
 #pragma GCC unroll 32
       for (int r = 0; r < rows; ++r) sum[r] += gram[r] * here;
     }
 #pragma GCC unroll 32
-  for (int r = 0; r < rows; ++r) pulled[((first + r) / (T - 1)) * T + (first + r) % (T - 1)] = sum[r];
+  for (int r = 0; r < rows; ++r) pulled[first + r] = sum[r];
+}
+
+// The same of one lane, `count` registers of it at a time: sums in the same order, so the same numbers.
+template <int count>
+INLINE void product_alone(const Gram& of, const lanes* g, int lane, int first, real* pulled) {
+  lanes sum[count] = {};
+  const real* gram = of.rows + first * WIDTH;
+  for (int i = 0; i < N; ++i)
+#pragma GCC unroll 32
+    for (int t = 0; t < T - 1; ++t, gram += STRIDE) {
+      const real here = g[i * T + t][lane];
+#pragma GCC unroll 32
+      for (int r = 0; r < count; ++r) {
+        lanes row;
+        __builtin_memcpy(&row, gram + r * WIDTH, BYTES);
+        sum[r] += row * here;
+      }
+    }
+  __builtin_memcpy(pulled + first * WIDTH, sum, sizeof sum);
 }
 
 // Registers hold ROWS sums, one vector and, without operands from memory, one number of K.
 constexpr int REGISTERS = BYTES == 64 ? 28 : 12;
 constexpr int PASSES = (FREE + REGISTERS - 1) / REGISTERS, ROWS = (FREE + PASSES - 1) / PASSES;
 constexpr int LAST = FREE - ROWS * (PASSES - 1);
+constexpr int TURNS = (SPAN + REGISTERS - 1) / REGISTERS, EACH = (SPAN + TURNS - 1) / TURNS;
+constexpr int REST = SPAN - EACH * (TURNS - 1);
+
+INLINE int at(int free) { return free / (T - 1) * T + free % (T - 1); }  // of a number of K g among all
+
+INLINE void multiply(const Part& part, const lanes* g, lanes* pulled) {
+  if (part.alone < 0) {
+    lanes found[FREE];
+    for (int pass = 0; pass < PASSES - 1; ++pass) product<ROWS>(*part.gram, g, pass * ROWS, found);
+    product<LAST>(*part.gram, g, (PASSES - 1) * ROWS, found);
+    for (int k = 0; k < FREE; ++k) pulled[at(k)] = part.own ? found[k] : pulled[at(k)];
+  } else {
+    real found[STRIDE];
+    for (int turn = 0; turn < TURNS - 1; ++turn) product_alone<EACH>(*part.gram, g, part.alone, turn * EACH, found);
+    product_alone<REST>(*part.gram, g, part.alone, (TURNS - 1) * EACH, found);
+    for (int k = 0; k < FREE; ++k) pulled[at(k)] = part.own ? same(found[k]) : pulled[at(k)];
+  }
+}
 
 INLINE void pull(const Problem& problem, Gradient& gradient) {
-  for (int pass = 0; pass < PASSES - 1; ++pass) product<ROWS>(problem, gradient.g, pass * ROWS, gradient.pulled);
-  product<LAST>(problem, gradient.g, (PASSES - 1) * ROWS, gradient.pulled);
+  for (int k = 0; k < problem.parts; ++k) multiply(problem.part[k], gradient.g, gradient.pulled);
   lanes squared = {};
   for (int i = 0; i < N; ++i) {
     lanes sum = {};
@@ -139,7 +190,7 @@ INLINE void differentiate(const State& state, const Problem& problem, Gradient& 
   lanes scale[N], log_slope[N], weight[N], gap[N], past[N], shortfall[N];
   lanes kappa = same(-INFINITE);
   for (int i = 0; i < N; ++i) {
-    const real* deficits = problem.deficits + i * T;
+    const lanes* deficits = problem.deficits + i * T;
     lanes a[T], top = same(-INFINITE), second = same(-INFINITE), least = same(INFINITE);
 #pragma GCC unroll 32
     for (int t = 0; t < T; ++t) {
@@ -148,7 +199,7 @@ INLINE void differentiate(const State& state, const Problem& problem, Gradient& 
       top = larger(top, a[t]);
     }
 #pragma GCC unroll 32
-    for (int t = 0; t < T; ++t) least = a[t] >= top ? smaller(least, same(deficits[t])) : least;
+    for (int t = 0; t < T; ++t) least = a[t] >= top ? smaller(least, deficits[t]) : least;
     if (!DISTINCT) {  // the largest logit that is not of a peer
       second = same(-INFINITE);
 #pragma GCC unroll 32
@@ -181,7 +232,7 @@ INLINE void differentiate(const State& state, const Problem& problem, Gradient& 
     const lanes here = weight[i] * exponential((scale[i] - kappa) + log_slope[i]);
 #pragma GCC unroll 32
     for (int t = 0; t < T; ++t) {
-      const real deficit = problem.deficits[i * T + t];
+      const lanes deficit = problem.deficits[i * T + t];
       const lanes own = (shortfall[i] - deficit) + past[i];
       gradient.g[i * T + t] *= here * (deficit == shortfall[i] ? gap[i] : own);
     }
@@ -296,28 +347,40 @@ INLINE void store(real* to, const lanes* from, int rows, int64_t stride, int cou
     for (int l = 0; l < count; ++l) to[k * stride + l] = from[k][l];
 }
 
-static void prepare(Problem& p, const real* gram, real size, const real* deficits, const real* best,
-                    const uint8_t* seen, int64_t stride) {
+static void prepare(Gram& to, const real* gram, real unit) {
+  const real inverse = 1 / unit;
+  for (int k = 0; k < FREE; ++k) {
+    const real *row = gram + at(k) * ALL, *last = gram + (k / (T - 1) * T + T - 1) * ALL;  // K is symmetric
+    for (int j = 0; j < STRIDE; ++j)
+      to.rows[k * STRIDE + j] = j < FREE ? (row[at(j)] - last[at(j)]) * inverse * inverse : 0;
+  }
+}
+
+INLINE real power_above(real x) {
   int exponent;
-  std::frexp(size, &exponent);
-  p.unit = std::ldexp(real(1), exponent);
-  for (int k = 0; k < ALL; ++k) p.deficits[k] = deficits[k * stride];
-  for (int k = 0; k < ALL; ++k) p.hidden[k] = !MASKED || seen[k * stride] ? real(0) : -INFINITE;
-  const auto place = [](int k) { return k / (T - 1) * T + k % (T - 1); };
-  const auto last = [](int k) { return k / (T - 1) * T + T - 1; };
-  for (int k = 0; k < FREE; ++k)
-    for (int j = 0; j < FREE; ++j) {
-      const real* row = gram + place(j) * ALL;
-      p.gram[k * FREE + j] = (row[place(k)] - row[last(k)]) / p.unit / p.unit;
-    }
-  for (int i = 0; i < N; ++i) {
-    const real s = p.best[i] = best[i * stride];
-    if (LOSS == LOGISTIC) {
-      p.at_best[i][0] = 1 / (1 + std::exp(s));
-      p.at_best[i][1] = 1 / (1 + std::exp(-s));
-      p.at_best[i][2] = s > 0 ? std::log1p(std::exp(-s)) : std::log1p(std::exp(s)) - s;
-    } else {
-      p.at_best[i][0] = LOSS == EXPONENTIAL ? std::exp(-s) : real(1);
+  std::frexp(x, &exponent);
+  return std::ldexp(real(1), exponent);
+}
+
+// What `count` lanes are given, of which each has its own column of `stride`, or all the only one.
+static void prepare(Problem& p, const real* size, const real* deficits, const real* best, const uint8_t* seen,
+                    int64_t stride, int count) {
+  load(&p.unit, size, 1, stride, count);
+  load(p.deficits, deficits, ALL, stride, count);
+  load(p.best, best, N, stride, count);
+  for (int l = 0; l < WIDTH; ++l) {
+    p.unit[l] = power_above(p.unit[l]);
+    if (MASKED)
+      for (int k = 0; k < ALL; ++k) p.hidden[k][l] = seen[k * stride + (l < count ? l : count - 1)] ? 0 : -INFINITE;
+    for (int i = 0; RULE == POLYAK && i < N; ++i) {
+      const real s = p.best[i][l];
+      if (LOSS == LOGISTIC) {
+        p.at_best[i][0][l] = 1 / (1 + std::exp(s));
+        p.at_best[i][1][l] = 1 / (1 + std::exp(-s));
+        p.at_best[i][2][l] = s > 0 ? std::log1p(std::exp(-s)) : std::log1p(std::exp(s)) - s;
+      } else {
+        p.at_best[i][0][l] = LOSS == EXPONENTIAL ? std::exp(-s) : real(1);
+      }
     }
   }
 }
@@ -336,24 +399,46 @@ struct Buffers {
   int64_t first_axis(int k) const { return static_cast<XLA_FFI_Buffer*>(frame->args.args[k])->dims[0]; }
 };
 
-// Calls `work(problem, first, count)` for the lanes of every register, problem by problem; Gram matrices and what else a
-// problem is are inputs `known` and following: gram, size, deficits, best, visible.
+// The lanes from `first` on by the problem that they belong to, `each` of every problem; what is past the last of them
+// goes with it.
+INLINE void divide(Problem& problem, const Gram* grams, int64_t first, int count, int64_t each) {
+  problem.parts = 0;
+  const auto add = [&](int from, int to, int alone) {
+    Part& part = problem.part[problem.parts++];
+    part.gram = grams + (first + from) / each % WIDTH, part.own = choice{}, part.alone = alone;
+    for (int l = from; l < (to == count ? WIDTH : to); ++l) part.own[l] = -1;
+  };
+  for (int from = 0, to; from < count; from = to) {
+    const int64_t left = each - (first + from) % each;
+    to = left < count - from ? from + int(left) : count;
+    if (to - from > FEW) add(from, to, -1);
+    else
+      for (int l = from; l < to; ++l) add(l, l + 1, l);
+  }
+}
+
+// Calls `work(problem, first, count)` for the lanes of every register, in which those of several problems may lie; Gram
+// matrices and what else a problem is are inputs `known` and following: gram, size, deficits, best, visible.
 template <typename Work>
 INLINE void in_registers(const Buffers& buffers, int known, const Work& work) {
   static thread_local Problem problem;
+  static thread_local Gram grams[WIDTH];  // as many as a register may need
   const real* gram = buffers.in<real>(known);
   const real* size = buffers.in<real>(known + 1);
   const real* deficits = buffers.in<real>(known + 2);
   const real* best = buffers.in<real>(known + 3);
   const uint8_t* seen = buffers.in<uint8_t>(known + 4);
-  const int64_t width = buffers.last_axis(0), groups = buffers.first_axis(known), each = width / groups;
-  for (int64_t group = 0; group < groups; ++group) {
-    const int64_t apart = groups > 1 ? group * each : 0, stride = buffers.last_axis(known + 2);
-    prepare(problem, gram + group * ALL * ALL, size[apart], deficits + apart, best + apart, seen + apart, stride);
-    for (int64_t first = group * each; first < (group + 1) * each; first += WIDTH) {
-      const int64_t left = (group + 1) * each - first;
-      work(problem, first, left < WIDTH ? int(left) : WIDTH);
-    }
+  const int64_t width = buffers.last_axis(0), stride = buffers.last_axis(known + 2);
+  const int64_t each = width / buffers.first_axis(known);
+  int64_t ready = 0;  // problems whose Gram matrix is or was at hand
+  for (int64_t first = 0; first < width; first += WIDTH) {
+    const int count = width - first < WIDTH ? int(width - first) : WIDTH;
+    const int64_t apart = stride > 1 ? first : 0;
+    for (; ready <= (first + count - 1) / each; ++ready)
+      prepare(grams[ready % WIDTH], gram + ready * ALL * ALL, power_above(size[stride > 1 ? ready * each : 0]));
+    prepare(problem, size + apart, deficits + apart, best + apart, seen + apart, stride, stride > 1 ? count : 1);
+    divide(problem, grams, first, count, each);
+    work(problem, first, count);
   }
 }
 
