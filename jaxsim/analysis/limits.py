@@ -37,21 +37,29 @@ class Limits:
         self, selections: Int[np.ndarray, "lanes n"], needed: Bool[np.ndarray, " lanes"]
     ) -> Int[np.ndarray, " lanes"]:
         """The number of each lane's selection; new ones are numbered in order of appearance."""
-        distinct, first, inverse = np.unique(selections, axis=0, return_index=True, return_inverse=True)
-        inverse = inverse.ravel()
-        keys = [tuple(alpha) for alpha in distinct.tolist()]
-        for k in np.argsort(first):
-            if keys[k] not in self._number:
-                self._number[keys[k]] = len(self.solutions)
-                self.solutions.append(_unsolved(self.problem, distinct[k]))
+        numbers, unsolved = self.enter(selections, needed)
+        if unsolved:
+            self.settle(unsolved, self._solver.solve_many([self.solutions[k].selection for k in unsolved]))
+        return numbers
+
+    def enter(
+        self, selections: Int[np.ndarray, "lanes n"], needed: Bool[np.ndarray, " lanes"]
+    ) -> tuple[Int[np.ndarray, " lanes"], list[int]]:
+        """The number of each lane's selection, and which numbers are asked for and not solved."""
+        keys = list(map(tuple, selections.tolist()))
+        for key in dict.fromkeys(keys):
+            if key not in self._number:
+                self._number[key] = len(self.solutions)
+                self.solutions.append(_unsolved(self.problem, np.array(key, selections.dtype)))
                 self.units.append(np.full(self.frame.size, np.nan))
         numbers = np.array([self._number[key] for key in keys])
-        wanted = np.unique(numbers[inverse] if self.all_lanes else numbers[inverse[needed]])
-        todo = [k for k in wanted if self.solutions[k].status == "unsolved"]
-        if todo:
-            for k, mm in zip(todo, self._solver.solve_many([self.solutions[k].selection for k in todo]), strict=True):
-                self.solutions[k], self.units[k] = mm, self._unit(mm)
-        return numbers[inverse]
+        wanted = sorted(set((numbers if self.all_lanes else numbers[needed]).tolist()))
+        return numbers, [k for k in wanted if self.solutions[k].status == "unsolved"]
+
+    def settle(self, numbers: list[int], solutions: list[MaxMargin]) -> None:
+        """Take the solutions of selections with these numbers."""
+        for k, mm in zip(numbers, solutions, strict=True):
+            self.solutions[k], self.units[k] = mm, self._unit(mm)
 
     def of(self, numbers: Int[np.ndarray, " lanes"], needed: Bool[np.ndarray, " lanes"]) -> np.ndarray:
         """The unit direction of each lane's limit, NaN for lanes whose limit is not asked for; (lanes, size)."""

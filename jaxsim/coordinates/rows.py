@@ -16,6 +16,8 @@ from jaxsim._basis import orthonormal_basis
 from jaxsim.problem import Problem
 
 ROWS = 1152  # of one product: a whole number of every register tile, for one thread or several
+FEWER = 192  # the same of a small matrix, by one thread
+SMALL = 2**16  # entries of a matrix, below which rows that are empty cost more than products that are short
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,11 +93,11 @@ def sums(coeffs: Float[np.ndarray, "k n T"]) -> Float[np.ndarray, "k n"]:
 def rows_times(x: Float[np.ndarray, "... p"], matrix: Float[np.ndarray, "p q"]) -> Float[np.ndarray, "... q"]:
     """Multiply by slices of one fixed shape, so that a row comes out the same whatever stands beside it."""
     rows = x.reshape(-1, x.shape[-1])
-    product = np.empty((len(rows), matrix.shape[1]))
-    for k in range(0, len(rows), ROWS):
-        part = rows[k : k + ROWS]
-        full = part if len(part) == ROWS else np.concatenate([part, np.zeros((ROWS - len(part), rows.shape[1]))])
-        product[k : k + ROWS] = (full @ matrix)[: len(part)]
+    product, size = np.empty((len(rows), matrix.shape[1])), FEWER if matrix.size < SMALL else ROWS
+    for k in range(0, len(rows), size):
+        part = rows[k : k + size]
+        full = part if len(part) == size else np.concatenate([part, np.zeros((size - len(part), rows.shape[1]))])
+        product[k : k + size] = (full @ matrix)[: len(part)]
     return product.reshape(*x.shape[:-1], -1)
 
 

@@ -14,7 +14,7 @@ from jaxsim.problem import Problem, check_problem
 from .conic import solve_with_cvxpy
 from .decoder import classifier, hard_margin
 from .solution import GAP_TOLERANCE, SUPPORT_TOLERANCE, MaxMargin
-from .solver import MarginSolver, checked_selection
+from .solver import MarginSolver, checked_selection, solve_each
 
 __all__ = [
     "GAP_TOLERANCE",
@@ -25,6 +25,7 @@ __all__ = [
     "classifier",
     "hard_margin",
     "max_margin",
+    "solve_each",
 ]
 
 Engine = Literal["exact", "cvxpy"]

@@ -11,7 +11,8 @@ from .integers import TooLarge, constraints_of_rows
 from .least_norm import least_norm, proves_infeasible
 from .many_digits import decide
 from .solution import GAP_TOLERANCE
-from .solver import checked_selection, power_below
+from .solver import checked_selection
+from .stack import powers_below
 
 
 def classifier(problem: Problem, selection: Any) -> tuple[Float[np.ndarray, " d"], float]:
@@ -34,7 +35,7 @@ def classifier(problem: Problem, selection: Any) -> tuple[Float[np.ndarray, " d"
 
 def hard_margin(rows: Float[np.ndarray, "n d"]) -> tuple[Float[np.ndarray, " d"], float]:
     """w/‖w‖ and ‖w‖ of the shortest w with rows·w ≥ 1; NaN and inf where there is none, or none was proved."""
-    unit = power_below(rows)
+    unit = powers_below(rows[None]).item()
     scaled = rows / unit
     lam, (separable,), _ = least_norm(scaled[None])
     w = lam[0] @ scaled

@@ -11,12 +11,12 @@ INFEASIBLE_BELOW = 1e-11  # of the least-distance residual, about the reciprocal
 NEGLIGIBLE = 1e-10  # a multiplier beside the largest one, left out of a proof
 
 
-def coordinates(rows: Float[np.ndarray, "N p"]) -> Float[np.ndarray, "N r"]:
+def coordinates(rows: Float[np.ndarray, "P N p"]) -> Float[np.ndarray, "P N r"]:
     """The same rows in an orthonormal basis of no more than N vectors; Householder, so exact to rounding row by row."""
-    if rows.shape[1] <= len(rows):
+    if rows.shape[2] <= rows.shape[1]:
         return rows
-    triangle: np.ndarray = np.linalg.qr(rows.T, mode="r")  # type: ignore[assignment]
-    return triangle.T
+    triangle: np.ndarray = np.linalg.qr(rows.swapaxes(1, 2), mode="r")  # type: ignore[assignment]
+    return triangle.swapaxes(1, 2)
 
 
 def least_norm(

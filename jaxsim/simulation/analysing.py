@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 
 from jaxsim.analysis import Limits, follow
 from jaxsim.coordinates import least_norm_coefficients
@@ -42,11 +42,7 @@ def analyse(
     dtype = final.dtype
     records, report = jax.tree.map(lambda value: np.asarray(value, np.float64), (records, report))
     visible = limits.problem.visible
-    seen = np.where(visible & ~np.isnan(final), final, -np.inf)
-    selection = np.where((seen == -np.inf).all(-1), visible.argmax(-1), seen.argmax(-1))
-    needed = np.zeros(len(selection), bool)
-    if saturation > 0:
-        needed = records.log_attention_gap[:, -1] <= np.log(saturation)
+    selection, needed = selected(visible, final), near(saturation, records.log_attention_gap[:, -1])
     number = limits.number(selection, needed)
     with np.errstate(invalid="ignore", over="ignore"):
         xi, apart = train.locate(limits.frame, known, records.position)
@@ -71,6 +67,17 @@ def analyse(
         logits=every_logits,
         coeffs=_coefficients(limits, records.position, xi, known.xi) if "coeffs" in kept else None,
     )
+
+
+def selected(visible: np.ndarray, final: Float[np.ndarray, "lanes n T"]) -> Int[np.ndarray, "lanes n"]:
+    """α_i = argmax_t of the final logits over the visible tokens; the first of them where none is a number."""
+    seen = np.where(visible & ~np.isnan(final), final, -np.inf)
+    return np.where((seen == -np.inf).all(-1), visible.argmax(-1), seen.argmax(-1))
+
+
+def near(saturation: float, log_gap: Float[np.ndarray, " lanes"]) -> Bool[np.ndarray, " lanes"]:
+    """Which lanes are held against the limit of their selection, by their attention gap."""
+    return log_gap <= np.log(saturation) if saturation > 0 else np.zeros(len(log_gap), bool)
 
 
 def at_minimum(records: Any, terms: int, dtype: Any) -> np.ndarray:

@@ -15,13 +15,15 @@ import numpy as np
 from jaxsim import _machine, driver
 from jaxsim.coordinates import DualEntry, as_device
 from jaxsim.init import Fixed, Law, draw_each
+from jaxsim.margin import solve_each
 from jaxsim.model import stacked
 from jaxsim.problem import Problem
 from jaxsim.results import Run
 from jaxsim.results.lanes import Lanes
 from jaxsim.rules import Rule, check_rule
+from jaxsim.simulation.analysing import near, selected
 from jaxsim.simulation.options import CHUNK_BYTES, OptionKeywords, Options, refuse
-from jaxsim.simulation.work import Work, prepare
+from jaxsim.simulation.work import Work, key_words, prepare
 from jaxsim.train import WEIGHTS, Known, Train, Weights
 
 BLOCK = 256  # lanes that share a block, of several problems
@@ -90,9 +92,10 @@ def simulate_many(
         chosen = dataclasses.replace(batch[0], options=how)
         chosen.choose_engine()
         batch = [dataclasses.replace(work, options=how, engine=chosen.engine) for work in batch]
+        kind, words = batch[0].kind(), key_words(keys)
         found: list[Run] = []
         for work, rows in _rows(batch, keys):
-            found.append(work.result(rows))
+            found.append(work.result(rows, kind | work.own(words[len(found)])))
             if progress is not None:
                 progress(len(found), len(batch))
     seconds = (time.perf_counter() - began) / len(batch)
@@ -108,8 +111,26 @@ def _rows(batch: list[Work], keys: jax.Array) -> Iterator[tuple[Work, Lanes]]:
         first.model, rule, _starts(batch, keys, places), first.options.recorded, places.plan, first.far, first.engine
     )
     for k, chunk in enumerate(chunks):
-        for p, at in places.lanes(k):
+        members = list(places.lanes(k))
+        _settle([(batch[p], at) for p, at in members], chunk)
+        for p, at in members:
             yield batch[p], batch[p].held(chunk.start.known[p], chunk.results(at))
+
+
+def _settle(members: list[tuple[Work, np.ndarray]], chunk: driver.Chunk) -> None:
+    """Solve the att-SVMs of a chunk, those of all its problems together."""
+    asked, gap = [], chunk.records.log_attention_gap[:, -1]
+    for work, at in members:
+        needed = near(work.options.held_below, np.asarray(gap[at], np.float64))
+        asked.append(work.limits.enter(selected(work.problem.visible, chunk.final[at]), needed)[1])
+    limits = [work.limits for work, _ in members]
+    alphas = [
+        np.array([own.solutions[k].selection for k in numbers], int).reshape(-1, len(own.problem.labels))
+        for own, numbers in zip(limits, asked, strict=True)
+    ]
+    solved = solve_each([own.problem for own in limits], alphas)
+    for own, numbers, solutions in zip(limits, asked, solved, strict=True):
+        own.settle(numbers, solutions)
 
 
 @dataclasses.dataclass(frozen=True)

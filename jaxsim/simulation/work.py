@@ -130,12 +130,12 @@ class Work:
         """All lanes."""
         return self.result(joined(list(self.parts(progress))))
 
-    def result(self, lanes: Lanes, **more: Any) -> Run:
-        """Some lanes as a `Run`; `more` settings join those of the work."""
+    def result(self, lanes: Lanes, settings: dict[str, Any] | None = None, **more: Any) -> Run:
+        """Some lanes as a `Run`; the settings are those of the work, where they are not at hand, and `more`."""
         solutions = self.limits.solutions
         return Run(
             problem=self.problem,
-            settings=self.settings() | more,
+            settings=(settings or self.settings()) | more,
             steps=self.options.recorded,
             selections=np.stack([mm.selection for mm in solutions]),
             limit_norm=np.array([mm.norm for mm in solutions]),
@@ -148,15 +148,24 @@ class Work:
 
     def settings(self) -> dict[str, Any]:
         """How the lanes are made, as plain values."""
-        settings: dict[str, Any] = {
+        return self.kind() | self.own(key_words(self.key))
+
+    def own(self, words: list[int]) -> dict[str, Any]:
+        """Those of the settings that problem, law and key decide."""
+        own = {"init": repr(self.init), "key": words, "rank": self.frame.rank}
+        return own | (self.init.beyond(self.frame) if isinstance(self.init, Fixed) else {})
+
+    def kind(self) -> dict[str, Any]:
+        """The others, in the order of all."""
+        return {
             "rule": repr(self.rule),
             "rule_name": self.rule.name,
             "label": label(self.rule),
             "rule_data": parameters(self.rule),
             "predicts": self.rule.predicts,
             "step_length": self.rule.step_length,
-            "init": repr(self.init),
-            "key": np.asarray(jax.random.key_data(self.key)).ravel().tolist(),
+            "init": None,
+            "key": None,
             "first": self.first,
             "lanes": self.lanes,
             "steps": self.options.recorded[-1].item(),
@@ -165,10 +174,15 @@ class Work:
             "curves": dict(self.train.curves),
             "dtype": self.options.dtype.name,
             "coordinates": self.frame.kind,
-            "rank": self.frame.rank,
+            "rank": None,
             "engine": self.engine.name,
         }
-        return settings | (self.init.beyond(self.frame) if isinstance(self.init, Fixed) else {})
+
+
+def key_words(key: jax.Array) -> Any:
+    """The numbers that make a key, or a list of them for each of several."""
+    words = np.asarray(jax.random.key_data(key))
+    return words.reshape(*key.shape, -1).tolist()
 
 
 def _moved(start: driver.Start, apart: float) -> driver.Start:
