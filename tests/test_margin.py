@@ -6,7 +6,7 @@ import pytest
 from conftest import DATA
 
 import jaxsim
-from jaxsim.margin import MarginSolver
+from jaxsim.margin import MarginSolver, solve_each
 
 
 def brute_constraints(problem, alpha):
@@ -212,6 +212,25 @@ def test_a_thousand_distinct_selections_in_two_seconds():
     seconds = time.perf_counter() - began
     assert all(mm.status == "optimal" for mm in solutions)
     assert seconds < 2, seconds
+
+
+@pytest.mark.promise
+def test_problems_that_are_solved_together_are_solved_as_alone():
+    rng = np.random.default_rng(0)
+    problems, selections = [], []
+    for n, T, d, hidden in [(3, 4, 5, False), (3, 4, 5, True), (3, 4, 5, False), (3, 4, 1, False), (3, 4, 1, False)]:
+        mask = np.ones((n, T), bool)
+        mask[0, T - 1] = not hidden
+        queries, labels = rng.normal(size=(n, d)), np.resize([1.0, -1.0], n)
+        problems.append(jaxsim.Problem(rng.normal(size=(n, T, d)), queries, labels, rng.normal(size=d), mask))
+        selections.append(rng.integers(0, T - 1, (len(problems) - 1, n)))  # of the first none
+    together = solve_each(problems, selections)
+    assert {mm.status for found in together for mm in found} == {"optimal", "infeasible"}
+    for problem, alphas, found in zip(problems, selections, together, strict=True):
+        for mm, alone in zip(found, MarginSolver(problem).solve_many(alphas), strict=True):
+            assert mm.problem is problem and (mm.status, mm.norm, mm.gap) == (alone.status, alone.norm, alone.gap)
+            np.testing.assert_array_equal(mm.multipliers, alone.multipliers)
+            np.testing.assert_array_equal(mm.support, alone.support)
 
 
 @pytest.mark.promise

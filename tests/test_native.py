@@ -200,6 +200,21 @@ def test_many_problems_side_by_side():
         np.testing.assert_allclose(b.final_logits[seen], a.final_logits[seen], rtol=1e-11, atol=1e-11)
 
 
+@pytest.mark.promise
+@pytest.mark.parametrize("dtype", EPS)
+@pytest.mark.parametrize("lanes", [1, 5, 11])
+def test_registers_of_several_problems_are_those_of_one(lanes, dtype):
+    """Lanes that fill up a register with those of other problems, one by one or some together."""
+    problems = [problem_of(3, 4, 6, seed) for seed in range(6)]
+    starts = [jaxsim.init.Given(np.random.default_rng(p).normal(size=(lanes, 6, 6))) for p in range(6)]
+    how = dict(key=KEY, lanes=lanes, steps=40, dtype=dtype, engine="native")
+    together = jaxsim.simulate_many(problems, RULES["ngd"], starts, **how)
+    for problem, start, run in zip(problems, starts, together, strict=True):
+        (alone,) = jaxsim.simulate_many([problem], RULES["ngd"], [start], **how)
+        np.testing.assert_array_equal(run.final_logits, alone.final_logits)
+        np.testing.assert_array_equal(run.norm, alone.norm)
+
+
 def test_masks_and_equal_scores_of_some_problems_do_not_trouble_the_others():
     """Blocks of which some had hidden tokens, and others none, could not be put side by side."""
     problems = [problem_of(3, 4, 6, seed, hidden=seed == 1) for seed in range(2)]

@@ -35,7 +35,7 @@ class MarginSolver:
             return self._stack.solve(alphas, np.zeros(len(alphas), int))
 
 
-def solve_each(problems: Sequence[Problem], selections: Sequence[Int[np.ndarray, "U n"]]) -> list[list[MaxMargin]]:
+def solve_each(problems: Sequence[Problem], selections: Sequence[Int[np.ndarray, "_ n"]]) -> list[list[MaxMargin]]:
     """W^α of selections of many problems, what is of one shape together: as `MarginSolver` of each gives them."""
     alike: dict[Any, list[int]] = {}
     for p, problem in enumerate(problems):

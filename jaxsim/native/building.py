@@ -18,7 +18,7 @@ import jaxlib
 from jaxsim._files import private_folder, settle
 
 HERE = Path(__file__).parent
-SHARED = ("vector.h", "head.h")
+SHARED = ("vector.h", "product.h", "head.h", "handler.h")
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-ffp-contract=fast", "-shared", "-fPIC", "-fvisibility=hidden")
 SECONDS = 120  # after which a compiler is given up
 

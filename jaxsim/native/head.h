@@ -11,14 +11,11 @@
 //   DISTINCT  1 where no two scores of a sequence are equal
 //   MASKED    1 where tokens may be hidden
 //
-// Gradients in the logits and the logits themselves sum to zero in every sequence. So the product with the Gram matrix
-// K takes T - 1 numbers of each sequence to T - 1: (K g)_j = Σ_{t<T} (K_jt - K_jT) g_t, and the last is minus their
-// sum.
+// How lanes come into registers is in handler.h, products with the Gram matrix are in product.h.
 
 #pragma once
 
-#include "vector.h"
-#include "xla/ffi/api/c_api.h"
+#include "product.h"
 
 #define LOGISTIC 0
 #define EXPONENTIAL 1
@@ -31,26 +28,11 @@
 #define NESTEROV 5
 #define NORMALISED_MOMENTUM 6
 
-constexpr int ALL = N * T, FREE = N * (T - 1), BURST = 8;
+constexpr int BURST = 8;
 constexpr bool COMPENSATED = EXACT;
 constexpr bool MOMENTUM = RULE >= HEAVY_BALL;
 constexpr int GIVEN = RULE == POLYAK || MOMENTUM ? 2 : 1;  // numbers that make a rule, of each lane its own
 constexpr int MEMORY = RULE == POLYAK ? 1 : RULE >= ADAGRAD_NORM ? 2 : 0;  // numbers that a rule remembers per lane
-
-constexpr int SPAN = (FREE + WIDTH - 1) / WIDTH, STRIDE = SPAN * WIDTH;  // of a row, in registers and in numbers
-constexpr int FEW = 2;  // lanes whose products cost less one by one than together, as far as a register reaches
-
-// K_jt - K_jT over unit² in row t; unit is a power of two, near the root of K's largest entry.
-struct Gram {
-  alignas(BYTES) real rows[FREE * STRIDE];
-};
-
-// Lanes of a register that have one Gram matrix and are multiplied by it together, or one lane alone.
-struct Part {
-  const Gram* gram;
-  choice own;
-  int alone;  // which lane, -1 for all of them
-};
 
 // What the lanes of a register are given of their problems, which may be several.
 struct Problem {
@@ -109,64 +91,6 @@ INLINE lanes logit(const State& state, const Problem& problem, int k) {
   if (COMPENSATED) a += state.moved_logits[k];
   if (MASKED) a += problem.hidden[k];
   return a;
-}
-
-// The product K g, `rows` numbers of it at a time, so many as stay in registers.
-template <int rows>
-INLINE void product(const Gram& of, const lanes* g, int first, lanes* pulled) {
-  lanes sum[rows] = {};
-  const real* gram = of.rows + first;
-  for (int i = 0; i < N; ++i)
-#pragma GCC unroll 32
-    for (int t = 0; t < T - 1; ++t, gram += STRIDE) {
-      const lanes here = g[i * T + t];
-#pragma GCC unroll 32
-      for (int r = 0; r < rows; ++r) sum[r] += gram[r] * here;
-    }
-#pragma GCC unroll 32
-  for (int r = 0; r < rows; ++r) pulled[first + r] = sum[r];
-}
-
-// The same of one lane, `count` registers of it at a time: sums in the same order, so the same numbers.
-template <int count>
-INLINE void product_alone(const Gram& of, const lanes* g, int lane, int first, real* pulled) {
-  lanes sum[count] = {};
-  const real* gram = of.rows + first * WIDTH;
-  for (int i = 0; i < N; ++i)
-#pragma GCC unroll 32
-    for (int t = 0; t < T - 1; ++t, gram += STRIDE) {
-      const real here = g[i * T + t][lane];
-#pragma GCC unroll 32
-      for (int r = 0; r < count; ++r) {
-        lanes row;
-        __builtin_memcpy(&row, gram + r * WIDTH, BYTES);
-        sum[r] += row * here;
-      }
-    }
-  __builtin_memcpy(pulled + first * WIDTH, sum, sizeof sum);
-}
-
-// Registers hold ROWS sums, one vector and, without operands from memory, one number of K.
-constexpr int REGISTERS = BYTES == 64 ? 28 : 12;
-constexpr int PASSES = (FREE + REGISTERS - 1) / REGISTERS, ROWS = (FREE + PASSES - 1) / PASSES;
-constexpr int LAST = FREE - ROWS * (PASSES - 1);
-constexpr int TURNS = (SPAN + REGISTERS - 1) / REGISTERS, EACH = (SPAN + TURNS - 1) / TURNS;
-constexpr int REST = SPAN - EACH * (TURNS - 1);
-
-INLINE int at(int free) { return free / (T - 1) * T + free % (T - 1); }  // of a number of K g among all
-
-INLINE void multiply(const Part& part, const lanes* g, lanes* pulled) {
-  if (part.alone < 0) {
-    lanes found[FREE];
-    for (int pass = 0; pass < PASSES - 1; ++pass) product<ROWS>(*part.gram, g, pass * ROWS, found);
-    product<LAST>(*part.gram, g, (PASSES - 1) * ROWS, found);
-    for (int k = 0; k < FREE; ++k) pulled[at(k)] = part.own ? found[k] : pulled[at(k)];
-  } else {
-    real found[STRIDE];
-    for (int turn = 0; turn < TURNS - 1; ++turn) product_alone<EACH>(*part.gram, g, part.alone, turn * EACH, found);
-    product_alone<REST>(*part.gram, g, part.alone, (TURNS - 1) * EACH, found);
-    for (int k = 0; k < FREE; ++k) pulled[at(k)] = part.own ? same(found[k]) : pulled[at(k)];
-  }
 }
 
 INLINE void pull(const Problem& problem, Gradient& gradient) {
@@ -335,128 +259,3 @@ INLINE void add_exactly(lanes* x, lanes* residual, lanes* moved, int count = ALL
     moved[k] = lanes{};
   }
 }
-
-// `count` lanes of an array whose rows have `stride` numbers; the rest of a register repeats the last of them.
-INLINE void load(lanes* to, const real* from, int rows, int64_t stride, int count) {
-  for (int k = 0; k < rows; ++k)
-    for (int l = 0; l < WIDTH; ++l) to[k][l] = from[k * stride + (l < count ? l : count - 1)];
-}
-
-INLINE void store(real* to, const lanes* from, int rows, int64_t stride, int count) {
-  for (int k = 0; k < rows; ++k)
-    for (int l = 0; l < count; ++l) to[k * stride + l] = from[k][l];
-}
-
-static void prepare(Gram& to, const real* gram, real unit) {
-  const real inverse = 1 / unit;
-  for (int k = 0; k < FREE; ++k) {
-    const real *row = gram + at(k) * ALL, *last = gram + (k / (T - 1) * T + T - 1) * ALL;  // K is symmetric
-    for (int j = 0; j < STRIDE; ++j)
-      to.rows[k * STRIDE + j] = j < FREE ? (row[at(j)] - last[at(j)]) * inverse * inverse : 0;
-  }
-}
-
-INLINE real power_above(real x) {
-  int exponent;
-  std::frexp(x, &exponent);
-  return std::ldexp(real(1), exponent);
-}
-
-// What `count` lanes are given, of which each has its own column of `stride`, or all the only one.
-static void prepare(Problem& p, const real* size, const real* deficits, const real* best, const uint8_t* seen,
-                    int64_t stride, int count) {
-  load(&p.unit, size, 1, stride, count);
-  load(p.deficits, deficits, ALL, stride, count);
-  load(p.best, best, N, stride, count);
-  for (int l = 0; l < WIDTH; ++l) {
-    p.unit[l] = power_above(p.unit[l]);
-    if (MASKED)
-      for (int k = 0; k < ALL; ++k) p.hidden[k][l] = seen[k * stride + (l < count ? l : count - 1)] ? 0 : -INFINITE;
-    for (int i = 0; RULE == POLYAK && i < N; ++i) {
-      const real s = p.best[i][l];
-      if (LOSS == LOGISTIC) {
-        p.at_best[i][0][l] = 1 / (1 + std::exp(s));
-        p.at_best[i][1][l] = 1 / (1 + std::exp(-s));
-        p.at_best[i][2][l] = s > 0 ? std::log1p(std::exp(-s)) : std::log1p(std::exp(s)) - s;
-      } else {
-        p.at_best[i][0][l] = LOSS == EXPONENTIAL ? std::exp(-s) : real(1);
-      }
-    }
-  }
-}
-
-struct Buffers {
-  XLA_FFI_CallFrame* frame;
-  template <typename Number>
-  Number* in(int k) const {
-    return static_cast<Number*>(static_cast<XLA_FFI_Buffer*>(frame->args.args[k])->data);
-  }
-  real* out(int k) const { return static_cast<real*>(static_cast<XLA_FFI_Buffer*>(frame->rets.rets[k])->data); }
-  int64_t last_axis(int k) const {
-    const auto* buffer = static_cast<XLA_FFI_Buffer*>(frame->args.args[k]);
-    return buffer->rank ? buffer->dims[buffer->rank - 1] : 1;
-  }
-  int64_t first_axis(int k) const { return static_cast<XLA_FFI_Buffer*>(frame->args.args[k])->dims[0]; }
-};
-
-// The lanes from `first` on by the problem that they belong to, `each` of every problem; what is past the last of them
-// goes with it.
-INLINE void divide(Problem& problem, const Gram* grams, int64_t first, int count, int64_t each) {
-  problem.parts = 0;
-  const auto add = [&](int from, int to, int alone) {
-    Part& part = problem.part[problem.parts++];
-    part.gram = grams + (first + from) / each % WIDTH, part.own = choice{}, part.alone = alone;
-    for (int l = from; l < (to == count ? WIDTH : to); ++l) part.own[l] = -1;
-  };
-  for (int from = 0, to; from < count; from = to) {
-    const int64_t left = each - (first + from) % each;
-    to = left < count - from ? from + int(left) : count;
-    if (to - from > FEW) add(from, to, -1);
-    else
-      for (int l = from; l < to; ++l) add(l, l + 1, l);
-  }
-}
-
-// Calls `work(problem, first, count)` for the lanes of every register, in which those of several problems may lie; Gram
-// matrices and what else a problem is are inputs `known` and following: gram, size, deficits, best, visible.
-template <typename Work>
-INLINE void in_registers(const Buffers& buffers, int known, const Work& work) {
-  static thread_local Problem problem;
-  static thread_local Gram grams[WIDTH];  // as many as a register may need
-  const real* gram = buffers.in<real>(known);
-  const real* size = buffers.in<real>(known + 1);
-  const real* deficits = buffers.in<real>(known + 2);
-  const real* best = buffers.in<real>(known + 3);
-  const uint8_t* seen = buffers.in<uint8_t>(known + 4);
-  const int64_t width = buffers.last_axis(0), stride = buffers.last_axis(known + 2);
-  const int64_t each = width / buffers.first_axis(known);
-  int64_t ready = 0;  // problems whose Gram matrix is or was at hand
-  for (int64_t first = 0; first < width; first += WIDTH) {
-    const int count = width - first < WIDTH ? int(width - first) : WIDTH;
-    const int64_t apart = stride > 1 ? first : 0;
-    for (; ready <= (first + count - 1) / each; ++ready)
-      prepare(grams[ready % WIDTH], gram + ready * ALL * ALL, power_above(size[stride > 1 ? ready * each : 0]));
-    prepare(problem, size + apart, deficits + apart, best + apart, seen + apart, stride, stride > 1 ? count : 1);
-    divide(problem, grams, first, count, each);
-    work(problem, first, count);
-  }
-}
-
-// What a handler of XLA's has to answer beside doing its work.
-template <typename Work>
-INLINE XLA_FFI_Error* answer(XLA_FFI_CallFrame* frame, const Work& work) {
-  if (auto* extension = frame->extension_start; extension && extension->type == XLA_FFI_Extension_Metadata) {
-    auto* metadata = reinterpret_cast<XLA_FFI_Metadata_Extension*>(extension)->metadata;
-    metadata->api_version.major_version = XLA_FFI_API_MAJOR;
-    metadata->api_version.minor_version = XLA_FFI_API_MINOR;
-    return nullptr;
-  }
-  if (frame->stage == XLA_FFI_ExecutionStage_EXECUTE) work(Buffers{frame});
-  return nullptr;
-}
-
-// The exported handler of some work, which lies in a namespace of its own so that both have its name.
-#define HANDLER(work) \
-  extern "C" __attribute__((visibility("default"))) XLA_FFI_Error* work(XLA_FFI_CallFrame* frame) { \
-    return answer(frame, works::work); \
-  }

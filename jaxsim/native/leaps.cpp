@@ -7,7 +7,7 @@
 //   POINTS    Gauss's points of their polynomial
 //   MOST      leaps before lanes are looked at again
 
-#include "head.h"
+#include "handler.h"
 
 static_assert(COMPENSATED && !MOMENTUM);
 

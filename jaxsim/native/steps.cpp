@@ -5,7 +5,7 @@
 // number of steps.
 // Outputs: what is carried, up to the memory, in the same place or another.
 
-#include "head.h"
+#include "handler.h"
 
 constexpr int LOST = COMPENSATED ? 2 : 0, VELOCITY = 2 + LOST, KEPT = VELOCITY + (MOMENTUM ? 2 : 0);
 constexpr int CARRIED = KEPT + MEMORY;
