@@ -1,5 +1,5 @@
 # ruff: noqa: B023  (the step functions are used within the turn of the loop that makes them)
-"""Make tests/data/models with mpmath: momentum, joint training and key-query training, deep into saturation.
+"""Make tests/data/models with mpmath: momentum, joint and key-query training, several heads, deep into saturation.
 
     python tests/make_models.py [NAME ...]
 
@@ -78,6 +78,41 @@ class Head:
         return loss, gradients[self.train], logits
 
 
+class Heads:
+    """Several heads with decoders u_h, added up; the one block is [W_1; …; W_H], the loss is that less its infimum."""
+
+    train = "W"
+
+    def __init__(self, X, Z, y, decoders):
+        self.X = [[matrix(x[:, None]) for x in seq] for seq in X]
+        self.Z, self.u = [matrix(z[:, None]) for z in Z], [matrix(u[:, None]) for u in decoders]
+        self.y = [mp.mpf(int(v)) for v in y]
+
+    def forward(self, blocks, u, batch=None):
+        """L - L*, its gradient, and the logits of head 1, then those of head 2, …"""
+        n, d = len(self.y), self.u[0].rows
+        W = [blocks[0][h * d : (h + 1) * d, :] for h in range(len(self.u))]
+        loss, dW, logits = mp.mpf(0), [w * 0 for w in W], [[] for _ in W]
+        for x, z, y in zip(self.X, self.Z, self.y, strict=True):
+            phi, s = [], []
+            for h, w in enumerate(W):
+                a = [(t.T * (w * z))[0] for t in x]
+                logits[h] += a
+                e = [mp.exp(v - max(a)) for v in a]
+                phi.append([v / mp.fsum(e) for v in e])
+                s.append([y * (t.T * self.u[h])[0] for t in x])
+            m = [mp.fdot(p, q) for p, q in zip(phi, s, strict=True)]
+            loss += (mp.log1p(mp.exp(-mp.fsum(m))) - mp.log1p(mp.exp(-mp.fsum(map(max, s))))) / n
+            slope = -1 / (1 + mp.exp(mp.fsum(m))) / n
+            for h in range(len(W)):
+                for p, st, t in zip(phi[h], s[h], x, strict=True):
+                    dW[h] += (slope * p * (st - m[h])) * (t * z.T)
+        whole = blocks[0] * 0
+        for h, part in enumerate(dW):
+            whole[h * d : (h + 1) * d, :] = part
+        return loss, [whole], [v for part in logits for v in part]
+
+
 def train(head, blocks, u, rule, eta, record, digits, batches=None, beta=0.9):
     mp.mp.dps = digits
     blocks, u, eta, beta = [matrix(b) for b in blocks], matrix(u), [mp.mpf(e) for e in eta], mp.mpf(beta)
@@ -136,6 +171,9 @@ CASES = [
     ("joint_polyak", 2, "Wu", "polyak", (0.5, 0.5), (0, 10, 100, 300), 400),
     ("joint_adam", 2, "Wu", "adam", (0.5, 0.5), (0, 10, 100, 400), 300),
     ("joint_batch", 4, "Wu", "ngd", (0.5, 0.5), (0, 10, 100, 600), 900),  # batches of two of three sequences
+    ("heads_gd", 5, "heads", "gd", (1.0,), (0, 10, 100, 1000), 60),
+    ("heads_ngd", 6, "heads", "ngd", (2.0,), (0, 10, 100, 600), 900),
+    ("heads_polyak", 7, "heads", "polyak", (0.5,), (0, 10, 100, 300), 700),
     ("kq_gd", 3, "KQ", "gd", (1.0, 1.0), (0, 10, 100, 1000), 60),
     ("kq_ngd", 3, "KQ", "ngd", (0.05, 0.05), (0, 5, 20, 60), 1200),  # from K_0 and Q_0 times 150: see below
 ]
@@ -176,10 +214,15 @@ if __name__ == "__main__":
             # From small starts and at steps of 0.1 the exact dynamics amplify a change of 1e-15 at step 30 to 1e-4 at
             # step 100, so no fixed precision can follow; a start deep in saturation tests the gradient all the same.
             case |= {"K0": 150 * case["K0"], "Q0": 150 * case["Q0"]}
+        head = Head(case["X"], case["Z"], case["y"], which)
+        if which == "heads":  # three of them; two under gradient descent
+            rng, count = np.random.default_rng(seed), 2 if rule == "gd" else 3
+            case |= {"W0": rng.standard_normal((2 * count, 2)) / 2}
+            extra = {"decoders": rng.standard_normal((count, 2))}
+            head, which = Heads(case["X"], case["Z"], case["y"], extra["decoders"]), "W"
         blocks = {"W": [case["W0"]], "Wu": [case["W0"], case["u"][:, None]], "KQ": [case["K0"], case["Q0"]]}[which]
-        result = train(
-            Head(case["X"], case["Z"], case["y"], which), blocks, case["u"][:, None], rule, eta, record, digits, **extra
-        )
+        batches = extra.get("batches")
+        result = train(head, blocks, case["u"][:, None], rule, eta, record, digits, batches)
         print(name, result["log10_loss"].round(2), result["log10_norms"][-1].round(1), flush=True)
         np.savez(
             HERE / f"{name}.npz",

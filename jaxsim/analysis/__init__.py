@@ -2,6 +2,7 @@
 
 from jaxsim.analysis.assumptions import Conditions, conditions
 from jaxsim.analysis.asymptotics import Asymptote, asymptote
+from jaxsim.analysis.heads import specialisation
 from jaxsim.analysis.intervals import (
     BOUNDS,
     Proportion,
@@ -22,6 +23,6 @@ from jaxsim.analysis.verdict import VERDICTS, Thresholds, by_direction, by_selec
 __all__ = [
     "BOUNDS", "VERDICTS", "Asymptote", "Conditions", "Limits", "Prediction", "Proportion", "Rate", "Sketch",
     "Thresholds", "anytime_bounds", "asymptote", "attractors", "by_direction", "by_selection", "conditions",
-    "exact_bounds", "fit_rate", "follow", "fractions", "log10_sharpness", "median_bounds", "predict", "steps_to",
-    "wilson", "wilson_bounds",
+    "exact_bounds", "fit_rate", "follow", "fractions", "log10_sharpness", "median_bounds", "predict", "specialisation",
+    "steps_to", "wilson", "wilson_bounds",
 ]  # fmt: skip

@@ -1,6 +1,7 @@
 """Dual coordinates: W = W_0 + Φᵀc, by logits and coefficients or, where rows depend on each other, on a basis."""
 
 import copy
+import dataclasses
 import functools
 import math
 from typing import Any
@@ -155,7 +156,8 @@ def _least_cosine(centred: Float[np.ndarray, "N r"], seen: np.ndarray) -> float:
 class Dual:
     """Centred logits and coefficients, with the Gram matrix of the centred rows, and the root of its largest entry.
 
-    One of each for all lanes, or one for each of several equal groups of lanes that belong to different problems.
+    One of each for all lanes, or one for each of several equal groups of lanes that belong to different problems. Where
+    the Gram matrix is made of equal blocks on its diagonal, one of them.
     """
 
     gram: Float[Part, "*groups N N"]
@@ -172,10 +174,17 @@ class Dual:
         """Carried, not computed."""
         return params["logits"]
 
+    def repeated(self, blocks: int) -> "Dual":
+        """The same of a Gram matrix that is made of so many equal blocks."""
+        N = self.gram.shape[-1] // blocks
+        return dataclasses.replace(self, gram=self.gram[:N, :N])
+
     def pull(self, g):
         """(K g, g), and the norm √(gᵀ K g), in units in which the squares of small tokens do not underflow."""
         # Turned: the matrices of groups are symmetric, and this way round their products are faster.
-        Kg = product(self.gram, g.reshape(self.gram.shape[-1], -1), turned=self.gram.ndim > 2).reshape(g.shape)
+        parts = g.reshape(-1, self.gram.shape[-1], g.shape[-1])
+        products = [product(self.gram, part, turned=self.gram.ndim > 2) for part in parts]
+        Kg = jnp.concatenate(products).reshape(g.shape)
         unit = 1 / self.size
         squared = total(g * (Kg * unit * unit), 0, 1)[0, 0]
         return {"logits": Kg, "coeffs": g}, self.size * jnp.sqrt(squared), terms(g, self.lengths, self.size)
@@ -187,7 +196,7 @@ class Dual:
 
     def position(self, params):
         """c, flattened."""
-        return params["coeffs"].reshape(self.gram.shape[-1], -1)
+        return params["coeffs"].reshape(math.prod(self.shape), -1)
 
 
 @pytree

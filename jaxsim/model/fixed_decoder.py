@@ -3,8 +3,13 @@ r"""Softmax attention with a fixed decoder: the loss in W, its scaled gradient, 
     L(W) = (1/n) Σ_i ℓ(m_i),   ∇L = Σ_it g_it x_it z_iᵀ,   L* = (1/n) Σ_i ℓ(s_{i,opt})
 
 L* is an infimum that no W attains: margins stay below s_{i,opt}.
+
+Of several heads, whose outputs are added, sequence (h, i) is that of head h, and the H sequences (·, i) share one loss:
+
+    L(W) = (1/n) Σ_i ℓ(Σ_h m_hi),   g_hit = (1/n) ℓ'(Σ_h m_hi) φ_hit (s_hit - m_hi),   L* = (1/n) Σ_i ℓ(Σ_h s_{hi,opt})
 """
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,9 +19,9 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from jaxsim._fold import largest
+from jaxsim._fold import largest, total
 from jaxsim._tree import Part, pytree, static
-from jaxsim.coordinates import Factored, Frame, Params, Space, host
+from jaxsim.coordinates import Dual, Factored, Frame, Params, Space, host
 from jaxsim.model.gradient import Block, Gradient
 from jaxsim.model.losses import Loss
 from jaxsim.model.records import Records
@@ -28,12 +33,16 @@ Blocks = tuple[Params, ...]
 
 @pytree
 class Attention:
-    """The model of one problem in the coordinates of one space. The last axis of every array runs over lanes."""
+    """The model of one problem in the coordinates of one space. The last axis of every array runs over lanes.
+
+    Of several `heads` the sequences of one come after those of another.
+    """
 
     space: Space
     scores: Scores
     visible: Bool[Part, "n T #lanes"] | None
     loss: Loss = static()
+    heads: int = static(default=1)
 
     def enter(self, start: Float[Array, "p lanes"]) -> Blocks:
         """Parameters at step 0: one block."""
@@ -65,10 +74,10 @@ class Attention:
         return self._pull(scaled_map(logits, self.scores))
 
     def _pull(self, phi: ScaledMap, batch: Array | None = None) -> tuple[Array, Array, Array, Array, Array]:
-        slope, log_slope = self.loss.slope(self.scores.best - phi.deficit)
-        least = self.loss.value(self.scores.best)
+        slope, log_slope = self.loss.slope(self._added(self.scores.best - phi.deficit))
+        least = self.loss.value(self._added(self.scores.best))
         if batch is None:
-            g, log_scale = phi.pull(slope, log_slope, self.scores)
+            g, log_scale = phi.pull(self._shared(self.heads * slope), self._shared(log_slope), self.scores)
             return g, log_scale, *self._loss_gap(phi), least.mean((0, 1))
         share = len(batch) / batch.sum(dtype=slope.dtype)
         g, log_scale = phi.pull(share * slope, jnp.where(batch, log_slope, -jnp.inf), self.scores)
@@ -85,12 +94,20 @@ class Attention:
         if batch is not None:
             scale = jnp.where(scale == -jnp.inf, 0.0, scale)  # a batch of sequences with one token each
         scaled = jnp.where(phi.short == 0, jnp.exp(log_scale - scale) * phi.gap, phi.deficit)
-        each = scaled * self.loss.drop(self.scores.best, phi.deficit)
+        each = self._added(scaled) * self.loss.drop(self._added(self.scores.best), self._added(phi.deficit))
         # A product, not a fold: the compiler would compute the logarithms anew for every use of the mean.
         mean = jnp.full((1, len(each)), 1.0 / len(each), each.dtype)
         if batch is not None:
             mean = batch[:, :, 0].astype(each.dtype).T / batch.sum(dtype=each.dtype)
         return lax.dot(mean, each[:, 0], precision=lax.Precision.HIGHEST)[0], scale
+
+    def _added(self, x: Float[Array, "n 1 #lanes"]) -> Array:
+        """What the heads have of each sequence, added up."""
+        return x if self.heads == 1 else total(x.reshape(self.heads, -1, *x.shape[1:]), 0)[0]
+
+    def _shared(self, x: Array) -> Float[Array, "n 1 #lanes"]:
+        """What belongs to each sequence, for all of its heads."""
+        return x if self.heads == 1 else jnp.tile(x, (self.heads, 1, 1))
 
     def observe(self, params: Blocks) -> Records:
         """What is recorded at a step: natural logarithms, and the position in W space."""
@@ -110,9 +127,19 @@ def shown(x: Float[Array, "n T lanes"], visible: Bool[Array, "n T #lanes"] | Non
     return x if visible is None else jnp.where(visible, x, -jnp.inf)
 
 
-def attention(problem: Problem, frame: Frame, loss: Loss, dtype: Any) -> Attention:
-    """The model of `problem`, computed on the host in float64 and then cast to `dtype`."""
-    return jax.tree.map(jnp.asarray, _on_host(problem, frame, loss, dtype))
+def attention(problem: Problem, frame: Frame, loss: Loss, dtype: Any, heads: int = 1) -> Attention:
+    """The model of `problem`, computed on the host in float64 and then cast to `dtype`.
+
+    Args:
+        problem: the data.
+        frame: their coordinates.
+        loss: ℓ.
+        dtype: of the run.
+        heads: how many heads the problem is made of, one after another: rows of different heads are at right angles.
+    """
+    model = _on_host(problem, frame, loss, dtype)
+    space = model.space.repeated(heads) if isinstance(model.space, Dual) else model.space
+    return jax.tree.map(jnp.asarray, dataclasses.replace(model, space=space, heads=heads))
 
 
 def stacked(blocks: Sequence[Sequence[tuple[Problem, Frame]]], loss: Loss, dtype: Any, each: int) -> Attention:

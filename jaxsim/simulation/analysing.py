@@ -46,10 +46,11 @@ def analyse(
     number = limits.number(selection, needed)
     with np.errstate(invalid="ignore", over="ignore"):
         xi, apart = train.locate(limits.frame, known, records.position)
-        norm, error = follow(xi, apart, limits.of(number, needed))
+        unit = limits.of(number, needed)
+        norm, error = follow(xi, apart, unit)
         final_logits = limits.frame.logits(xi[:, -1])
         every_logits = limits.frame.logits(xi) if "logits" in kept else None
-    view = View(limits.problem, limits.frame, records, known, selection, norm, solved)
+    view = View(limits.problem, limits.frame, records, known, selection, norm, unit, solved)
     return Lanes(
         norm=norm,
         direction_error=error,

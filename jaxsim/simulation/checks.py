@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from jaxsim import _machine
 from jaxsim._check import random_key, whole_number
@@ -39,7 +40,7 @@ def check(
         raise ValueError(f"train: expected what to train, such as jaxsim.train.Joint(); got {train!r}")
     train.check(problem, named(loss), init)
     if isinstance(init, Fixed):
-        init.check(end, problem.W_shape)
+        init.check(end, train.lift(problem).W_shape)
     return lanes
 
 
@@ -53,13 +54,12 @@ def check_types(problem: Any, rule: Any, init: Any, key: Any) -> None:
     random_key("key", key)
 
 
-def check_range(problem: Problem, loss: Loss, real: np.dtype) -> None:
-    """Refuse scores at which differences of the loss leave the range of the dtype."""
-    scores = problem.scores[problem.visible]
-    largest = {"logistic": scores.max(), "exponential": np.abs(scores).max()}.get(loss.name, 0.0)
+def check_range(problem: Problem, margins: Float[np.ndarray, "..."], loss: Loss, real: np.dtype) -> None:
+    """Refuse margins at which differences of the loss leave the range of the dtype."""
+    largest = {"logistic": margins.max(), "exponential": np.abs(margins).max()}.get(loss.name, 0.0)
     bound = LARGEST_SCORE[real.name]
     if loss.name == "linear":
-        largest, bound = np.abs(scores).max(), LARGEST_SLOPE[real.name]
+        largest, bound = np.abs(margins).max(), LARGEST_SLOPE[real.name]
     if largest > bound:
         raise ValueError(
             f"decoder: token scores reach {largest:.4g}, where the {loss.name} loss leaves the range of {real}; "

@@ -112,7 +112,7 @@ def simulate(
         steps, record, loss, dtype, coordinates, keep, thresholds, limits, chunk_bytes, chunk_lanes, stepping, engine
     )
     work = prepare(problem, rule, init, options, key=key, lanes=lanes, train=train, first=first)
-    check_kept(problem, work.lanes, len(options.recorded), options.keep)
+    check_kept(work.problem, work.lanes, len(options.recorded), options.keep)
     if until is None:
         run = work.run(progress)
     else:

@@ -83,7 +83,7 @@ def survey(
             each(table)
     assert run is not None  # lanes is at least 1
     return Survey(
-        problem=problem,
+        problem=work.problem,
         settings=run.settings | {"seconds": time.perf_counter() - began},
         steps=how.recorded,
         selections=run.selections,

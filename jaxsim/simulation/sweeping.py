@@ -76,7 +76,7 @@ def sweep(
     how = Options(steps, **options)  # type: ignore[misc]
     total = lanes * len(rules) * len(laws) if isinstance(lanes, int) else lanes
     work = prepare(problem, rules[0], laws[0], how, key=key, lanes=lanes, train=train, first=first, of=total)
-    check_kept(problem, work.lanes, len(how.recorded), how.keep, runs=len(rules) * len(laws))
+    check_kept(work.problem, work.lanes, len(how.recorded), how.keep, runs=len(rules) * len(laws))
     works = [work.again(by, law, key, first) for by, law in itertools.product(rules, laws)]
     runs: list[Any] = []
     for run in together(works):

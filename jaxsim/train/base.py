@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from jaxsim.coordinates import Frame
 from jaxsim.driver import Start
@@ -28,6 +28,7 @@ class View:
         known: where the lanes began.
         selection: their final selections.
         norm: ‖W_k‖, (lanes, R).
+        unit: directions of their limits in ξ, NaN where there is none.
         solved: limits found in earlier chunks, by selection; see `each_once`.
     """
 
@@ -37,6 +38,7 @@ class View:
     known: Known
     selection: Int[np.ndarray, "lanes n"]
     norm: np.ndarray
+    unit: Float[np.ndarray, "lanes size"]
     solved: dict[Any, Any]
 
 
@@ -63,6 +65,17 @@ class Train(Protocol):
         """Refuse what does not fit the problem."""
         ...
 
+    def lift(self, problem: Problem) -> Problem:
+        """The problem whose W is trained, which is that of the result: the one given, or one made of it.
+
+        What it makes is its own: lift(lift(problem)) is lift(problem).
+        """
+        ...
+
+    def margins(self, problem: Problem) -> Float[np.ndarray, "..."]:
+        """Numbers between which margins lie, such as all token scores."""
+        ...
+
     def model(self, problem: Problem, frame: Frame, loss: Loss, dtype: Any) -> Any:
         """The model on the device; see `jaxsim.driver.Model`."""
         ...
@@ -84,7 +97,19 @@ class Train(Protocol):
         ...
 
 
-class OfW:
+class OneHead:
+    """One head, on the problem as it is given."""
+
+    def lift(self, problem: Problem) -> Problem:
+        """The problem itself."""
+        return problem
+
+    def margins(self, problem: Problem) -> Float[np.ndarray, "..."]:
+        """Token scores."""
+        return problem.scores[problem.visible]
+
+
+class OfW(OneHead):
     """Training of W, and perhaps of more, from starts of W: what all such things share."""
 
     coordinates: ClassVar[Literal["primal"] | None] = None

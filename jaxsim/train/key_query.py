@@ -15,12 +15,12 @@ from jaxsim.driver import Start
 from jaxsim.init import Factors, Gaussian, draw_factors
 from jaxsim.margin import max_margin
 from jaxsim.model.key_query import key_query
-from jaxsim.train.base import each_once
+from jaxsim.train.base import OneHead, each_once
 from jaxsim.train.starts import Known
 
 
 @dataclasses.dataclass(frozen=True)
-class KeyQuery:
+class KeyQuery(OneHead):
     """K (d × m) and Q (e × m) are trained in place of W = K Qᵀ; the decoder of the problem is fixed.
 
     Starts are `jaxsim.init.Gaussian(scale)`, for independent N(0, scale²) entries of K and Q, or
