@@ -60,6 +60,7 @@ def test_every_family_file_law_and_dtype(tmp_path):
     [
         (["--train", "joint", "--batch", "2", "--rule", "adam=0.1"], "decoder_norm", "‖u‖"),
         (["--train", "key-query", "--width", "2", "--nuclear"], "nuclear_direction_error", "error, nuclear"),
+        (["--train", "heads", "--heads", "3"], "distinct_heads", "distinct heads"),
     ],
 )
 def test_more_than_W_may_be_trained(options, column, word, tmp_path):
@@ -99,8 +100,10 @@ BAD = [
         ["--data", "unit-sphere", "--classes", "1,2"],
         "--classes: has no meaning for --data unit-sphere, which takes --n",
     ),
-    (["--train", "all"], "train: expected weights, joint, key-query; got 'all'"),
+    (["--train", "all"], "train: expected weights, joint, key-query, heads; got 'all'"),
     (["--width", "2"], "--width: has no meaning for --train weights"),
+    (["--heads", "2"], "--heads: has no meaning for --train weights"),
+    (["--train", "heads", "--heads", "0"], "heads: expected at least 1; got 0"),
     (["--train", "joint", "--nuclear"], "--nuclear: has no meaning for --train joint"),
     (["--train", "key-query", "--batch", "2"], "--batch: has no meaning for --train key-query"),
     (["--train", "key-query", "--width", "0"], "width: expected at least 1; got 0"),

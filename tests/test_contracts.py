@@ -208,7 +208,7 @@ def silent(n=3):
         (Nameless, "rule: Nameless has no name; a rule needs one"),
         (Plain, "rule: Plain is no pytree, .*@jaxsim.rules.pytree"),
         (Elsewhere, "rule: Elsewhere.coordinates: expected None or 'primal' or 'full'; got 'polar'"),
-        (OnlyModel, "train: OnlyModel has no method check; a trained thing needs check, model"),
+        (OnlyModel, "train: OnlyModel has no method check; a trained thing needs check, lift, margins, model"),
         (PlainLaw, "law: PlainLaw is no pytree; put @jaxsim.rules.pytree"),
         (sizeless, "data: sizeless has no default for n"),
         (silent, "register: silent does not say what it returns; .* -> jaxsim.Problem"),

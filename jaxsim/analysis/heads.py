@@ -37,6 +37,6 @@ def specialisation(run: Any, level: float = 0.95) -> dict[str, Proportion]:
     """
     if "distinct_heads" not in run.more:
         raise ValueError(f"run: expected one of jaxsim.train.Heads; got one of {run.settings.get('train', 'weights')}")
-    settled, differ = np.isin(run.verdict, SETTLED), run.more["distinct_heads"] == run.more["head_norm"].shape[1]
+    settled, differ = np.isin(run.verdict, SETTLED), run.more["distinct_heads"][:, -1] == run.more["head_norm"].shape[1]
     counts = {"specialised": settled & differ, "redundant": settled & ~differ, "open": ~settled}
     return {name: wilson(int(np.count_nonzero(of)), run.lanes, level) for name, of in counts.items()}

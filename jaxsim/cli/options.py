@@ -31,7 +31,8 @@ INIT_HELP = "Law of W_0: gaussian, sphere, zero{more_law}, or a FILE.npy with (d
 SCALE_HELP = "gaussian: standard deviation of an entry; sphere: Frobenius radius (default: 3)."
 LANES_HELP = "Number of initialisations, called lanes (default: 4096, or as many as the file of --init has)."
 TRAIN_HELP = (
-    "What is trained: weights (W), joint (W and the decoder) or key-query (W = K Qᵀ; --scale is that of K, Q)"
+    "What is trained: weights (W), joint (W and the decoder), key-query (W = K Qᵀ; --scale is that of K, Q) or heads "
+    "(several W, whose heads are added)"
     "{also_train}."
 )
 STEPS_HELP = (
@@ -47,6 +48,7 @@ CACHE_HELP = "Folder in which to keep compiled programs; none: keep none (defaul
 ENGINE_HELP = "auto; xla; native: machine code, built at its first use, where there is any."
 STEPPING_HELP = "auto; every: no leaps; leap: an error where there can be none."
 WIDTH_HELP = "key-query: inner width m of K and Q (default: the smaller side of W)."
+HEADS_HELP = "heads: how many (default: 2), all with the decoder of the problem."
 NUCLEAR_HELP = "key-query: also hold W against the nuclear-norm att-SVM of every selection."
 OPTIONS = ("n", "T", "d", "signal", "noise", "classes", "positions")  # that --data may take
 HORIZON = 2000
@@ -97,7 +99,9 @@ def _refuse(data: str, given: dict[str, Any], takes: tuple[str, ...]) -> None:
             raise ValueError(f"--{flags.get(name, name)}: has no meaning for --data {data}, which takes {options}")
 
 
-def training(what: str, width: int | None, nuclear: bool, batch: int | None, seed: int, problem: Any) -> Any:
+def training(
+    what: str, width: int | None, nuclear: bool, batch: int | None, heads: int | None, seed: int, problem: Any
+) -> Any:
     """What is trained; ValueError where an option has no meaning for it."""
     import jax
 
@@ -106,11 +110,12 @@ def training(what: str, width: int | None, nuclear: bool, batch: int | None, see
     if what not in KINDS:
         raise ValueError(f"train: expected {', '.join(KINDS)}; got {what!r}")
     takes = inspect.signature(KINDS[what]).parameters
-    for name, given in {"width": width is not None, "nuclear": nuclear, "batch": batch is not None}.items():
-        if given and name not in takes:
+    given = {"width": width, "nuclear": nuclear or None, "batch": batch, "heads": heads}
+    for name, value in given.items():
+        if value is not None and name not in takes:
             raise ValueError(f"--{name}: has no meaning for --train {what}")
     key = jax.random.fold_in(jax.random.key(seed), 2**32 - 2)
-    values = {"width": width, "nuclear": nuclear, "batch": batch, "key": key}
+    values = {"width": width, "nuclear": nuclear, "batch": batch, "key": key, "heads": 2 if heads is None else heads}
     if width is None and "width" in takes:
         values["width"] = min(problem.W_shape)
     return KINDS[what](**{name: value for name, value in values.items() if name in takes})

@@ -18,6 +18,7 @@ from jaxsim.cli.options import (
     DATA_HELP,
     ENGINE_HELP,
     FAMILY,
+    HEADS_HELP,
     HORIZON,
     INIT_HELP,
     LANES_HELP,
@@ -61,6 +62,7 @@ def run(
     train: Annotated[str, _Dynamics(help=TRAIN_HELP)] = "weights",
     width: Annotated[int | None, _Dynamics(help=WIDTH_HELP)] = None,
     nuclear: Annotated[bool, _Dynamics("--nuclear", help=NUCLEAR_HELP)] = False,
+    heads: Annotated[int | None, _Dynamics(help=HEADS_HELP)] = None,
     batch: Annotated[int | None, _Dynamics(help="weights, joint: sequences per step (default: all).")] = None,
     steps: Annotated[str, _Dynamics(help=STEPS_HELP)] = str(HORIZON),
     stepping: Annotated[str, _Dynamics(help=STEPPING_HELP)] = "auto",
@@ -121,7 +123,7 @@ def run(
         [Options(r.steps, r.record, dtype=dtype, stepping=stepping).recorded for r in rules],
     )
     for name, problem in problems.items():
-        trained[name] = training(train, width, nuclear, batch, seed, problem)
+        trained[name] = training(train, width, nuclear, batch, heads, seed, problem)
         check(problem, law, count, loss, trained[name])
         for r, steps_of in zip(rules, recorded, strict=True):
             far[r.named] = leaps(stepping, steps_of, r.rule, trained[name])

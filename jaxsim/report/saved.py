@@ -127,6 +127,7 @@ class How(Part):
     width: int | None
     nuclear: bool
     batch: int | None
+    heads: int | None = None  # which earlier versions did not have
     max_step: Annotated[float, Field(gt=0)]
 
 

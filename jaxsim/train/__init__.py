@@ -14,5 +14,6 @@ for _kind in (Weights, Joint, KeyQuery, Heads):
     KINDS.register(_kind)
 
 __all__ = [
-    "KINDS", "WEIGHTS", "Drawing", "Heads", "Joint", "KeyQuery", "Known", "OfW", "Train", "View", "Weights", "each_once",
+    "KINDS", "WEIGHTS", "Drawing", "Heads", "Joint", "KeyQuery", "Known", "OfW", "Train", "View", "Weights",
+    "each_once",
 ]  # fmt: skip

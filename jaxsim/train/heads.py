@@ -2,8 +2,8 @@ r"""Several heads, whose outputs are added: W_1, …, W_H together, each with a 
 
     f(X_i) = Σ_h u_hᵀ X_iᵀ softmax(X_i W_h z_i),   m_i = y_i f(X_i),   L = (1/n) Σ_i ℓ(m_i)
 
-H heads are one head on a larger problem, whose sequence (h, i) has the tokens e_h ⊗ x_it of dimension H d, the query z_i
-and the label y_i. Its matrix is W = [W_1; …; W_H], H d × e, and its decoder (u_1, …, u_H):
+H heads are one head on a larger problem, whose sequence (h, i) has the tokens e_h ⊗ x_it of dimension H d, the query
+z_i and the label y_i. Its matrix is W = [W_1; …; W_H], H d × e, and its decoder (u_1, …, u_H):
 
     (e_h ⊗ x_it)ᵀ W z_i = x_itᵀ W_h z_i,   ⟨(e_g ⊗ x) zᵀ, (e_h ⊗ x') z'ᵀ⟩ = δ_gh (x·x')(z·z')
 
@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from jaxsim import _machine
 from jaxsim._basis import orthonormal_basis
@@ -37,10 +37,10 @@ class Heads(OfW):
     starts as arrays have the shape (H d, e). A rule sees one gradient: normalised rules divide the gradients of all
     heads by one norm. A verdict is on all heads, global where each is on its own best tokens.
 
-    The selections of the heads are `Run.selection.reshape(lanes, H, n)`. `Run.more` adds, per lane at the end,
-    `head_norm`, of the part of W_h in the span of the rows x_it z_iᵀ; `head_direction_error`, of that part to the limit
-    of the head's own selection; and `distinct_heads`, how many different selections the heads have: see
-    `jaxsim.analysis.specialisation`.
+    The selections of the heads are `Run.selection.reshape(lanes, H, n)`. `Run.more` adds, per lane and recorded step,
+    `distinct_heads`, how many different selections the heads have (see `jaxsim.analysis.specialisation`); and per lane
+    at the end `head_norm`, of the part of W_h in the span of the rows x_it z_iᵀ, and `head_direction_error`, of that
+    part to the limit of the head's own selection.
 
     Args:
         heads: H, at least 1. With 1 all numbers are those of `Weights`.
@@ -61,11 +61,8 @@ class Heads(OfW):
     decoders: Any = dataclasses.field(default=None, repr=False)
 
     name: ClassVar[str] = "heads"
-    finals: ClassVar[Mapping[str, str]] = {
-        "head_norm": "lanes heads",
-        "head_direction_error": "lanes heads",
-        "distinct_heads": "lanes",
-    }
+    curves: ClassVar[Mapping[str, str]] = {"distinct_heads": "distinct heads"}
+    finals: ClassVar[Mapping[str, str]] = {"head_norm": "lanes heads", "head_direction_error": "lanes heads"}
 
     def __post_init__(self):
         whole_number("heads", self.heads)
@@ -90,17 +87,17 @@ class Heads(OfW):
 
     def columns(self, view):
         """Norms and direction errors of the single heads, and how many of their selections differ."""
-        selection = view.selection.reshape(len(view.selection), self.heads, -1)
-        xi, _ = self.locate(view.frame, view.known, view.records.position[:, -1:])
+        xi, _ = self.locate(view.frame, view.known, np.asarray(view.records.position))
+        logits = np.where(view.problem.visible, view.frame.logits(xi[:, :-1]), -np.inf)
+        selection = np.concatenate([logits.argmax(-1), view.selection[:, None]], 1)
         bases = _bases(view.frame, view.problem, self.heads)
-        parts, limits = ([whole @ basis for basis in bases] for whole in (xi[:, 0], view.unit))
+        parts, limits = ([whole @ basis for basis in bases] for whole in (xi[:, -1], view.unit))
         with np.errstate(invalid="ignore", divide="ignore"):
             apart = [_unit(part) - _unit(limit) for part, limit in zip(parts, limits, strict=True)]
-        alike = (selection[:, :, None] == selection[:, None]).all(-1)
         return {
+            "distinct_heads": _distinct(selection.reshape(*selection.shape[:2], self.heads, -1)),
             "head_norm": np.stack([np.linalg.norm(part, axis=1) for part in parts], 1),
             "head_direction_error": np.stack([np.linalg.norm(part, axis=1) for part in apart], 1),
-            "distinct_heads": (~np.tril(alike, -1).any(2)).sum(1, dtype=float),  # those unlike all before them
         }
 
 
@@ -130,6 +127,12 @@ def _made_of(problem: Problem, heads: int) -> bool:
     return all(np.array_equal(x, np.tile(x[:n], (heads,) + (1,) * (x.ndim - 1))) for x in each) and all(
         np.array_equal(x, _apart(x[:n, :, : x.shape[2] // heads], heads)) for x in vectors
     )
+
+
+def _distinct(selection: Int[np.ndarray, "lanes R heads n"]) -> Float[np.ndarray, "lanes R"]:
+    """How many of the heads select otherwise than all before them."""
+    alike = (selection[..., :, None, :] == selection[..., None, :, :]).all(-1)
+    return (~np.tril(alike, -1).any(-1)).sum(-1, dtype=float)
 
 
 def _bases(frame: Frame, problem: Problem, heads: int) -> list[Float[np.ndarray, "size r"]]:
