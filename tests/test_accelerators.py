@@ -27,6 +27,7 @@ TRAINED = {
     "minibatches": jaxsim.train.Weights(2, jax.random.key(3)),
     "joint": jaxsim.train.Joint(),
     "key-query": jaxsim.train.KeyQuery(2, nuclear=False),
+    "heads": jaxsim.train.Heads(2),
 }
 
 

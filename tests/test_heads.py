@@ -139,9 +139,15 @@ def test_heads_in_another_order_and_one_head_turned_change_nothing():
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
 
 
-def test_alike_heads_that_begin_alike_are_one_head_of_twice_the_margin():
-    """Two heads with one W and half the decoder each: f is that of one head, and ‖∇L‖ that of one over √2."""
-    problem, W = data(), np.random.default_rng(4).standard_normal((3, 6, 6))
+def prompt():
+    base, weights = data(), np.random.default_rng(8).standard_normal((6, 5))
+    return jaxsim.data.prompt(base.tokens, base.labels, base.decoder, weights)
+
+
+@pytest.mark.parametrize("problem", [data(), prompt()], ids=["queries", "prompt"])
+def test_two_alike_halves_are_one_head(problem):
+    """Two heads with one W and half the decoder each: f is that of one head, each gradient half of that of one."""
+    W = np.random.default_rng(4).standard_normal((3, *problem.W_shape))
     pair = run_of(problem, np.stack([W, W], 1), np.stack([problem.decoder, problem.decoder]) / 2, rules.GD(1.0))
     one = jaxsim.simulate(problem, rules.GD(0.5), init.Given(W), key=KEY, lanes=3, steps=2000)
     np.testing.assert_allclose(
@@ -187,9 +193,9 @@ def test_every_start_is_specialised_redundant_or_open():
         specialisation(jaxsim.simulate(problem, rules.NGD(0.5), init.Zero(), key=KEY, lanes=1, steps=5))
 
 
-@pytest.mark.parametrize("steps", [10**5, pytest.param(10**6, marks=pytest.mark.slow)])
-def test_leaps_come_where_steps_come(steps):
-    how = dict(rule=rules.GD(1.0), steps=steps, record=[10**4, steps])
+@pytest.mark.slow
+def test_leaps_come_where_a_million_steps_come():
+    how = dict(rule=rules.GD(1.0), steps=10**6, record=[10**5, 10**6])
     W0 = np.random.default_rng(7).standard_normal((4, 2, 6, 6))
     leapt = run_of(data(), W0, decoders(2), **how)
     stepped = run_of(data(), W0, decoders(2), stepping="every", **how)
@@ -218,6 +224,8 @@ def test_results_are_saved_and_surveyed(tmp_path):
     back = jaxsim.Run.load(tmp_path / "run.npz")
     for name, value in run.more.items():
         np.testing.assert_array_equal(back.more[name], value)
+    last = jaxsim.simulate(data(), rules.NGD(0.1), init.Sphere(2.0), record=[], **how)
+    np.testing.assert_array_equal(last.more["distinct_heads"], run.more["distinct_heads"][:, -1:])
     found = jaxsim.survey(data(), rules.NGD(0.1), init.Sphere(2.0), **how)
     assert found.problem.shape == (8, 3, 12) and found.counts.sum() == 6
 

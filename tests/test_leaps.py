@@ -22,6 +22,7 @@ CASES = {
     "adagrad-norm": (rules.AdaGradNorm(1.0), train.Weights()),
     "joint": (rules.GD(0.5), train.Joint()),
     "key-query": (rules.GD(0.5), train.KeyQuery(3)),
+    "heads": (rules.GD(0.5), train.Heads(2)),
 }
 
 

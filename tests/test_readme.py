@@ -11,7 +11,7 @@ import typer
 
 from jaxsim.cli.commands import app
 
-SIMULATION, BASINS, STUDY = (f"jaxsim/{room}/README.md" for room in ("simulation", "basins", "study"))
+SIMULATION, BASINS, STUDY, TRAIN = (f"jaxsim/{room}/README.md" for room in ("simulation", "basins", "study", "train"))
 
 # Which test runs which example: page, language, what the block contains. A block marked `py` is shown and not run, and
 # the page says so.
@@ -26,6 +26,7 @@ EXAMPLES = {
     (BASINS, "python", "basins.compare"): "test_readme.test_the_basins_of_the_readme_compare",
     (STUDY, "toml", "random-plane"): "test_study_cli.test_the_plane_of_the_readme_is_mapped",
     (STUDY, "python", "open_study"): "test_study_cli.test_the_readme_reads_the_study",
+    (TRAIN, "python", "specialisation"): "test_readme.test_heads_of_the_page_specialise_from_large_starts",
     ("CONTRIBUTING.md", "python", "class Clipped"): "test_contributing.test_the_recipe_runs",
     ("CONTRIBUTING.md", "python", "class Ball"): "test_contributing.test_the_recipe_runs",
     ("CONTRIBUTING.md", "python", "def leader"): "test_contributing.test_the_recipe_runs",
@@ -92,6 +93,16 @@ def test_the_basins_of_the_readme_compare():
     code += "assert found.paired[2] - found.paired[1] < found.unpaired[2] - found.unpaired[1]\n"
     number = re.compile(r"[-+]?\d[\d.e+-]*")
     assert number.sub("#", run(code)) == number.sub("#", pages.block(BASINS, "text", "only NGD"))
+
+
+def test_heads_of_the_page_specialise_from_large_starts(tmp_path):
+    start = "import jax\njax.config.update('jax_enable_x64', True)\nimport jaxsim\n"
+    code = start + pages.block(TRAIN, "python", "specialisation").replace("(2, 3, 4)", "(2,)").replace("=400", "=100")
+    code += "count = [share['specialised'].count for share in shares]\nassert count[0] == 0 and count[3] > 30\n"
+    number = re.compile(r"\d[\d.]*")
+    shown = pages.block(TRAIN, "text", "specialised").splitlines(keepends=True)[:11]
+    assert number.sub("#", run(code, cwd=tmp_path)) == number.sub("#", "".join(shown))
+    assert (tmp_path / "heads.png").exists()
 
 
 @pytest.mark.parametrize("page", pages.PAGES)

@@ -56,7 +56,8 @@ def simulate(
         key: the JAX key; lane i draws from fold_in(key, i).
         lanes: number of runs.
         steps: number of updates S.
-        train: what is trained: W alone, or `jaxsim.train.Joint()` for W and the decoder.
+        train: what is trained: W alone; or `jaxsim.train.Joint()` for W and the decoder, `KeyQuery(width)` for
+            W = K Qᵀ, `Heads(heads)` for several heads.
 
     Other Args:
         record: the recorded steps; by default 0 and about ten per decade. The horizon is always recorded.

@@ -67,6 +67,14 @@ class Heads(OfW):
     def __post_init__(self):
         whole_number("heads", self.heads)
 
+    def check(self, problem, loss, init):
+        """Starts are matrices, and the tokens of all heads have room."""
+        super().check(problem, loss, init)
+        if not _made_of(problem, self.heads):
+            n, T, d = problem.shape
+            what = f"{self.heads:,} heads of {n * T:,} tokens in as many times {d:,} dimensions"
+            _machine.need("heads", 16 * self.heads**2 * n * T * d, what)
+
     def lift(self, problem):
         """The problem of all heads. One that is made of so many heads already keeps its tokens."""
         made = _made_of(problem, self.heads)
@@ -88,8 +96,9 @@ class Heads(OfW):
     def columns(self, view):
         """Norms and direction errors of the single heads, and how many of their selections differ."""
         xi, _ = self.locate(view.frame, view.known, np.asarray(view.records.position))
-        logits = np.where(view.problem.visible, view.frame.logits(xi[:, :-1]), -np.inf)
-        selection = np.concatenate([logits.argmax(-1), view.selection[:, None]], 1)
+        logits = np.where(view.problem.visible, view.frame.logits(xi), -np.inf)
+        selection = logits.argmax(-1)
+        selection[:, -1] = view.selection
         bases = _bases(view.frame, view.problem, self.heads)
         parts, limits = ([whole @ basis for basis in bases] for whole in (xi[:, -1], view.unit))
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -103,8 +112,6 @@ class Heads(OfW):
 
 def _several(problem: Problem, decoders: Float[np.ndarray, " Hd"], heads: int) -> Problem:
     """The problem so many times over, each time in dimensions of its own."""
-    n, T, d = problem.shape
-    _machine.need("heads", 16 * heads**2 * n * T * d, f"{heads:,} heads of {n:,} sequences in {d:,} dimensions each")
     keys = None if problem.given_keys is None else _apart(problem.given_keys, heads)
     mask = None if problem.mask is None else np.tile(problem.mask, (heads, 1))
     queries, labels = np.tile(problem.queries, (heads, 1)), np.tile(problem.labels, heads)
