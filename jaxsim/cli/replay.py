@@ -85,8 +85,8 @@ def prepared(folder: Path, settings: dict[str, Any], name: str, text: str, lane:
     try:
         asked = asked_rule(text, settings["max_step"], settings["steps"])
         law = law or named_law(start, settings["scale"], settings["lanes"])[0]
-        how = {"what": settings["train"]} | {k: settings.get(k) for k in ("width", "nuclear", "batch", "heads", "seed")}
-        train = training(**how, problem=problem)
+        how = {"what": settings["train"]} | {k: settings[k] for k in ("width", "nuclear", "batch", "seed")}
+        train = training(**how, heads=settings.get("heads"), problem=problem)
         check(problem, law, 1, settings["loss"], train)
         stepping = settings.get("stepping", "auto")
         leaps(stepping, Options(asked.steps, dtype=settings["dtype"], stepping=stepping).recorded, asked.rule, train)
