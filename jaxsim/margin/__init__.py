@@ -13,6 +13,7 @@ from jaxsim.problem import Problem, check_problem
 
 from .conic import solve_with_cvxpy
 from .decoder import classifier, hard_margin
+from .priority import GraphSVM, finite_part, graph_svm
 from .solution import GAP_TOLERANCE, SUPPORT_TOLERANCE, MaxMargin
 from .solver import MarginSolver, checked_selection, solve_each
 
@@ -20,9 +21,12 @@ __all__ = [
     "GAP_TOLERANCE",
     "SUPPORT_TOLERANCE",
     "Engine",
+    "GraphSVM",
     "MarginSolver",
     "MaxMargin",
     "classifier",
+    "finite_part",
+    "graph_svm",
     "hard_margin",
     "max_margin",
     "solve_each",
