@@ -48,8 +48,8 @@ class Problem:
 
     Raises:
         ValueError: where an argument has the wrong shape or value; the message names the argument, what
-            was expected and what came. Duplicate tokens within a sequence, and ties for its top score,
-            are refused because the limit of the dynamics would not be defined.
+            was expected and what came. Duplicate tokens (of given keys, duplicate keys) within a sequence, and ties for
+            its top score, are refused because the limit of the dynamics would not be defined.
 
     Reference:
         Vasudeva, Deora, Thrampoulidis, arXiv 2402.05738; symbols as in model/README.md.
@@ -93,9 +93,7 @@ class Problem:
             put(self, name, value)
         _refuse_sizes("tokens" if k is None else "keys", self.keys, z)
         _refuse_scores(x, u)
-        _refuse_duplicates("tokens", x, visible)
-        if k is not None:
-            _refuse_duplicates("keys", k, visible)
+        _refuse_duplicates("tokens" if k is None else "keys", self.keys, visible)
         ties_in_top_score(self.scores, visible)
 
     def __repr__(self):

@@ -9,13 +9,15 @@ nothing of size d² is made. g_i carries the scale e^{c_i} of its sequence (`jax
 of its own; all of a lane are brought to one scale at the end.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
 from jaxsim.coordinates import DualFrame
-from jaxsim.model import Loss, token_scores
+from jaxsim.model import Loss, positive, token_scores
 from jaxsim.model.softmax import scaled_map
 from jaxsim.problem import Problem
 
@@ -69,21 +71,25 @@ def _blocks(
     values = jnp.moveaxis(jnp.asarray(logits), 0, -1)
     scores = token_scores(problem, values.dtype)
     attention = scaled_map(values, scores)
-    margin = scores.best - attention.deficit
-    (p, q), (dp, dq) = jax.jvp(loss.slope, (margin,), (jnp.ones_like(margin),))
+    margin, rho, slope_of = scores.best - attention.deficit, 0.0, loss.slope
+    if positive(loss):  # a margin is m e^ρ, and so ℓ'' has e^-ρ beside the derivative in m
+        margin, rho = attention.margin(scores)
+        slope_of = functools.partial(loss.slope_at, scale=rho)
+    (p, q), (dp, dq) = jax.jvp(slope_of, (margin,), (jnp.ones_like(margin),))
     parts = (
         attention.weights * attention.fall(scores) / attention.denominator,
         attention.attention(scores),
         p,
         -(dp + p * dq),
+        attention.log_scale - rho,
     )
-    u, phi, slope, bend = (np.moveaxis(np.asarray(part, np.float64), -1, 0) for part in parts)
+    u, phi, slope, bend, log_bend = (np.moveaxis(np.asarray(part, np.float64), -1, 0) for part in parts)
     c, log_slope = (np.moveaxis(np.asarray(part, np.float64), -1, 0) for part in (attention.log_scale, q))
     kappa = (c + log_slope).max((1, 2))
     kappa = np.where(np.isfinite(kappa), kappa, 0.0)
     scale = np.exp(c + log_slope - kappa[:, None, None]) / problem.visible.shape[0]
     turned = u[..., :, None] * phi[..., None, :]
-    square = (bend * np.exp(c))[..., None] * u[..., :, None] * u[..., None, :]
+    square = (bend * np.exp(log_bend))[..., None] * u[..., :, None] * u[..., None, :]
     inner = np.eye(u.shape[-1]) * u[..., None, :] - turned - np.swapaxes(turned, -1, -2)
     return scale[..., None] * (square - slope[..., None] * inner), kappa
 

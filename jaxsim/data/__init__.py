@@ -4,6 +4,7 @@ from jaxsim._registry import Registry
 from jaxsim.data.contract import check_family
 from jaxsim.data.files import load, load_split, save
 from jaxsim.data.images import digits, digits_split
+from jaxsim.data.next_token import next_token, token_labels
 from jaxsim.data.synthetic import generator, orthonormal, prompt, signal_noise, unit_sphere
 
 FAMILIES = Registry("data", "jaxsim.data", check_family, reserved=("file",), noun="data family")
@@ -17,9 +18,11 @@ __all__ = [
     "generator",
     "load",
     "load_split",
+    "next_token",
     "orthonormal",
     "prompt",
     "save",
     "signal_noise",
+    "token_labels",
     "unit_sphere",
 ]

@@ -23,7 +23,7 @@ from jaxsim._fold import largest, total
 from jaxsim._tree import Part, pytree, static
 from jaxsim.coordinates import Dual, Factored, Frame, Params, Space, host
 from jaxsim.model.gradient import Block, Gradient
-from jaxsim.model.losses import Loss
+from jaxsim.model.losses import Loss, positive
 from jaxsim.model.records import Records
 from jaxsim.model.softmax import ScaledMap, Scores, log_attention_gap, scaled_map
 from jaxsim.problem import Problem
@@ -74,7 +74,10 @@ class Attention:
         return self._pull(scaled_map(logits, self.scores))
 
     def _pull(self, phi: ScaledMap, batch: Array | None = None) -> tuple[Array, Array, Array, Array, Array]:
-        slope, log_slope = self.loss.slope(self._added(self.scores.best - phi.deficit))
+        if positive(self.loss):
+            slope, log_slope = self.loss.slope_at(*phi.margin(self.scores))
+        else:
+            slope, log_slope = self.loss.slope(self._added(self.scores.best - phi.deficit))
         least = self.loss.value(self._added(self.scores.best))
         if batch is None:
             g, log_scale = phi.pull(self._shared(self.heads * slope), self._shared(log_slope), self.scores)
@@ -95,6 +98,9 @@ class Attention:
             scale = jnp.where(scale == -jnp.inf, 0.0, scale)  # a batch of sequences with one token each
         scaled = jnp.where(phi.short == 0, jnp.exp(log_scale - scale) * phi.gap, phi.deficit)
         each = self._added(scaled) * self.loss.drop(self._added(self.scores.best), self._added(phi.deficit))
+        if positive(self.loss):
+            far = self.loss.value_at(*phi.margin(self.scores)) - self.loss.value(self.scores.best)
+            each = jnp.where(phi.short == 0, each, far)
         # A product, not a fold: the compiler would compute the logarithms anew for every use of the mean.
         mean = jnp.full((1, len(each)), 1.0 / len(each), each.dtype)
         if batch is not None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, TypeGuard
 
 import jax
 import jax.numpy as jnp
@@ -45,6 +45,20 @@ class Loss(Protocol):
 
     def drop(self, s: Float[Array, "..."], delta: Float[Array, "..."]) -> Float[Array, "..."]:
         """(ℓ(s - δ) - ℓ(s)) / δ."""
+        ...
+
+
+class Positive(Loss, Protocol):
+    """ℓ for margins above 0 alone, which come with their scale as m e^scale. It says `positive = True`."""
+
+    def value_at(self, m: Float[Array, "..."], scale: Float[Array, "..."]) -> Float[Array, "..."]:
+        """ℓ(m e^scale)."""
+        ...
+
+    def slope_at(
+        self, m: Float[Array, "..."], scale: Float[Array, "..."]
+    ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+        """(p, q) with ℓ'(m e^scale) = -p e^q and p of order one."""
         ...
 
 
@@ -192,6 +206,53 @@ class Smooth:
         for x, w in zip(nodes.tolist(), weights.tolist(), strict=True):
             near = near - (w / 2) * self.derivative(s - small * ((1 + x) / 2))
         return jnp.where(delta <= 1.0, near, (self.function(s - delta) - self.function(s)) / jnp.maximum(delta, 1.0))
+
+
+@pytree
+class NegativeLog:
+    """ℓ(m) = -log m, for margins that are probabilities: the cross-entropy of next-token prediction.
+
+    No token may have a negative score. ℓ' = -1/m grows as m vanishes, so that margins come with their scale.
+
+    Example:
+        >>> import jaxsim
+        >>> problem = jaxsim.data.next_token(jax.random.key(0), n=2)
+        >>> run = jaxsim.simulate(problem, jaxsim.rules.NGD(0.1), jaxsim.init.Zero(), key=jax.random.key(1), lanes=1,
+        ...                       steps=100, loss=NegativeLog())
+        >>> float(run.log10_gap[0, 0].round(3)), run.settings["loss"]  # log 4 at W = 0, where attention is even
+        (0.142, 'negative-log')
+    """
+
+    name, native, positive = "negative-log", None, True
+
+    def value(self, m):
+        """ℓ(m)."""
+        return -jnp.log(m)
+
+    def log_value(self, m):
+        """log(-log m)."""
+        return jnp.log(-jnp.log(m))
+
+    def slope(self, m):
+        """1/m."""
+        return 1.0 / m, jnp.zeros_like(m)
+
+    def drop(self, s, delta):
+        """-log(1 - δ/s) / δ."""
+        return _ratio(-jnp.log1p(-delta / s), delta, 1.0 / s)
+
+    def value_at(self, m, scale):
+        """ℓ(m e^scale)."""
+        return -jnp.log(m) - scale
+
+    def slope_at(self, m, scale):
+        """(p, q) with ℓ'(m e^scale) = -p e^q."""
+        return 1.0 / m, -scale
+
+
+def positive(loss: Loss) -> TypeGuard[Positive]:
+    """Whether ℓ is defined for margins above 0 alone, and takes them with their scale."""
+    return getattr(loss, "positive", False)
 
 
 def named(loss: str | Loss) -> Loss:

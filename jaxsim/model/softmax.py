@@ -55,6 +55,15 @@ class ScaledMap:
         """s_{i,opt} - m_i = δ_ik + e^{c_i} G_i."""
         return self.short + self.past_short
 
+    def margin(self, scores: Scores) -> tuple[Float[Array, "n 1 lanes"], Float[Array, "n 1 lanes"]]:
+        """m_i = mantissa · e^scale for scores that are not negative: without the difference where s_ik = 0."""
+        selected = scores.best - self.short
+        nothing = selected == 0
+        return (
+            jnp.where(nothing, -self.gap, selected - self.past_short),
+            jnp.where(nothing, self.log_scale, 0.0),
+        )
+
     def attention(self, scores: Scores) -> Float[Array, "n T lanes"]:
         """φ_it itself; what is below the smallest number is 0."""
         scale = jnp.where(scores.deficits == self.short, 1.0, jnp.exp(self.log_scale))

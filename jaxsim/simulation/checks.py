@@ -10,7 +10,7 @@ from jaxsim import _machine
 from jaxsim._check import random_key, whole_number
 from jaxsim._numbers import one_each
 from jaxsim.init import Factors, Fixed, Law
-from jaxsim.model import Loss, named
+from jaxsim.model import Loss, named, positive
 from jaxsim.problem import Problem, check_problem
 from jaxsim.results import CURVES
 from jaxsim.rules import check_rule
@@ -56,6 +56,11 @@ def check_types(problem: Any, rule: Any, init: Any, key: Any) -> None:
 
 def check_range(problem: Problem, margins: Float[np.ndarray, "..."], loss: Loss, real: np.dtype) -> None:
     """Refuse margins at which differences of the loss leave the range of the dtype."""
+    if positive(loss) and not (margins.min() >= 0 and (problem.scores > 0).any(1).all()):
+        raise ValueError(
+            f"loss: {loss.name} needs token scores of at least 0, one of every sequence above; they start from "
+            f"{margins.min():.4g}. jaxsim.data.token_labels makes such problems."
+        )
     largest = {"logistic": margins.max(), "exponential": np.abs(margins).max()}.get(loss.name, 0.0)
     bound = LARGEST_SCORE[real.name]
     if loss.name == "linear":

@@ -17,7 +17,7 @@ from jaxsim.analysis.limits import follow
 from jaxsim.coordinates import PrimalEntry, as_device
 from jaxsim.init import Law
 from jaxsim.margin import hard_margin
-from jaxsim.model import Loss, named
+from jaxsim.model import Loss, named, positive
 from jaxsim.model.linear import LinearModel
 from jaxsim.model.minibatch import Minibatch
 from jaxsim.results import LinearRun
@@ -95,6 +95,8 @@ def regress(
     random_key("key", key)
     if named(loss).name == "linear":
         raise ValueError("loss: expected one whose infimum is 0; the linear loss has none")
+    if positive(named(loss)):
+        raise ValueError(f"loss: expected one of any margin; got {named(loss).name}, which needs margins above 0")
     lanes = whole_number("lanes", lanes)
     options = Options(steps, record, loss, dtype, stepping=stepping)
     real, recorded = options.dtype, options.recorded

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 
 from jaxsim._check import finite_array
 from jaxsim.margin import classifier
+from jaxsim.model import positive
 from jaxsim.model.joint import DecoderFrame, decoder_rows, joint
 from jaxsim.problem import Problem
 from jaxsim.train.base import LOG10, OfW, View, each_once
@@ -60,6 +61,8 @@ class Joint(OfW):
         self._start(problem)
         if loss.name == "linear":
             raise ValueError("loss: joint training needs a loss whose infimum is 0; the linear loss has none")
+        if positive(loss):
+            raise ValueError(f"loss: expected one of any margin, as a trained decoder may give; got {loss.name}")
 
     def _start(self, problem: Problem) -> Float[np.ndarray, " d"]:
         if self.decoder is None:
