@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxsim import reproduce
-from jaxsim.reproduce import draws, next_token, next_token_runs
+from jaxsim.reproduce import draws, next_token, next_token_runs, next_token_starts
 
 # Labels of the published draws, as the released notebooks print them.
 GLOBAL_LABELS = [
@@ -75,3 +75,34 @@ def test_right_gradients_are_those_of_many_digits():
     top = phi == phi.max(1, keepdims=True)
     np.testing.assert_allclose(next_token_runs.exact(phi, r), wanted, rtol=1e-11)
     assert np.abs(next_token_runs.rounded(phi, r)[top] / wanted[top] - 1).max() > 0.5
+
+
+def test_every_start_has_one_verdict_and_shares_add_up(result):
+    rows = [row for row in result.rows if ": share " in row.quantity]
+    assert [row.quantity.rpartition(" ")[2] for row in rows] == list(next_token_starts.VERDICTS)
+    assert sum(row.recomputed for row in rows) == pytest.approx(1) == sum(row.original or 0.0 for row in rows)
+    assert len(result.arrays["starts_right_verdict"]) == 20 and all("interval" in row.note for row in rows)
+    settled = result.arrays["starts_right_verdict"] < 2
+    assert settled.all() and (result.arrays["starts_right_correlation"] > 0.9).all()
+
+
+def test_selections_hold_for_three_times_as_long_and_a_better_active_token_beats_them():
+    starts = next_token_starts.many(next_token_runs.draw(10, 3), 1)
+    path = next_token_runs.descend(starts, next_token_runs.squared, eta=0.1, record=[2000, 6000], published=False)
+    chosen = path.attention > next_token_runs.SELECTED
+    np.testing.assert_array_equal(chosen[0], chosen[1])
+    e, sequences = np.eye(3), np.array([[0, 1, 2]])
+    svm = next_token_starts.graph_svm(e, sequences, [0])
+    away, towards = (np.array([[-sign, sign, 0.0]]) for sign in (1e-9, -1e-9))
+    assert next_token_starts.beaten(svm, towards) and not next_token_starts.beaten(svm, away)
+
+
+def test_what_is_not_saturated_is_unresolved():
+    starts = next_token_starts.many(next_token_runs.draw(10, 3), 1)
+    path = next_token_runs.descend(starts, next_token_runs.squared, eta=0.1, record=[100], published=False)
+    verdicts, _ = next_token_starts.judge(starts, path)
+    low = np.where(path.attention[-1] > next_token_runs.SELECTED, 0.0, path.attention[-1]).max((1, 2))
+    np.testing.assert_array_equal(
+        verdicts == next_token_starts.VERDICTS.index("unresolved"), low > next_token_starts.OPEN
+    )
+    assert (low > next_token_starts.OPEN).any()

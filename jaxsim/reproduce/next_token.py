@@ -9,6 +9,7 @@ from jaxtyping import Float
 from jaxsim.margin import finite_part
 from jaxsim.plot.style import new_figure
 from jaxsim.reproduce import next_token_runs as runs
+from jaxsim.reproduce import next_token_starts
 from jaxsim.reproduce.paths import cosine
 from jaxsim.reproduce.result import Result, Row
 
@@ -85,11 +86,12 @@ class Measured:
         return np.stack([cosine(path.W, limit) for path, limit in zip(self.paths, self.limits, strict=True)])
 
 
-def run(quick: bool = False) -> Result:
-    """The experiment. Quick: as the whole, which takes seconds."""
+def run(quick: bool = False, starts: int | None = None) -> Result:
+    """The experiment, and then the local one from `starts` further starts of every draw: 30, or 2 if quick."""
     found = {setting.name: measure(setting) for setting in (GLOBAL, LOCAL)}
+    each = starts or (2 if quick else 30)
     rows = [row for one in found.values() for row in _rows(one)]
-    arrays: dict[str, np.ndarray] = {}
+    ends, arrays = next_token_starts.rows(found["local"].batch, each, LOCAL)
     for name, one in found.items():
         arrays |= {f"{name}_steps": one.record, f"{name}_published": np.array(one.setting.published)}
         for kind, path, correlation in zip(("original", "right"), one.paths, one.correlations, strict=True):
@@ -103,7 +105,7 @@ def run(quick: bool = False) -> Result:
         title="Next-token prediction",
         source=SOURCE,
         settings=SETTINGS,
-        rows=tuple(rows + _finite_rows(found["global"])),
+        rows=tuple(rows + _finite_rows(found["global"]) + ends),
         figure=_figure(found),
         arrays=arrays,
     )

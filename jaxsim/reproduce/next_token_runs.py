@@ -1,6 +1,7 @@
 """Next-token prediction: published draws, their arithmetic in its order, and right gradients (arXiv 2403.08081)."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -24,12 +25,12 @@ class Batch:
     labels: Int[np.ndarray, "p n"]
     starts: Float[np.ndarray, "p d d"]
 
-    @property
+    @functools.cached_property
     def tokens(self) -> Float[np.ndarray, "p n T d"]:
         """x_it; the last of each sequence is its query."""
         return self.embeddings[np.arange(len(self.labels))[:, None, None], self.sequences]
 
-    @property
+    @functools.cached_property
     def are_label(self) -> Bool[np.ndarray, "p n T"]:
         """Whether x_it is the label."""
         return self.sequences == self.labels[:, :, None]
