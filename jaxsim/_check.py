@@ -43,6 +43,14 @@ def positive_number(name: str, value: Any) -> float:
     return number
 
 
+def number_from_zero(name: str, value: Any) -> float:
+    """The value as a float, refused unless finite and 0 or more."""
+    number = finite_number(name, value)
+    if number < 0:
+        raise ValueError(f"{name}: expected 0 or more; got {value}")
+    return number
+
+
 def finite_number(name: str, value: Any) -> float:
     """A finite real number."""
     try:

@@ -38,17 +38,28 @@ def numbers(name: str, value: Any, check: Callable[[str, Any], float] = finite_n
 
 
 def axes(thing: Any) -> dict[str, tuple[float, ...]]:
-    """The parameters of a rule or a law that have several values, in order."""
+    """The parameters of a rule or a law that have several values, in order; those of a rule in a rule first."""
+    found: dict[str, tuple[float, ...]] = {}
+    for name, value in _given(thing).items():
+        found |= {name: value.values} if isinstance(value, Axis) else axes(value)
+    return found
+
+
+def _given(thing: Any) -> dict[str, Any]:
+    """What a rule, a law or a part of one was made of."""
     fields = dataclasses.fields(thing) if dataclasses.is_dataclass(thing) else ()
-    found = {field.name: getattr(thing, field.name) for field in fields if field.init}
-    return {name: value.values for name, value in found.items() if isinstance(value, Axis)}
+    return {field.name: getattr(thing, field.name) for field in fields if field.init}
 
 
 def points(thing: Any) -> list[Any]:
     """What it is at every combination of the values of its axes, the last axis fastest; itself where it has none."""
-    swept = axes(thing)
-    each = [dict(zip(swept, values, strict=True)) for values in itertools.product(*swept.values())]
-    return [dataclasses.replace(thing, **values) for values in each] if swept else [thing]
+    if not axes(thing):
+        return [thing]
+    parts = {
+        name: value.values if isinstance(value, Axis) else points(value) for name, value in _given(thing).items()
+    }
+    each = [dict(zip(parts, values, strict=True)) for values in itertools.product(*parts.values())]
+    return [dataclasses.replace(thing, **values) for values in each]
 
 
 def one_each(name: str, thing: Any) -> None:

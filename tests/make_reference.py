@@ -1,6 +1,7 @@
 """Make the deep reference cases of tests/data with mpmath: python tests/make_reference.py
 
-The seven shallower files came with the project's design notes; these two go below the smallest float64.
+The seven shallower files came with the project's design notes; two go below the smallest float64, and two have weight
+decay: a W that comes to the length 1/λ under NGD, and one under GD that decays from where its gradient is 10^-24.
 Nothing here is shared with the simulator: plain multiple-precision arithmetic on the definition of the model.
 """
 
@@ -16,7 +17,7 @@ def exact(values):
     return [mp.mpf(float(v)) for v in np.asarray(values).ravel()]
 
 
-def trajectory(case, rule, eta, record, digits):
+def trajectory(case, rule, eta, record, digits, rate=0.0):
     mp.mp.dps = digits
     X, Z, y, u, W0 = (np.asarray(case[k], float) for k in ("X", "Z", "y", "u", "W0"))
     n, T, _ = X.shape
@@ -25,7 +26,8 @@ def trajectory(case, rule, eta, record, digits):
     scores = [[mp.mpf(float(y[i])) * mp.fdot(exact(X[i, t]), exact(u)) for t in range(T)] for i in range(n)]
     floor = mp.fsum(mp.log1p(mp.exp(-max(s))) for s in scores) / n
     a, c = [mp.fdot(p, exact(W0)) for p in rows], [mp.mpf(0)] * (n * T)
-    out = {k: [] for k in ("logits", "coeffs", "log10_grad_norm", "log10_gap")}
+    left = mp.mpf(1)  # of W_0, under weight decay
+    out = {k: [] for k in ("logits", "coeffs", "log10_grad_norm", "log10_gap", "norm")}
     for k in range(record[-1] + 1):
         g, total = [], mp.mpf(0)
         for i in range(n):
@@ -41,9 +43,13 @@ def trajectory(case, rule, eta, record, digits):
             out["coeffs"].append([float(v) for v in c])
             out["log10_grad_norm"].append(float(mp.log10(squared) / 2))
             out["log10_gap"].append(float(mp.log10(total - floor)))
-        step = mp.mpf(eta) / mp.sqrt(squared) if rule == "ngd" else mp.mpf(eta) * (total - floor) / squared
-        a = [v - step * w for v, w in zip(a, Kg, strict=True)]
-        c = [v - step * w for v, w in zip(c, g, strict=True)]
+            W = [left * w + mp.fdot(c, part) for w, part in zip(exact(W0), zip(*rows, strict=True), strict=True)]
+            out["norm"].append(float(mp.norm(W)))
+        size = {"gd": mp.mpf(1), "ngd": 1 / mp.sqrt(squared), "polyak": (total - floor) / squared}[rule]
+        step, kept = mp.mpf(eta) * size, 1 - mp.mpf(eta) * mp.mpf(rate)
+        a = [kept * v - step * w for v, w in zip(a, Kg, strict=True)]
+        c = [kept * v - step * w for v, w in zip(c, g, strict=True)]
+        left *= kept
     return {k: np.array(v) for k, v in out.items()}
 
 
@@ -57,3 +63,13 @@ if __name__ == "__main__":
         result = trajectory(case, rule, eta, record, digits)
         print(name, result["log10_grad_norm"], result["log10_gap"])
         np.savez(HERE / f"{name}.npz", **case, rule=rule, eta=eta, loss="logistic", steps=np.array(record), **result)
+    for name, rule, eta, rate, size, record in [
+        ("ngd_decayed", "ngd", 0.5, 0.004, 1.0, (0, 10, 100, 1000, 3000)),
+        ("gd_decayed", "gd", 0.5, 0.1, 300.0, (0, 10, 60, 100, 1000)),
+    ]:
+        with np.load(HERE / "ngd_self.npz") as z:
+            case = {k: z[k] for k in ("X", "Z", "y", "u")} | {"W0": size * z["W0"]}
+        result = trajectory(case, rule, eta, record, 300, rate)
+        print(name, result["log10_grad_norm"], result["norm"])
+        made = dict(rule=rule, eta=eta, rate=rate, loss="logistic", steps=np.array(record))
+        np.savez(HERE / f"{name}.npz", **case, **made, **result)

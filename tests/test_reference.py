@@ -16,9 +16,10 @@ def simulate_case(name, dtype, coordinates):
     case = np.load(DATA / f"{name}.npz")
     problem = jaxsim.Problem(case["X"], case["Z"], case["y"], case["u"])
     rule = str(case["rule"])
+    by = RULE[rule](float(case["eta"]))
     run = jaxsim.simulate(
         problem,
-        RULE[rule](float(case["eta"])),
+        jaxsim.rules.Decayed(by, float(case["rate"])) if "rate" in case else by,
         jaxsim.init.Given(case["W0"]),
         key=jax.random.key(0),
         lanes=1,
@@ -39,7 +40,7 @@ def relative(got, wanted):
 
 
 def test_all_cases_are_there():
-    assert len(CASES) == 9
+    assert len(CASES) == 11
 
 
 @pytest.mark.parametrize("coordinates", ["dual", "primal"])
@@ -55,6 +56,44 @@ def test_trajectory_matches_high_precision(name, dtype, coordinates):
         np.testing.assert_allclose(run.log10_gap[0], case["log10_gap"], rtol=0, atol=1e-6)
         if coordinates == "dual":
             assert relative(run.coeffs[0].reshape(R, -1), case["coeffs"]) < tolerance
+
+
+@pytest.mark.parametrize("coordinates", ["dual", "primal"])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("name", ["gd_decayed", "ngd_decayed"])
+def test_what_lies_outside_the_span_decays_too(name, dtype, coordinates):
+    case, _, run = simulate_case(name, dtype, coordinates)
+    tolerance = {"float64": 1e-11, "float32": 5e-6}[dtype]
+    np.testing.assert_allclose(run.norm[0], case["norm"], rtol=tolerance)
+    rows = np.einsum("itd,ie->itde", case["X"], case["Z"]).reshape(-1, *case["W0"].shape)
+    left = (1 - float(case["eta"]) * float(case["rate"])) ** int(case["steps"][-1])
+    W = left * case["W0"] + np.tensordot(case["coeffs"][-1], rows, 1)
+    np.testing.assert_allclose(run.W(0), W, rtol=0, atol=tolerance * np.abs(W).max())
+
+
+def autodiff(case, rule, steps):
+    """What differentiating the loss in W gives, in float64: coefficients are not known, so W itself."""
+    X, Z, scores = (jax.numpy.asarray(x) for x in (case["X"], case["Z"], case["y"][:, None] * (case["X"] @ case["u"])))
+
+    def loss(W):
+        attention = jax.nn.softmax(jax.numpy.einsum("itd,de,ie->it", X, W, Z), axis=1)
+        return jax.numpy.log1p(jax.numpy.exp(-(attention * scores).sum(1))).mean()
+
+    def step(_, W):
+        slope = jax.grad(loss)(W)
+        slope = slope / jax.numpy.linalg.norm(slope) if rule == "ngd" else slope
+        return W - case["eta"] * (slope + case["rate"] * W)
+
+    return jax.lax.fori_loop(0, steps, step, jax.numpy.asarray(case["W0"]))
+
+
+def test_autodiff_is_wrong_at_these_depths():
+    case = dict(np.load(DATA / "ngd_decayed.npz"))
+    X, Z = case["X"], case["Z"]
+    logits = np.einsum("itd,de,ie->it", X, autodiff(case, "ngd", 1000), Z).ravel()
+    assert np.abs(logits - case["logits"][3]).max() > 0.1 * np.abs(case["logits"][3]).max()
+    case = dict(np.load(DATA / "gd_decayed.npz"))
+    assert case["log10_grad_norm"][0] < -20 and case["log10_grad_norm"][-1] > -1
 
 
 def test_some_cases_are_deeper_than_float64_reaches():

@@ -55,7 +55,7 @@ class Fates:
         problem = work.problem
         selection = np.where(problem.visible & ~np.isnan(logits), logits, -np.inf).argmax(2)
         with np.errstate(invalid="ignore"):
-            end, _ = work.train.locate(self.frame, known, records.position.astype(np.float64))
+            end, _ = work.train.locate(self.frame, work.decayed(known), records.position.astype(np.float64))
         return Fate(
             end[:, -1],
             selection,

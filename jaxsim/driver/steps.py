@@ -11,7 +11,7 @@ from jaxsim._tree import pytree
 from jaxsim.model import sums
 from jaxsim.model.gradient import Gradient, Tree
 from jaxsim.model.sums import add_exactly, plus
-from jaxsim.rules.base import Rule, Step
+from jaxsim.rules.base import Rule, Step, WeightDecay
 
 BURST = 8  # steps between exact additions in compensated runs
 
@@ -53,7 +53,23 @@ def begin(model: Model, rule: Rule, start: Float[Array, "p lanes"]) -> State:
 def advance(model: Model, rule: Rule, state: State, step: Step) -> tuple[State, tuple[Tree, ...]]:
     """One update, and its increments."""
     increments, memory = rule.update(model.gradient(state.params, step), state.memory, step)
+    blocks = enumerate(zip(increments, state.params, strict=True))
+    increments = tuple(_decayed(rule.weight_decay(k), *block, step) for k, block in blocks)
     return State(jax.tree.map(jnp.add, state.params, increments), memory), increments
+
+
+def _decayed(decay: WeightDecay | None, increment: Tree, block: Tree, step: Step) -> Tree:
+    """The increment of a block, less what weight decay takes away of it."""
+    if decay is None:
+        return increment
+    return jax.tree.map(lambda move, x: move - decay(step, x.dtype) * x, increment, block)
+
+
+def next_move(model: Model, rule: Rule, state: State, step: Step) -> Float[Array, " lanes"]:
+    """The largest entry of the next increment over that of the parameters, whichever part moves most."""
+    moved = jax.tree.leaves(advance(model, rule, state, step)[1])
+    parts = [(size(move), size(x)) for move, x in zip(moved, jax.tree.leaves(state.params), strict=True)]
+    return jnp.stack([jnp.where(move == 0, 0.0, move / x) for move, x in parts]).max(0)
 
 
 def plain(model: Model, rule: Rule, state: State, first: Step, count: Step) -> State:

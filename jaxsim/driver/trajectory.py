@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxsim._tree import pytree
 from jaxsim.driver.engine import XLA, Engine
-from jaxsim.driver.steps import Model, State, begin
+from jaxsim.driver.steps import Model, State, begin, next_move
 from jaxsim.model.gradient import Tree
 from jaxsim.rules.base import Rule
 
@@ -38,5 +38,8 @@ def trajectory(
 
     state = begin(model, rule, start)
     residual = jax.tree.map(jnp.zeros_like, state.params) if compensate else None
-    (state, residual, _), records = lax.scan(segment, (state, residual, jnp.zeros((), gaps.dtype)), gaps)
-    return records, model.logits(state.params), rule.report(state.memory), End(state, residual)
+    (state, residual, done), records = lax.scan(segment, (state, residual, jnp.zeros((), gaps.dtype)), gaps)
+    report = rule.report(state.memory)
+    if any(rule.weight_decay(k) is not None for k in range(len(state.params))):  # lanes may come to rest
+        report = report | {"next_move": next_move(model, rule, state, done)}
+    return records, model.logits(state.params), report, End(state, residual)

@@ -112,9 +112,11 @@ class DecoderFrame:
         """The start vector of a decoder."""
         return u @ self._basis
 
-    def locate(self, start: Float[np.ndarray, " d"], position: Float[np.ndarray, "... p"]) -> np.ndarray:
-        """Decoders u (…, d) from u_0 and recorded positions."""
-        return (start - self._basis @ (start @ self._basis)) + position @ self._basis.T
+    def locate(
+        self, start: Float[np.ndarray, " d"], position: Float[np.ndarray, "... R p"], left: Float[np.ndarray, " _"]
+    ) -> np.ndarray:
+        """Decoders u (…, R, d) from u_0, recorded positions, and how much of u_0 outside the span is left."""
+        return left[:, None] * (start - self._basis @ (start @ self._basis)) + position @ self._basis.T
 
 
 def joint(problem: Problem, frame: Frame, loss: Loss, dtype: Any) -> Joint:

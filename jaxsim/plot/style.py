@@ -27,6 +27,7 @@ RULE_COLOURS = {
     "signum": "#999933",
     "muon": "#44AA99",
     "per-block": "#777777",
+    "decayed": "#C51B7D",
     "clipped": "#E7298A",
 }
 LINES = ("-", "--", ":", "-.")  # of the runs of one rule with several step sizes

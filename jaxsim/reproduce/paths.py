@@ -29,7 +29,7 @@ class TracedKeyQuery(KeyQuery):
     def columns(self, view):
         """What `KeyQuery` adds, and the product."""
         position = np.asarray(view.records.position, np.float64)
-        K, Q = whole_factors(view.frame, position, view.known.outside, self.width)
+        K, Q = whole_factors(view.frame, position, view.known, self.width)
         return super().columns(view) | {"product": K @ Q.swapaxes(-1, -2)}
 
 

@@ -21,6 +21,7 @@ from jaxsim.results.labelled import of_run
 from jaxsim.results.saved import Saved, said, shares
 from jaxsim.results.sharpness import sharpness_of
 from jaxsim.results.summary import lane_table, summary
+from jaxsim.results.weights import final_weights, start_left
 
 if TYPE_CHECKING:
     import pandas
@@ -54,12 +55,15 @@ class Run(Saved):
             (NaN where there was none); `leap_error`, the sum of what the leaps may be off by, relative to the
             largest logit or coefficient; and `stuck_at`, the step at which a lane had made too many single steps
             (2^20; of NGD 2^22 without a leap) and went no further (NaN where none did): it counts as unresolved.
+            Under weight decay `next_move`, the next increment over the parameters, by largest entries.
         start, position, outside: ξ_0, final ξ and ‖W_0 outside the span‖² (reduced coordinates).
         converged: lanes whose gradient was, at the end, what rounding leaves of terms that cancel: W is at a minimum of
             the loss and goes nowhere, (lanes,). There are such minima only where rows x_it z_iᵀ depend on each other.
+            Under weight decay lanes that have come to rest: see `jaxsim.rules.Decayed`.
         more: what training more than W adds, lanes first; see `jaxsim.train`.
         logits: (lanes, R, n, T), only where asked for.
-        coeffs: c in W_k = W_0 + Σ c_it x_it z_iᵀ, (lanes, R, n, T), only where asked for.
+        coeffs: c in W_k = W_0 + Σ c_it x_it z_iᵀ (under weight decay, of what is left of W_0), (lanes, R, n, T), only
+            where asked for.
         thresholds: when a run counts as saturated and aligned.
     """
 
@@ -232,35 +236,23 @@ class Run(Saved):
 
     @property
     def final_coeffs(self) -> Float[np.ndarray, "lanes n T"]:
-        """Coefficients c of W = W_0 + Σ_it c_it x_it z_iᵀ at the end: as recorded if kept, else of least norm."""
+        """Coefficients c of W = W_0 + Σ_it c_it x_it z_iᵀ at the end: as recorded if kept, else of least norm.
+
+        Under weight decay of W = p W_0 + …, with p what it has left of the start.
+        """
         if self.coeffs is not None:
             return self.coeffs[:, -1]
         n, T, _ = self.problem.shape
-        return least_norm_coefficients(self.frame, self.position - self.start, n, T)
+        return least_norm_coefficients(self.frame, self.position - start_left(self) * self.start, n, T)
 
     def W(self, lane: int) -> Float[np.ndarray, "d e"]:
         """The final W of a lane, lifted to its full size.
 
-        The part of W_0 outside the span never moves. Of random starts only its norm is drawn during the run; here a
+        The part of W_0 outside the span never moves, but for weight decay. Of random starts only its norm is drawn during the run; here a
         matrix with that norm is drawn for the lane, always the same, and so for starts in reduced coordinates
         (`Reduced`). Of other given starts it is the given part.
         """
-        if not 0 <= lane < self.lanes:
-            raise ValueError(f"lane: expected 0 to {self.lanes - 1}; got {lane}")
-        if "K" in self.more:
-            return self.more["K"][lane] @ self.more["Q"][lane].T
-        frame = self.frame
-        inside = frame.lift(self.position[lane])
-        if self.outside[lane] == 0:
-            return inside
-        given, own = self.settings.get("given"), self.first + lane
-        if given is not None:
-            weights = self.settings.get("given_weights")
-            outside = given[own if len(given) > 1 else 0] if weights is None else np.tensordot(weights[own], given, 1)
-            return inside + outside
-        other = np.random.default_rng([*self.settings["key"], self.first + lane]).standard_normal(self.problem.W_shape)
-        other -= frame.lift(frame.project(other[None])[0][0])
-        return inside + other * np.sqrt(self.outside[lane] / np.sum(other**2))
+        return final_weights(self, lane)
 
     def summary(self) -> dict[str, Any]:
         """The figures of the printed table, as plain numbers; None where there is none. Computed once."""

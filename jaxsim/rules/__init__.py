@@ -21,6 +21,7 @@ from jaxsim.rules.spectral import Spectral as Spectral
 from jaxsim.rules.steepest_momentum import Muon as Muon, Signum as Signum
 from jaxsim.rules.coordinatewise import Optax as Optax
 from jaxsim.rules.per_block import PerBlock as PerBlock
+from jaxsim.rules.decayed import Decayed as Decayed
 from jaxsim.rules.optax_by_name import schedule as schedule, transformation as transformation
 from jaxsim.rules.as_data import build as build, label as label, parameters as parameters
 

@@ -8,10 +8,11 @@ from typing import Any
 from jaxsim.rules.base import Constant, Scheduled
 from jaxsim.rules.contract import ALL_RULES
 from jaxsim.rules.coordinatewise import Optax
+from jaxsim.rules.decayed import Decayed
 from jaxsim.rules.optax_by_name import Named, read
 from jaxsim.rules.per_block import PerBlock
 
-MADE_OF_RULES: dict[str, Any] = {PerBlock.name: PerBlock, Optax.name: Optax}
+MADE_OF_RULES: dict[str, Any] = {PerBlock.name: PerBlock, Decayed.name: Decayed, Optax.name: Optax}
 
 
 def parameters(rule: Any) -> dict[str, Any]:
@@ -30,6 +31,8 @@ def parameters(rule: Any) -> dict[str, Any]:
     """
     if isinstance(rule, PerBlock):
         return {"name": rule.name, "rules": [parameters(each) for each in rule.rules]}
+    if isinstance(rule, Decayed):
+        return {"name": rule.name, "rule": parameters(rule.rule), "rate": _plain(rule.rate)}
     return {"name": rule.name} | {name: _plain(value) for name, value, _ in _given(rule)}
 
 
@@ -51,14 +54,19 @@ def build(data: Mapping[str, Any]) -> Any:
     name = values.pop("name", None)
     if name == PerBlock.name:
         return PerBlock(*map(build, values.pop("rules", ())))
-    if name == Optax.name:
+    if name == Decayed.name:
+        inner = values.pop("rule", None)
+        if not isinstance(inner, Mapping):
+            raise ValueError(f"rule: expected a table of a rule, such as {{'name': 'ngd', 'eta': 0.1}}; got {inner!r}")
+        values["rule"] = build(inner)
+    elif name == Optax.name:
         values["transformation"] = read("transformation", values.get("transformation"))
     elif name not in ALL_RULES:
         raise ValueError(
             f"rule: expected one of {', '.join(ALL_RULES)}; got {name!r}; {ALL_RULES.how_to_register(name)}"
         )
     values = {k: read("schedule", v) if isinstance(v, Mapping) else v for k, v in values.items()}
-    make: Any = Optax if name == Optax.name else ALL_RULES[name]
+    make: Any = MADE_OF_RULES.get(name) or ALL_RULES[name]
     try:
         inspect.signature(make).bind(**values)
     except TypeError as error:
@@ -73,11 +81,15 @@ def label(rule: Any) -> str:
         >>> import jaxsim
         >>> jaxsim.rules.label(jaxsim.rules.PerBlock(jaxsim.rules.NGD(0.1), jaxsim.rules.Mirror(0.5, p=3)))
         'PerBlock NGD 0.1, Mirror 0.5, p=3.0'
+        >>> jaxsim.rules.label(jaxsim.rules.Decayed(jaxsim.rules.Adam(0.1), 0.01))
+        'Decayed Adam 0.1, rate=0.01'
         >>> jaxsim.rules.label(jaxsim.rules.Polyak())
         'Polyak 1'
     """
     if isinstance(rule, PerBlock):
         parts = [label(each) for each in rule.rules]
+    elif isinstance(rule, Decayed):
+        parts = [label(rule.rule), f"rate={_short(rule.rate)}"]
     else:
         parts = []
         for k, (name, value, default) in enumerate(_given(rule)):
@@ -96,6 +108,11 @@ def _given(rule: Any) -> Iterator[tuple[str, Any, Any]]:
         if hasattr(rule, name) and shown.get(name, True):
             value = getattr(rule, name)
             yield name, value if not hasattr(value, "item") else value.item(), parameter.default
+
+
+def _short(rate: Any) -> str:
+    """A number as the others are shown."""
+    return repr(rate).removesuffix(".0")
 
 
 def _hidden(value: Any) -> bool:

@@ -5,7 +5,8 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+import numpy as np
+from jaxtyping import Array, Float, Int, Real
 
 from jaxsim._check import finite_number, positive_number
 from jaxsim._numbers import Axis, numbers
@@ -15,10 +16,11 @@ from jaxsim.rules.contract import UNKNOWN, register
 from jaxsim.rules.optax_by_name import Named
 
 __all__ = [
-    "Constant", "Defaults", "Rule", "Scaled", "Scheduled", "Stateless", "Step", "decay", "mix",
-    "pytree", "register", "static", "step_size", "times", "zeros_per_lane",
+    "Constant", "Defaults", "Rule", "Scaled", "Scheduled", "Stateless", "Step", "WeightDecay", "decay",
+    "mix", "pytree", "register", "static", "step_size", "times", "zeros_per_lane",
 ]  # fmt: skip
 
+AT_ONCE = 2**16  # steps of a schedule that are looked at together
 Step = Int[Array, ""] | Float[Array, " lanes"]  # of a leap, whose lanes each have made their own
 
 
@@ -29,8 +31,8 @@ class Rule(Protocol):
 
     For those who write one: a rule is a class decorated with `pytree`, so that its parameters are leaves and a sweep
     does not compile again; a parameter that is no number is declared by `static()`. Required are `name`, `init`,
-    `update` and `report`. `coordinates`, `predicts`, `stepped_because`, `keeps_pace`, `step_length` and `native` may be
-    left out; `Defaults` says them, and that there is nothing to report, and `Stateless` says in addition that nothing
+    `update` and `report`. `coordinates`, `predicts`, `stepped_because`, `keeps_pace`, `step_length`, `native`,
+    `undecayed_because` and `weight_decay` may be left out; `Defaults` says them, and that there is nothing to report, and `Stateless` says in addition that nothing
     is remembered. Arguments are kept in attributes of their names, from which tables, files and studies take them.
     Register the class by `@jaxsim.register`.
     """
@@ -80,6 +82,15 @@ class Rule(Protocol):
         """
         ...
 
+    @property
+    def undecayed_because(self) -> str | None:
+        """Why weight decay cannot be added to its increments, in a sentence; None where it can."""
+        ...
+
+    def weight_decay(self, block: int) -> "WeightDecay | None":
+        """What is taken away of a block of parameters in every step; None where nothing is."""
+        ...
+
     def init(self, params: Tree) -> Tree:
         """The rule's own state at step 0."""
         ...
@@ -102,6 +113,11 @@ class Defaults:
     keeps_pace: bool = False
     step_length: float | None = None
     native: tuple[str, tuple[Any, ...]] | None = None
+    undecayed_because: str | None = None
+
+    def weight_decay(self, block: int) -> "WeightDecay | None":
+        """Nothing is taken away."""
+        return None
 
     def report(self, state: Tree) -> dict[str, Float[Array, " lanes"]]:
         """Nothing to report."""
@@ -143,6 +159,40 @@ class Scheduled:
     def __repr__(self):
         named = isinstance(self.schedule, Named)
         return repr(self.schedule) if named else getattr(self.schedule, "__qualname__", "schedule")
+
+
+@pytree
+class WeightDecay:
+    """Decoupled weight decay: in every step the share η λ of the parameters is taken away, beside the rule's increment.
+
+    The driver does that; a rule sees no parameters. λ is `rate`, and η the step size `eta` of the rule.
+    """
+
+    eta: Constant | Scheduled
+    rate: Any
+
+    def __call__(self, step: Step, dtype: Any):
+        """The share η λ at `step`."""
+        return self.eta(step, dtype) * self.rate
+
+    def log_left(self, steps: Real[np.ndarray, " R"]) -> Float[np.ndarray, " R"]:
+        """log Π_{j<k} (1 - η_j λ) for every k of `steps`: what has been left by then of where a lane began.
+
+        Raises:
+            ValueError: where a step takes all away, or more.
+        """
+        if isinstance(self.eta, Constant):
+            return steps * np.log1p(-float(self.eta.value * self.rate))
+        known, total, begun = {0: 0.0}, 0.0, 0
+        for end in np.unique(steps).tolist():
+            while begun < end:
+                index = jnp.arange(begun, min(end, begun + AT_ONCE), dtype=jnp.int32)
+                share = np.asarray(jax.vmap(lambda k: self(k, jnp.float32))(index), np.float64)
+                if not share.max() < 1:
+                    raise ValueError(f"rate: expected less than 1/η at every step; got {self.rate!r}")
+                total, begun = total + np.log1p(-share).sum(), begun + len(index)
+            known[end] = total
+        return np.array([known[step] for step in steps.tolist()])
 
 
 def step_size(name: str, value: Any) -> Any:

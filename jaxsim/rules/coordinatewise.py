@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxsim._check import finite_number
+from jaxsim._check import finite_number, number_from_zero
 from jaxsim._numbers import numbers
 from jaxsim.model.gradient import Block
 from jaxsim.model.sums import add_exactly
@@ -95,7 +95,7 @@ class Adam(Defaults):
         object.__setattr__(self, "eta", step_size("eta", self.eta))
         object.__setattr__(self, "beta1", numbers("beta1", self.beta1, decay))
         object.__setattr__(self, "beta2", numbers("beta2", self.beta2, decay))
-        object.__setattr__(self, "eps", numbers("eps", self.eps, _at_least_zero))
+        object.__setattr__(self, "eps", numbers("eps", self.eps, number_from_zero))
         object.__setattr__(self, "rest1", 1.0 - self.beta1)
         object.__setattr__(self, "rest2", 1.0 - self.beta2)
 
@@ -152,6 +152,7 @@ class Mirror(Defaults):
 
     name = "mirror"
     coordinates = "full"
+    undecayed_because = "it remembers θ, which would no longer be that of W"
 
     def __post_init__(self):
         object.__setattr__(self, "eta", step_size("eta", self.eta))
@@ -231,13 +232,6 @@ class Optax(Defaults):
         )
         with jax.numpy_dtype_promotion("standard"):
             return jax.vmap(lambda g, s: self.transformation.update(g, s), in_axes=-1, out_axes=-1)(given, state)
-
-
-def _at_least_zero(name: str, value: Any) -> float:
-    number = finite_number(name, value)
-    if number < 0:
-        raise ValueError(f"{name}: expected 0 or more; got {value}")
-    return number
 
 
 def _above_one(name: str, value: Any) -> float:

@@ -72,6 +72,15 @@ class PerBlock:
         """None: machine code is of one block."""
         return None
 
+    @property
+    def undecayed_because(self):
+        """That of one with several step sizes."""
+        return "its blocks have rules of their own: PerBlock(Decayed(…), …) decays each"
+
+    def weight_decay(self, block):
+        """That of the block's rule."""
+        return self.rules[block].weight_decay(0)
+
     def init(self, params):
         """Each rule's own memory."""
         if len(params) != len(self.rules):

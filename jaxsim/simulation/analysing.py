@@ -9,8 +9,8 @@ from jaxtyping import Bool, Float, Int
 
 from jaxsim.analysis import Limits, follow
 from jaxsim.coordinates import least_norm_coefficients
-from jaxsim.model.gradient import nothing_below
 from jaxsim.results.lanes import Lanes
+from jaxsim.simulation.rest import at_rest
 from jaxsim.train import Known, Train, View
 from jaxsim.train.base import LOG10
 
@@ -61,12 +61,12 @@ def analyse(
         selection_number=number,
         start=known.xi,
         position=np.array(xi[:, -1]),
-        outside=apart[:, -1],
-        converged=at_minimum(records, visible.size, dtype),
+        outside=known.outside if known.outside.ndim == 1 else apart[:, -1],
+        converged=at_rest(xi, apart, known, records, report, visible.size, dtype),
         report=report,
         more=train.columns(view),
         logits=every_logits,
-        coeffs=_coefficients(limits, records.position, xi, known.xi) if "coeffs" in kept else None,
+        coeffs=_coefficients(limits, records.position, xi, known) if "coeffs" in kept else None,
     )
 
 
@@ -81,14 +81,10 @@ def near(saturation: float, log_gap: Float[np.ndarray, " lanes"]) -> Bool[np.nda
     return log_gap <= np.log(saturation) if saturation > 0 else np.zeros(len(log_gap), bool)
 
 
-def at_minimum(records: Any, terms: int, dtype: Any) -> np.ndarray:
-    """Lanes whose last gradient is what rounding leaves of terms that cancel."""
-    return records.log_cancellation[:, -1] <= nothing_below(terms, dtype)
-
-
-def _coefficients(limits: Limits, position: np.ndarray, xi: np.ndarray, start: np.ndarray) -> np.ndarray:
+def _coefficients(limits: Limits, position: np.ndarray, xi: np.ndarray, known: Known) -> np.ndarray:
     """C at every recorded step: as recorded, or of least norm."""
     found = limits.frame.coefficients(position)
     if found is not None:
         return found
-    return least_norm_coefficients(limits.frame, xi - start[:, None], *limits.problem.visible.shape)
+    start = known.xi[:, None] * known.left(0)[:, None]
+    return least_norm_coefficients(limits.frame, xi - start, *limits.problem.visible.shape)

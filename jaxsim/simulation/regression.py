@@ -1,6 +1,7 @@
 """`regress`: linear logistic regression through the same driver and rules, for comparison with attention."""
 
 import dataclasses
+import functools
 import time
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -22,8 +23,8 @@ from jaxsim.model.linear import LinearModel
 from jaxsim.model.minibatch import Minibatch
 from jaxsim.results import LinearRun
 from jaxsim.rules import Rule, check_rule, label, parameters
-from jaxsim.simulation.analysing import at_minimum
 from jaxsim.simulation.options import CHUNK_BYTES, Options
+from jaxsim.simulation.rest import at_rest, log_left
 from jaxsim.simulation.stepping import leaps
 from jaxsim.train import Weights
 from jaxsim.train.base import LOG10
@@ -103,6 +104,8 @@ def regress(
     if whole_number("batch", len(x) if batch is None else batch) > len(x):
         raise ValueError(f"batch: expected at most n = {len(x)} samples; got {batch}")
     far = leaps(stepping, recorded, rule, Weights(batch))
+    left = functools.partial(log_left, rule, recorded)
+    left(0)  # refuses a schedule that would take more away than there is
     rows = y[:, None] * x
     basis = orthonormal_basis(rows) if rule.coordinates is None else np.eye(x.shape[1])
     model: Any = jax.tree.map(jnp.asarray, LinearModel((rows @ basis).astype(real), named(loss)))  # type: ignore[arg-type]
@@ -115,15 +118,17 @@ def regress(
     parts: list[_Lanes] = []
     for chunk in driver.run(model, as_device(rule, real), starts, recorded, how, far):
         records = jax.tree.map(lambda value: np.asarray(value, np.float64), chunk.records)
-        outside, along = chunk.start.known.outside[:, None], np.broadcast_to(unit @ basis, chunk.start.known.xi.shape)
+        known = dataclasses.replace(chunk.start.known, log_left=left)
+        report = {name: np.asarray(value, np.float64) for name, value in chunk.report.items()}
+        outside, along = known.outside[:, None] * known.left(0) ** 2, np.broadcast_to(unit @ basis, known.xi.shape)
         norm, error = follow(records.position, outside, along)
         with np.errstate(invalid="ignore", divide="ignore"):
             margin = (records.position @ (rows @ basis).T).min(2) / norm
         parts.append(
             _Lanes(
                 norm, error, 1 - margin * limit_norm, records.log_gap / LOG10, records.log_grad_norm / LOG10,
-                at_minimum(records, len(x), real), records.position[:, -1] @ basis.T,
-                {name: np.asarray(value, np.float64) for name, value in chunk.report.items()},
+                at_rest(records.position, outside, known, records, report, len(x), real),
+                records.position[:, -1] @ basis.T, report,
             )
         )  # fmt: skip
     found = jax.tree.map(lambda *each: np.concatenate(each)[:lanes], *parts)

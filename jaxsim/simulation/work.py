@@ -21,6 +21,7 @@ from jaxsim.rules import Rule, label, parameters
 from jaxsim.simulation.analysing import analyse
 from jaxsim.simulation.checks import check, check_range, check_types
 from jaxsim.simulation.options import Options
+from jaxsim.simulation.rest import log_left
 from jaxsim.simulation.stepping import leaps
 from jaxsim.train import WEIGHTS, Drawing, Known, Train, Weights
 
@@ -122,9 +123,13 @@ class Work:
 
     def held(self, known: Known, results: tuple[Any, np.ndarray, dict[str, np.ndarray]]) -> Lanes:
         """The rows of lanes that began where `known` says, from what the driver gave of them."""
-        below, kept = self.options.held_below, self.options.keep
+        below, kept, known = self.options.held_below, self.options.keep, self.decayed(known)
         with _machine.few_threads(self.problem.visible.size):
             return analyse(self.limits, self.train, below, known, *results, kept, self.solved)
+
+    def decayed(self, known: Known) -> Known:
+        """What is known of lanes, with what weight decay has left of their starts."""
+        return dataclasses.replace(known, log_left=functools.partial(log_left, self.rule, self.options.recorded))
 
     def run(self, progress: Callable[[int, int], None] | None = None) -> Run:
         """All lanes."""
@@ -157,7 +162,7 @@ class Work:
 
     def kind(self) -> dict[str, Any]:
         """The others, in the order of all."""
-        return {
+        settings = {
             "rule": repr(self.rule),
             "rule_name": self.rule.name,
             "label": label(self.rule),
@@ -177,6 +182,9 @@ class Work:
             "rank": None,
             "engine": self.engine.name,
         }
+        decayed = self.rule.weight_decay(0) is not None
+        left = {"start_left": float(np.exp(log_left(self.rule, self.options.recorded, 0)[-1]))} if decayed else {}
+        return settings | left
 
 
 def key_words(key: jax.Array) -> Any:
@@ -210,6 +218,7 @@ def prepare(
     lanes = check(problem, init, lanes, options.loss, train, first)
     far = leaps(options.stepping, options.recorded, rule, train)
     problem = train.lift(problem)
+    log_left(rule, options.recorded, 0)  # refuses a schedule that would take more away than there is
     check_range(problem, train.margins(problem), options.loss, options.dtype)
     frame = frame_of(problem, _coordinates(rule, train, options.coordinates), options.dtype)
     how = _plan(problem, frame, train, options, lanes)

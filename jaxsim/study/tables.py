@@ -54,7 +54,7 @@ def tables(part: str) -> dict[str, type[Entry]]:
     if part == "init":
         made |= {name: _entry(tag, name, plane, grid) for name, plane in PLANES.items()}
     if part == "rule":
-        made |= {"per-block": PerBlock, "optax": Optax}
+        made |= {"per-block": PerBlock, "decayed": Decayed, "optax": Optax}
     return made
 
 
@@ -165,7 +165,7 @@ def _transformation(value: Any) -> Any:
     return read("transformation", value).plain()
 
 
-def _rule_of_a_block(value: Any) -> Any:
+def _rule_of_another(value: Any) -> Any:
     entry = read_table("rule", value)
     points = list(expand(entry, "name"))
     if len(points) != 1 or points[0][0] == "per-block":
@@ -195,14 +195,22 @@ def _defaults(value: Any) -> list[Any]:
     return [list(plain)] if isinstance(plain, tuple) else [plain]
 
 
-_Block = Annotated[Any, PlainValidator(_rule_of_a_block)]
+_Rule = Annotated[Any, PlainValidator(_rule_of_another)]
 
 
 class PerBlock(Entry):
     """A rule for each block of what is trained."""
 
     name: Literal["per-block"]
-    rules: _different_ones(Annotated[list[_Block], Field(min_length=1)], _listed_tuples)  # type: ignore[valid-type]
+    rules: _different_ones(Annotated[list[_Rule], Field(min_length=1)], _listed_tuples)  # type: ignore[valid-type]
+
+
+class Decayed(Entry):
+    """A rule with weight decay."""
+
+    name: Literal["decayed"]
+    rule: _different_ones(_Rule, _listed)  # type: ignore[valid-type]
+    rate: _grid(float)  # type: ignore[valid-type]
 
 
 class Optax(Entry):

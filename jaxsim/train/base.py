@@ -138,8 +138,9 @@ class OfW(OneHead):
         return max(frame.size, problem.labels.size * problem.shape[1])
 
     def locate(self, frame: Frame, known: Known, position: np.ndarray) -> tuple[Any, Any]:
-        """The part outside never moves."""
-        return frame.locate(known.xi[:, None], position), known.outside[:, None]
+        """The part outside never moves; under weight decay it shrinks, as the whole start does."""
+        left = known.left(0)
+        return frame.locate(known.xi[:, None] * left[:, None], position), known.outside[:, None] * left**2
 
     def columns(self, view: View) -> dict[str, np.ndarray]:
         """Nothing further."""

@@ -82,7 +82,9 @@ class Joint(OfW):
     def decoders(self, view: View) -> Float[np.ndarray, "lanes R d"]:
         """The decoder of every lane at every recorded step."""
         position = np.asarray(view.records.more["decoder"], np.float64)
-        return DecoderFrame(view.problem, view.frame.kind).locate(self._start(view.problem), position)
+        return DecoderFrame(view.problem, view.frame.kind).locate(
+            self._start(view.problem), position, view.known.left(1)
+        )
 
     def columns(self, view):
         """Decoder norms, errors and margins; verdict parts under the final scores."""

@@ -45,6 +45,7 @@ class KeyQuery(OneHead):
     curves: ClassVar[Mapping[str, str]] = {
         "effective_rank": "effective rank",
         "nuclear_direction_error": "error, nuclear",
+        "imbalance": "",
     }
     unsteady: ClassVar[str | None] = "K and Q turn about each other under steps that do not shrink"
     finals: ClassVar[Mapping[str, str]] = {"K": "lanes d m", "Q": "lanes e m", "nuclear_limit_norm": "lanes"}
@@ -91,11 +92,9 @@ class KeyQuery(OneHead):
     def locate(self, frame, known, position):
         """ξ of K Qᵀ, and what the parts of K and Q outside the spans add to ‖K Qᵀ‖²."""
         K, Q = _split(frame, position, self.width)
-        beyond_K, beyond_Q = _outside(frame, known.outside, self.width)
         core = Q @ K.swapaxes(-1, -2)
-        A, B = (part.swapaxes(-1, -2) @ part for part in (beyond_K, beyond_Q))
-        KK, QQ = (part.swapaxes(-1, -2) @ part for part in (K, Q))
-        apart = (KK * B[:, None]).sum((2, 3)) + (QQ * A[:, None]).sum((2, 3)) + (A * B).sum((1, 2))[:, None]
+        (KK, A), (QQ, B) = _squares(frame, known, position, self.width)
+        apart = (KK * B).sum((2, 3)) + (QQ * A).sum((2, 3)) + (A * B).sum((2, 3))
         return core.reshape(*core.shape[:2], -1), apart
 
     def columns(self, view):
@@ -107,8 +106,10 @@ class KeyQuery(OneHead):
         with np.errstate(invalid="ignore", divide="ignore"):
             share = singular / singular.sum(-1, keepdims=True)
             entropy = -np.sum(np.where(share > 0, share * np.log(share), 0.0), -1)
-        final_K, final_Q = whole_factors(frame, position[:, -1], view.known.outside, self.width)
+        final_K, final_Q = whole_factors(frame, position[:, -1], view.known, self.width)
+        (KK, A), (QQ, B) = _squares(frame, view.known, position, self.width)
         found = {
+            "imbalance": np.linalg.norm(KK + A - QQ - B, axis=(2, 3)),
             "effective_rank": np.where(np.isnan(singular).any(-1), np.nan, np.exp(entropy)),
             "K": final_K,
             "Q": final_Q,
@@ -134,16 +135,27 @@ def _split(frame: PrimalFrame, position: np.ndarray, width: int) -> tuple[np.nda
 
 
 def whole_factors(
-    frame: PrimalFrame, position: Float[np.ndarray, "lanes ... p"], outside: Float[np.ndarray, "lanes q"], width: int
+    frame: PrimalFrame, position: Float[np.ndarray, "lanes ... p"], known: Known, width: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """K (lanes, …, d, m) and Q (lanes, …, e, m) from recorded positions and the parts that never move."""
-    inside, beyond = _split(frame, position, width), _outside(frame, outside, width)
-    between = (1,) * (position.ndim - 2)
+    """K (lanes, …, d, m) and Q (lanes, …, e, m) from recorded positions, or the last, and what lies outside the spans."""
+    inside, beyond = _split(frame, position, width), _outside(frame, known.outside, width)
+    every = position.ndim > 2
     K, Q = (
-        basis @ part + rest.reshape(len(rest), *between, *rest.shape[1:])
-        for basis, part, rest in zip(frame.bases, inside, beyond, strict=True)
+        basis @ part + (rest[:, None] * known.left(k)[:, None, None] if every else rest * known.left(k)[-1])
+        for k, (basis, part, rest) in enumerate(zip(frame.bases, inside, beyond, strict=True))
     )
     return K, Q
+
+
+def _squares(
+    frame: PrimalFrame, known: Known, position: Float[np.ndarray, "lanes R p"], width: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """KᵀK and QᵀQ (lanes, R, m, m), each of the part inside the span and (lanes, R or 1, m, m) of that outside."""
+    parts = zip(_split(frame, position, width), _outside(frame, known.outside, width), strict=True)
+    return [
+        (inside.swapaxes(-1, -2) @ inside, (rest.swapaxes(-1, -2) @ rest)[:, None] * known.left(k)[:, None, None] ** 2)
+        for k, (inside, rest) in enumerate(parts)
+    ]
 
 
 def _outside(frame: PrimalFrame, outside: Float[np.ndarray, "lanes p"], width: int) -> tuple[np.ndarray, np.ndarray]:

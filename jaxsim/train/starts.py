@@ -1,7 +1,7 @@
 """Where lanes begin: starts drawn from a law, or given, chunk by chunk."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -9,12 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from jaxsim._tree import pytree
+from jaxsim._tree import pytree, static
 from jaxsim.coordinates import Frame, as_device
 from jaxsim.driver import Plan, Start
 from jaxsim.init import Fixed, Law, draw
 
 PIECE = 4  # blocks that are drawn at once, on a CPU
+
+
+def _all(block: int) -> Float[np.ndarray, " 1"]:
+    """Nothing has been taken away at any step."""
+    return np.zeros(1)
 
 
 @pytree
@@ -24,14 +29,21 @@ class Known:
     Attributes:
         xi: ξ_0.
         outside: ‖W_0 outside the span‖²; of K and Q their parts outside the spans, flattened.
+        log_left: log of how much weight decay has left of the start of a block of parameters at every recorded step,
+            (R,), or always, (1,).
     """
 
     xi: Float[np.ndarray, "lanes size"]
     outside: Float[np.ndarray, "lanes ..."]
+    log_left: Callable[[int], np.ndarray] = static(default=_all)
+
+    def left(self, block: int) -> Float[np.ndarray, " _"]:
+        """How much weight decay has left of the start of a block, (R,) or (1,)."""
+        return np.exp(self.log_left(block))
 
     def of(self, lanes: Any) -> "Known":
         """That of some of the lanes."""
-        return Known(self.xi[lanes], self.outside[lanes])
+        return dataclasses.replace(self, xi=self.xi[lanes], outside=self.outside[lanes])
 
 
 @dataclasses.dataclass(frozen=True)
