@@ -55,9 +55,7 @@ def points(thing: Any) -> list[Any]:
     """What it is at every combination of the values of its axes, the last axis fastest; itself where it has none."""
     if not axes(thing):
         return [thing]
-    parts = {
-        name: value.values if isinstance(value, Axis) else points(value) for name, value in _given(thing).items()
-    }
+    parts = {name: value.values if isinstance(value, Axis) else points(value) for name, value in _given(thing).items()}
     each = [dict(zip(parts, values, strict=True)) for values in itertools.product(*parts.values())]
     return [dataclasses.replace(thing, **values) for values in each]
 

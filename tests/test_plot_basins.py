@@ -55,7 +55,16 @@ def test_a_selection_has_one_colour_and_a_step_one_shade_in_all_panels(problem, 
 
 
 def test_every_rule_has_a_colour_of_its_own():
-    names = [*jaxsim.rules.RULES, *jaxsim.rules.MATRIX_RULES, "clipped", "per-block", "decayed", "mine", "another", "a third"]
+    names = [
+        *jaxsim.rules.RULES,
+        *jaxsim.rules.MATRIX_RULES,
+        "clipped",
+        "per-block",
+        "decayed",
+        "mine",
+        "another",
+        "a third",
+    ]
     assert len({plot.colour(name) for name in names}) == len(names)
     assert all(len(to_rgb(plot.colour(name))) == 3 for name in names) and plot.colour("mine") == plot.colour("mine")
 

@@ -23,6 +23,7 @@ EXAMPLES = {
     (SIMULATION, "python", "lane_table"): "test_readme.test_the_survey_of_the_readme_runs",
     (SIMULATION, "python", "steps_to"): "test_readme.test_the_leaps_of_the_page_run",
     (SIMULATION, "python", "jaxsim.sweep"): "test_readme.test_the_sweep_of_the_page_runs",
+    ("jaxsim/rules/README.md", "python", "Decayed"): "test_readme.test_the_regularisation_path_of_the_page_runs",
     (BASINS, "python", "basins.compare"): "test_readme.test_the_basins_of_the_readme_compare",
     (STUDY, "toml", "random-plane"): "test_study_cli.test_the_plane_of_the_readme_is_mapped",
     (STUDY, "python", "open_study"): "test_study_cli.test_the_readme_reads_the_study",
@@ -39,6 +40,14 @@ def run(code, **options):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, **options)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+@pytest.mark.slow
+def test_the_regularisation_path_of_the_page_runs():
+    code, output = re.search(  # type: ignore[union-attr]
+        r"```python\n(import jax, jaxsim\n.*?)```\n\n```text\n(.*?)```", pages.text("jaxsim/rules/README.md"), re.DOTALL
+    ).groups()
+    assert run(code) == output
 
 
 def test_the_example_prints_what_the_readme_says():

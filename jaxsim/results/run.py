@@ -248,9 +248,9 @@ class Run(Saved):
     def W(self, lane: int) -> Float[np.ndarray, "d e"]:
         """The final W of a lane, lifted to its full size.
 
-        The part of W_0 outside the span never moves, but for weight decay. Of random starts only its norm is drawn during the run; here a
-        matrix with that norm is drawn for the lane, always the same, and so for starts in reduced coordinates
-        (`Reduced`). Of other given starts it is the given part.
+        The part of W_0 outside the span never moves, but for weight decay. Of random starts only its norm is drawn
+        during the run; here a matrix with that norm is drawn for the lane, always the same, and so for starts in
+        reduced coordinates (`Reduced`). Of other given starts it is the given part.
         """
         return final_weights(self, lane)
 

@@ -16,7 +16,10 @@ ERRORS = (0.1, 0.03, 0.01)  # of which the step is told at which the direction e
 NAMED = 20  # lanes that were not finite
 
 
-LARGEST, COUNTED = ("leap_error", "amplification", "next_move"), ("stuck_at",)  # diagnostics of which not the sum over lanes is told
+LARGEST, COUNTED = (
+    ("leap_error", "amplification", "next_move"),
+    ("stuck_at",),
+)  # diagnostics of which not the sum over lanes is told
 BY_LANE = ("leapt_from",)  # and of which nothing is
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxsim.analysis import VERDICTS
+from jaxsim.analysis.intervals import median_bounds
 from jaxsim.results import drawing
 from jaxsim.results.run import Run
 
@@ -123,6 +124,32 @@ class Sweep:
                 point | {"lanes": run.lanes} | shares
                 | {"direction_error": float(np.median(known)) if len(known) else np.nan}
             )  # fmt: skip
+        return pd.DataFrame(rows)
+
+    def medians(self, *names: str) -> "pandas.DataFrame":
+        """One row per point: its numbers, and the median over lanes of what they have at the last step.
+
+        Args:
+            *names: columns of `Run.to_pandas`, such as "norm"; each has two more, `…_low` and `…_high`, the 95%
+                interval of the median; NaN with fewer than six lanes.
+
+        Raises:
+            ValueError: where there is no such column.
+        """
+        import pandas as pd
+
+        rows = []
+        for point, run in zip(self.points(), self.runs, strict=True):
+            lanes, row = run.to_pandas(), dict(point)
+            for name in names:
+                if name not in lanes:
+                    raise ValueError(f"names: expected columns of Run.to_pandas, {', '.join(lanes)}; got {name!r}")
+                known = lanes[name].to_numpy(float)
+                known = known[np.isfinite(known)]
+                low, high = median_bounds(known) if len(known) else (np.nan, np.nan)
+                middle = float(np.median(known)) if len(known) else np.nan
+                row |= {name: middle, f"{name}_low": low, f"{name}_high": high}
+            rows.append(row)
         return pd.DataFrame(rows)
 
     def to_xarray(self) -> "xarray.Dataset":

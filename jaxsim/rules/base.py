@@ -32,9 +32,9 @@ class Rule(Protocol):
     For those who write one: a rule is a class decorated with `pytree`, so that its parameters are leaves and a sweep
     does not compile again; a parameter that is no number is declared by `static()`. Required are `name`, `init`,
     `update` and `report`. `coordinates`, `predicts`, `stepped_because`, `keeps_pace`, `step_length`, `native`,
-    `undecayed_because` and `weight_decay` may be left out; `Defaults` says them, and that there is nothing to report, and `Stateless` says in addition that nothing
-    is remembered. Arguments are kept in attributes of their names, from which tables, files and studies take them.
-    Register the class by `@jaxsim.register`.
+    `undecayed_because` and `weight_decay` may be left out; `Defaults` says them, and that there is nothing to report,
+    and `Stateless` says in addition that nothing is remembered. Arguments are kept in attributes of their names, from
+    which tables, files and studies take them. Register the class by `@jaxsim.register`.
     """
 
     @property
@@ -176,7 +176,7 @@ class WeightDecay:
         return self.eta(step, dtype) * self.rate
 
     def log_left(self, steps: Real[np.ndarray, " R"]) -> Float[np.ndarray, " R"]:
-        """log Π_{j<k} (1 - η_j λ) for every k of `steps`: what has been left by then of where a lane began.
+        """For every k of `steps` log Π_{j<k} (1 - η_j λ): what has been left by then of where a lane began.
 
         Raises:
             ValueError: where a step takes all away, or more.

@@ -16,11 +16,12 @@ class Decayed:
         W ← (1 - η λ) W + the increment of the rule
 
     with η the rule's step size at that step, for every block of parameters. In reduced coordinates logits and
-    coefficients shrink alike, W_k = p_k W_0 + Φᵀ c_k with p_k = Π (1 - η λ), and so does what lies outside the span: the
-    reduction stays exact. `Decayed(Adam(η), λ)` is AdamW. Where the rule comes to rest, its increment is η λ W: with GD
-    W is a stationary point of L(W) + (λ/2) ‖W‖², and with NGD one of L on the sphere ‖W‖ = 1/λ. W does not diverge, and
-    `Run.converged` tells the lanes that have come to rest. Of verdicts, local and transient are predictions for training
-    without decay. Every step is made: no leaps, and no machine code.
+    coefficients shrink alike, W_k = p_k W_0 + Φᵀ c_k with p_k = Π (1 - η λ), and so does what lies outside the span:
+    the reduction stays exact. `Decayed(Adam(η), λ)` is AdamW. Where the rule comes to rest, its increment is η λ W:
+    with GD W is a stationary point of L(W) + (λ/2) ‖W‖², and with NGD one of L on the sphere ‖W‖ = 1/λ. W does not
+    diverge. `Run.converged` tells the lanes of which, in the time in which decay alone would halve W, nothing has moved
+    but by rounding. Of verdicts, local and transient are predictions for training without decay. Every step is made: no
+    leaps, and no machine code.
 
     Args:
         rule: a rule with a step size `eta`, a number or a schedule.

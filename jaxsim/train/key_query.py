@@ -137,7 +137,7 @@ def _split(frame: PrimalFrame, position: np.ndarray, width: int) -> tuple[np.nda
 def whole_factors(
     frame: PrimalFrame, position: Float[np.ndarray, "lanes ... p"], known: Known, width: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """K (lanes, …, d, m) and Q (lanes, …, e, m) from recorded positions, or the last, and what lies outside the spans."""
+    """K (lanes, …, d, m) and Q (lanes, …, e, m) from recorded positions and what lies outside the spans."""
     inside, beyond = _split(frame, position, width), _outside(frame, known.outside, width)
     every = position.ndim > 2
     K, Q = (
