@@ -21,7 +21,7 @@ from jaxsim._check import finite_array
 
 from .least_norm import INFEASIBLE_BELOW, least_norm, proves_infeasible
 from .solution import GAP_TOLERANCE
-from .solver import power_below
+from .stack import powers_below
 
 NEWTON_STEPS = 100
 
@@ -96,7 +96,7 @@ def graph_svm(embeddings: Any, sequences: Any, chosen: Any) -> GraphSVM:
     nothing = np.full((e.shape[1], e.shape[1]), np.nan)
     if not len(across):
         return GraphSVM(*known, "optimal", 0.0, np.zeros_like(nothing), 0.0, 0.0)
-    unit = power_below(e)
+    unit = powers_below(e[None]).item()
     rows, zeros = (_rows(e / unit, edges) for edges in (across, inside))
     basis = _span(zeros)
     projected = rows - (rows @ basis) @ basis.T
