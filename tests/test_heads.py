@@ -250,6 +250,14 @@ def test_what_is_wrong_is_said(how, message):
         )
 
 
+def test_a_loss_of_probabilities_is_of_one_head():
+    how = dict(key=KEY, lanes=1, steps=2, loss=jaxsim.losses.NegativeLog())
+    problem = jaxsim.data.next_token(KEY, n=2)
+    jaxsim.simulate(problem, rules.NGD(0.1), init.Zero(), train=Heads(1), **how)
+    with pytest.raises(ValueError, match="loss: expected one that takes margins of either sign"):
+        jaxsim.simulate(problem, rules.NGD(0.1), init.Zero(), train=Heads(2), **how)
+
+
 def test_scores_of_all_heads_are_added_before_they_are_held_against_the_range():
     u = np.stack([data().decoder] * 2)
     one, both = 60 / data().scores.max(), dict(key=KEY, lanes=1, steps=1, dtype="float32")

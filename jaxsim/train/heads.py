@@ -22,7 +22,7 @@ from jaxsim import _machine
 from jaxsim._basis import orthonormal_basis
 from jaxsim._check import finite_array, whole_number
 from jaxsim.coordinates import Frame
-from jaxsim.model import attention
+from jaxsim.model import attention, positive
 from jaxsim.problem import Problem
 from jaxsim.train.base import OfW
 
@@ -68,8 +68,10 @@ class Heads(OfW):
         whole_number("heads", self.heads)
 
     def check(self, problem, loss, init):
-        """Starts are matrices, and the tokens of all heads have room."""
+        """Starts are matrices, the loss takes sums of margins, and the tokens of all heads have room."""
         super().check(problem, loss, init)
+        if self.heads > 1 and positive(loss):
+            raise ValueError(f"loss: expected one that takes margins of either sign; {loss.name} is of one head")
         if not _made_of(problem, self.heads):
             n, T, d = problem.shape
             what = f"{self.heads:,} heads of {n * T:,} tokens in as many times {d:,} dimensions"
