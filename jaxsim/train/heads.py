@@ -40,7 +40,8 @@ class Heads(OfW):
     The selections of the heads are `Run.selection.reshape(lanes, H, n)`. `Run.more` adds, per lane and recorded step,
     `distinct_heads`, how many different selections the heads have (see `jaxsim.analysis.specialisation`); and per lane
     at the end `head_norm`, of the part of W_h in the span of the rows x_it z_iᵀ, and `head_direction_error`, of that
-    part to the limit of the head's own selection.
+    part to the limit of the head's own selection. A problem that is made of H heads already, as `Run.problem` is, stays
+    as it is.
 
     Args:
         heads: H, at least 1. With 1 all numbers are those of `Weights`.
