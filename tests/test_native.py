@@ -97,6 +97,14 @@ def test_schedules_are_those_of_xla_up_to_rounding(name, dtype):
     agree(*both(problem_of(3, 4, 6), type(RULES[name])(power_law), dtype), dtype, 100)
 
 
+def test_a_schedule_beside_numbers_of_each_lane():
+    rule, how = jaxsim.rules.NormalisedMomentum(power_law, beta=[0.5, 0.9]), dict(lanes=9, steps=100, key=KEY)
+    found = [jaxsim.sweep(problem_of(3, 4, 6), rule, LAW, engine=name, **how) for name in ("xla", "native")]
+    for xla, native in zip(found[0].runs, found[1].runs, strict=True):
+        assert native.settings["engine"] == "native"
+        np.testing.assert_allclose(native.final_logits, xla.final_logits, rtol=1e-10, atol=1e-10)
+
+
 def test_two_schedules_at_once():
     rule = jaxsim.rules.Polyak(optax.linear_schedule(1.0, 0.5, 100), max_step=power_law)
     agree(*both(problem_of(3, 4, 6), rule, "float64", steps=8), "float64", 100)

@@ -11,6 +11,15 @@ INLINE void load(lanes* to, const real* from, int rows, int64_t stride, int coun
     for (int l = 0; l < WIDTH; ++l) to[k][l] = from[k * stride + (l < count ? l : count - 1)];
 }
 
+INLINE void load(real* to, const real* from, int rows, int64_t stride, int) {
+  for (int k = 0; k < rows; ++k) to[k] = from[k * stride];
+}
+
+INLINE void put(lanes& to, int lane, real x) { to[lane] = x; }
+INLINE void put(real& to, int, real x) { to = x; }
+INLINE real of(const lanes& x, int lane) { return x[lane]; }
+INLINE real of(const real& x, int) { return x; }
+
 INLINE void store(real* to, const lanes* from, int rows, int64_t stride, int count) {
   for (int k = 0; k < rows; ++k)
     for (int l = 0; l < count; ++l) to[k * stride + l] = from[k][l];
@@ -28,18 +37,20 @@ static void prepare(Problem& p, const real* size, const real* deficits, const re
   load(&p.unit, size, 1, stride, count);
   load(p.deficits, deficits, ALL, stride, count);
   load(p.best, best, N, stride, count);
-  for (int l = 0; l < WIDTH; ++l) {
-    p.unit[l] = power_above(p.unit[l]);
+  for (int l = 0; l < (SEVERAL ? WIDTH : 1); ++l) {
+    put(p.unit, l, power_above(of(p.unit, l)));
     if (MASKED)
-      for (int k = 0; k < ALL; ++k) p.hidden[k][l] = seen[k * stride + (l < count ? l : count - 1)] ? 0 : -INFINITE;
+      for (int k = 0; k < ALL; ++k)
+        put(p.hidden[k], l, seen[k * stride + (l < count ? l : count - 1)] ? 0 : -INFINITE);
     for (int i = 0; RULE == POLYAK && i < N; ++i) {
-      const real s = p.best[i][l];
+      const real s = of(p.best[i], l);
+      known(&at)[3] = p.at_best[i];
       if (LOSS == LOGISTIC) {
-        p.at_best[i][0][l] = 1 / (1 + std::exp(s));
-        p.at_best[i][1][l] = 1 / (1 + std::exp(-s));
-        p.at_best[i][2][l] = s > 0 ? std::log1p(std::exp(-s)) : std::log1p(std::exp(s)) - s;
+        put(at[0], l, 1 / (1 + std::exp(s)));
+        put(at[1], l, 1 / (1 + std::exp(-s)));
+        put(at[2], l, s > 0 ? std::log1p(std::exp(-s)) : std::log1p(std::exp(s)) - s);
       } else {
-        p.at_best[i][0][l] = LOSS == EXPONENTIAL ? std::exp(-s) : real(1);
+        put(at[0], l, LOSS == EXPONENTIAL ? std::exp(-s) : real(1));
       }
     }
   }
@@ -96,8 +107,12 @@ INLINE void in_registers(const Buffers& buffers, int known, const Work& work) {
     const int64_t apart = stride > 1 ? first : 0;
     for (; ready <= (first + count - 1) / each; ++ready)
       prepare(grams[ready % WIDTH], gram + ready * ALL * ALL, power_above(size[stride > 1 ? ready * each : 0]));
-    prepare(problem, size + apart, deficits + apart, best + apart, seen + apart, stride, stride > 1 ? count : 1);
-    divide(problem, grams, first, count, each);
+    if (SEVERAL || first == 0)
+      prepare(problem, size + apart, deficits + apart, best + apart, seen + apart, stride, stride > 1 ? count : 1);
+    if (SEVERAL)
+      divide(problem, grams, first, count, each);
+    else
+      problem.part[0] = {grams, choice{}, -1};
     work(problem, first, count);
   }
 }

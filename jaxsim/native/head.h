@@ -10,6 +10,7 @@
 //   RULE      GD, NGD, POLYAK, ADAGRAD_NORM, HEAVY_BALL, NESTEROV or NORMALISED_MOMENTUM
 //   DISTINCT  1 where no two scores of a sequence are equal
 //   MASKED    1 where tokens may be hidden
+//   SEVERAL   1 where the lanes of a register may be of several problems
 //
 // How lanes come into registers is in handler.h, products with the Gram matrix are in product.h.
 
@@ -34,12 +35,15 @@ constexpr bool MOMENTUM = RULE >= HEAVY_BALL;
 constexpr int GIVEN = RULE == POLYAK || MOMENTUM ? 2 : 1;  // numbers that make a rule, of each lane its own
 constexpr int MEMORY = RULE == POLYAK ? 1 : RULE >= ADAGRAD_NORM ? 2 : 0;  // numbers that a rule remembers per lane
 
-// What the lanes of a register are given of their problems, which may be several.
+// A number of a problem, or of the problem of every lane.
+using known = std::conditional<SEVERAL, lanes, real>::type;
+
+// What the lanes of a register are given of their problems.
 struct Problem {
   Part part[WIDTH];
   int parts;
-  lanes unit, deficits[ALL], best[N], hidden[ALL];
-  lanes at_best[N][3];  // of the loss at the best margin: for `drop`
+  known unit, deficits[ALL], best[N], hidden[ALL];
+  known at_best[N][3];  // of the loss at the best margin: for `drop`
 };
 
 // A direction in the logits, e^scale · g, and K g over unit².
@@ -70,12 +74,12 @@ INLINE Slope slope(lanes m) {
 }
 
 // (ℓ(s - δ) - ℓ(s)) / δ, and -ℓ'(s) at δ = 0.
-INLINE lanes drop(const lanes (&at)[3], lanes s, lanes delta) {
+INLINE lanes drop(const known (&at)[3], known s, lanes delta) {
   if (LOSS == LINEAR) return same(1);
   const lanes little = delta * growth(smaller(delta, same(1)));  // e^δ - 1 for δ ≤ 1
   lanes difference;
   if (LOSS == LOGISTIC) {  // log(1 + q (e^δ - 1)), q = σ(-s)
-    const lanes past = delta - s, q = at[0];
+    const lanes past = delta - s, q = same(at[0]);
     const lanes far = exponential(smaller(past, same(60))) * at[1] - q;
     const lanes near_or_far = logarithm_past_one(delta < 1 ? q * little : far);
     difference = past < 60 ? near_or_far : past - at[2];
@@ -83,7 +87,7 @@ INLINE lanes drop(const lanes (&at)[3], lanes s, lanes delta) {
     difference = delta < 1 ? at[0] * little : exponential(delta - s) - at[0];
   }
   const choice tiny = delta < std::numeric_limits<real>::epsilon();
-  return tiny ? at[0] : difference / (tiny ? same(1) : delta);
+  return tiny ? same(at[0]) : difference / (tiny ? same(1) : delta);
 }
 
 INLINE lanes logit(const State& state, const Problem& problem, int k) {
@@ -94,7 +98,8 @@ INLINE lanes logit(const State& state, const Problem& problem, int k) {
 }
 
 INLINE void pull(const Problem& problem, Gradient& gradient) {
-  for (int k = 0; k < problem.parts; ++k) multiply(problem.part[k], gradient.g, gradient.pulled);
+  const int parts = SEVERAL ? problem.parts : 1;
+  for (int k = 0; k < parts; ++k) multiply(problem.part[k], parts == 1, gradient.g, gradient.pulled);
   lanes squared = {};
   for (int i = 0; i < N; ++i) {
     lanes sum = {};
@@ -114,7 +119,7 @@ INLINE void differentiate(const State& state, const Problem& problem, Gradient& 
   lanes scale[N], log_slope[N], weight[N], gap[N], past[N], shortfall[N];
   lanes kappa = same(-INFINITE);
   for (int i = 0; i < N; ++i) {
-    const lanes* deficits = problem.deficits + i * T;
+    const known* deficits = problem.deficits + i * T;
     lanes a[T], top = same(-INFINITE), second = same(-INFINITE), least = same(INFINITE);
 #pragma GCC unroll 32
     for (int t = 0; t < T; ++t) {
@@ -123,7 +128,7 @@ INLINE void differentiate(const State& state, const Problem& problem, Gradient& 
       top = larger(top, a[t]);
     }
 #pragma GCC unroll 32
-    for (int t = 0; t < T; ++t) least = a[t] >= top ? smaller(least, deficits[t]) : least;
+    for (int t = 0; t < T; ++t) least = a[t] >= top ? smaller(least, same(deficits[t])) : least;
     if (!DISTINCT) {  // the largest logit that is not of a peer
       second = same(-INFINITE);
 #pragma GCC unroll 32
@@ -156,7 +161,7 @@ INLINE void differentiate(const State& state, const Problem& problem, Gradient& 
     const lanes here = weight[i] * exponential((scale[i] - kappa) + log_slope[i]);
 #pragma GCC unroll 32
     for (int t = 0; t < T; ++t) {
-      const lanes deficit = problem.deficits[i * T + t];
+      const known deficit = problem.deficits[i * T + t];
       const lanes own = (shortfall[i] - deficit) + past[i];
       gradient.g[i * T + t] *= here * (deficit == shortfall[i] ? gap[i] : own);
     }

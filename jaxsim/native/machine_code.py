@@ -126,13 +126,22 @@ def _varies(rule: Rule) -> bool:
 
 def _call(model: Any, rule: Rule, work: str, like: Array, out: list[Array], aliased: int = 0) -> Any:
     """The call of a handler, whose results are shaped as `out`, so many of them in the place of its first arguments."""
-    kind = _settings(like.shape, like.dtype, model.scores.distinct, model.visible is not None, model.loss, rule)
+    several, masked = model.space.gram.ndim > 2, model.visible is not None
+    kind = _settings(like.shape, like.dtype, model.scores.distinct, masked, model.loss, rule, several)
     shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in out]
     return jax.ffi.ffi_call(_target(work, kind), shapes, input_output_aliases={k: k for k in range(aliased)})
 
 
 def engine(
-    asked: str, problem: Problem, frame: Frame, loss: Loss, rule: Rule, dtype: Any, lane_steps: float, far: bool = False
+    asked: str,
+    problem: Problem,
+    frame: Frame,
+    loss: Loss,
+    rule: Rule,
+    dtype: Any,
+    lane_steps: float,
+    far: bool = False,
+    several: bool = False,
 ) -> Engine:
     """What makes the steps: machine code, or XLA.
 
@@ -145,6 +154,7 @@ def engine(
         dtype: of the run.
         lane_steps: steps of all lanes together.
         far: whether lanes leap.
+        several: whether the lanes of a block are of several problems.
 
     Raises:
         ValueError: where "native" was asked for, there is machine code of the rule, and it cannot be built.
@@ -154,7 +164,7 @@ def engine(
     if asked == "auto" and lane_steps * problem.visible.size**2 < WORTH:
         return XLA
     distinct = token_scores(problem, dtype).distinct
-    kind = _settings(problem.visible.shape, dtype, distinct, problem.mask is not None, loss, rule)
+    kind = _settings(problem.visible.shape, dtype, distinct, problem.mask is not None, loss, rule, several)
     try:
         for work in WORK if far else ("many",):
             _target(work, kind)
@@ -181,11 +191,17 @@ def _speaks_for(thing: Any, method: str) -> bool:
 
 
 def _settings(
-    shape: tuple[int, ...], dtype: Any, distinct: bool, masked: bool, loss: Any, rule: Any
+    shape: tuple[int, ...], dtype: Any, distinct: bool, masked: bool, loss: Any, rule: Any, several: bool
 ) -> tuple[tuple[str, int | str], ...]:
     """What the source is compiled with."""
     kind = {"N": shape[0], "T": shape[1], "BITS": 8 * np.dtype(dtype).itemsize}
-    what = {"DISTINCT": int(distinct), "MASKED": int(masked), "LOSS": loss.native, "RULE": rule.native[0]}
+    what = {
+        "DISTINCT": int(distinct),
+        "MASKED": int(masked),
+        "SEVERAL": int(several),
+        "LOSS": loss.native,
+        "RULE": rule.native[0],
+    }
     return tuple(sorted((kind | what).items()))
 
 

@@ -9,7 +9,8 @@
 #include "vector.h"
 
 constexpr int ALL = N * T, FREE = N * (T - 1);
-constexpr int SPAN = (FREE + WIDTH - 1) / WIDTH, STRIDE = SPAN * WIDTH;  // of a row, in registers and in numbers
+constexpr int SPAN = (FREE + WIDTH - 1) / WIDTH;  // of a row, in registers
+constexpr int STRIDE = SEVERAL ? SPAN * WIDTH : FREE;  // and in numbers
 constexpr int FEW = 2;  // lanes of a problem that are multiplied one by one: of more, all of a register together cost less
 
 // K_jt - K_jT over unit² in row t; unit is a power of two, near the root of K's largest entry.
@@ -24,9 +25,11 @@ struct Part {
   int alone;  // which lane, -1 for all of them
 };
 
-// The product K g, `rows` numbers of it at a time, so many as stay in registers.
+INLINE int at(int free) { return free / (T - 1) * T + free % (T - 1); }  // of a number of K g among all
+
+// The product K g, `rows` numbers of it at a time, so many as stay in registers; of `own` lanes, or of all.
 template <int rows>
-INLINE void product(const Gram& of, const lanes* g, int first, lanes* pulled) {
+INLINE void product(const Gram& of, const lanes* g, int first, const choice* own, lanes* pulled) {
   lanes sum[rows] = {};
   const real* gram = of.rows + first;
   for (int i = 0; i < N; ++i)
@@ -36,8 +39,12 @@ INLINE void product(const Gram& of, const lanes* g, int first, lanes* pulled) {
 #pragma GCC unroll 32
       for (int r = 0; r < rows; ++r) sum[r] += gram[r] * here;
     }
+  if (own) {
+    for (int r = 0; r < rows; ++r) pulled[at(first + r)] = *own ? sum[r] : pulled[at(first + r)];
+  } else {
 #pragma GCC unroll 32
-  for (int r = 0; r < rows; ++r) pulled[first + r] = sum[r];
+    for (int r = 0; r < rows; ++r) pulled[at(first + r)] = sum[r];
+  }
 }
 
 // The same of one lane, `count` registers of it at a time: sums in the same order, so the same numbers.
@@ -66,15 +73,12 @@ constexpr int LAST = FREE - ROWS * (PASSES - 1);
 constexpr int TURNS = (SPAN + REGISTERS - 1) / REGISTERS, EACH = (SPAN + TURNS - 1) / TURNS;
 constexpr int REST = SPAN - EACH * (TURNS - 1);
 
-INLINE int at(int free) { return free / (T - 1) * T + free % (T - 1); }  // of a number of K g among all
-
-// K g for the lanes of one part of a register; what the others have stays.
-INLINE void multiply(const Part& part, const lanes* g, lanes* pulled) {
-  if (part.alone < 0) {
-    lanes found[FREE];
-    for (int pass = 0; pass < PASSES - 1; ++pass) product<ROWS>(*part.gram, g, pass * ROWS, found);
-    product<LAST>(*part.gram, g, (PASSES - 1) * ROWS, found);
-    for (int k = 0; k < FREE; ++k) pulled[at(k)] = part.own ? found[k] : pulled[at(k)];
+// K g for the lanes of one part of a register, which may be the `only` one; what the others have stays.
+INLINE void multiply(const Part& part, bool only, const lanes* g, lanes* pulled) {
+  if (!SEVERAL || part.alone < 0) {
+    const choice* own = only ? nullptr : &part.own;
+    for (int pass = 0; pass < PASSES - 1; ++pass) product<ROWS>(*part.gram, g, pass * ROWS, own, pulled);
+    product<LAST>(*part.gram, g, (PASSES - 1) * ROWS, own, pulled);
   } else {
     real found[STRIDE];
     for (int turn = 0; turn < TURNS - 1; ++turn) product_alone<EACH>(*part.gram, g, part.alone, turn * EACH, found);

@@ -11,6 +11,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <type_traits>
 
 #if defined(__AVX512F__)
 constexpr int BYTES = 64;  // of a register
@@ -36,6 +37,7 @@ constexpr real INFINITE = std::numeric_limits<real>::infinity();
 #define INLINE static inline __attribute__((always_inline))
 
 INLINE lanes same(real x) { return x - lanes{}; }  // x in every lane, -0 too
+INLINE lanes same(lanes x) { return x; }
 
 #if defined(__AVX512F__) && BITS == 32
 INLINE lanes larger(lanes a, lanes b) { return _mm512_max_ps(a, b); }

@@ -90,7 +90,7 @@ def simulate_many(
         if any(work.frame.factored for work in batch):  # type: ignore[attr-defined]
             batch = [dataclasses.replace(work, frame=work.frame.with_factor()) for work in batch]  # type: ignore[attr-defined]
         chosen = dataclasses.replace(batch[0], options=how)
-        chosen.choose_engine()
+        chosen.choose_engine(several=True)
         batch = [dataclasses.replace(work, options=how, engine=chosen.engine) for work in batch]
         kind, words = batch[0].kind(), key_words(keys)
         found: list[Run] = []

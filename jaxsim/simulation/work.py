@@ -58,11 +58,11 @@ class Work:
         """Whether lanes leap."""
         return leaps(self.options.stepping, self.options.recorded, self.rule, self.train)
 
-    def choose_engine(self) -> None:
+    def choose_engine(self, several: bool = False) -> None:
         """Settle what makes the steps, building it where need be, by the size of the whole."""
         options, plain = self.options, type(self.train) is Weights and self.train.batch is None
         chosen = (options.engine, self.problem, self.frame, options.loss, self.rule, options.dtype, self.lane_steps)
-        self.engine = native.engine(*chosen, self.far) if plain else driver.XLA
+        self.engine = native.engine(*chosen, self.far, several) if plain else driver.XLA
 
     def starts(self, plan: driver.Plan | None = None) -> Iterator[driver.Start]:
         """Where the lanes begin, chunk by chunk of the plan."""
