@@ -290,3 +290,21 @@ def test_every_step_is_made_by_xla():
 def test_what_a_run_refuses(rule, more, message):
     with pytest.raises(ValueError, match=message):
         jaxsim.simulate(data(), rule, init.Zero(), key=KEY, lanes=2, steps=5000, **more)
+
+
+def test_what_a_schedule_leaves_of_the_start_has_all_digits():
+    def eta(step):
+        return 0.3 / jnp.sqrt(1.0 + step.astype(jnp.float64))
+
+    left = rules.Decayed(rules.NGD(eta), 0.3).weight_decay(0).log_left(np.array([60]))
+    np.testing.assert_allclose(left, np.log1p(-0.09 / np.sqrt(1.0 + np.arange(60))).sum(), rtol=1e-14)
+
+
+def test_a_step_size_that_is_no_step_size_is_refused():
+    @rules.pytree
+    class Plain(rules.NGD):
+        def __post_init__(self):
+            pass
+
+    with pytest.raises(ValueError, match="rule: expected one whose eta is made by jaxsim.rules.step_size"):
+        rules.Decayed(Plain(0.1), 0.1)

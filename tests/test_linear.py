@@ -160,3 +160,10 @@ def test_bad_input(changes, message):
     )
     with pytest.raises(ValueError, match=message):
         jaxsim.regress(**(arguments | changes))
+
+
+def test_samples_whose_features_add_up_to_nothing_have_a_geometry():
+    found = jaxsim.linear_geometry(
+        [[1.0, -1.0], [2.0, -1.0]], [1, 1], [rules.NGD(0.1)], key=KEY, lanes=1, steps=2000, norms=[("frobenius", None)]
+    )
+    assert found.margin_ratio[0, 0] > 0.99

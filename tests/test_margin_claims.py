@@ -263,12 +263,12 @@ def test_bounds_of_every_norm_hold_at_length(drawn):
 
 def test_ordinary_selections_need_no_more_than_floats(monkeypatch):
     """Nor does the usual infeasible selection, a token inside the hull of the others."""
-    import jaxsim.margin.solver as solver
+    import jaxsim.margin.stack as stack
 
     def refuse(*_):
         raise AssertionError("an ordinary selection was handed to rational arithmetic")
 
-    monkeypatch.setattr(solver, "decide", refuse)
+    monkeypatch.setattr(stack, "decide", refuse)
     every = [(jaxsim.data.unit_sphere(jax.random.key(0)), 100), (jaxsim.data.digits(), 20)]
     flat = jaxsim.Problem(np.random.default_rng(1).standard_normal((3, 8, 2)), 0, [1, 1, 1], [1.0, 0.0])
     inside = [[0, 0, 0], [7, 7, 7], [1, 2, 3], [4, 5, 6]]

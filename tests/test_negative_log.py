@@ -170,3 +170,31 @@ def test_bad_sequences_are_explained(change, message):
         jaxsim.data.token_labels(**given)
     with pytest.raises(ValueError, match="K: expected at least 4; got 3"):
         jaxsim.data.next_token(jax.random.key(0), K=3)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_gap_of_a_token_that_scores_just_below_the_best(dtype):
+    """L - L* = 2^-40 to all digits: a difference of logarithms would have none of them in float32."""
+    q, keys = np.ones((1, 6)), np.random.default_rng(0).standard_normal((1, 3, 6))
+    problem = jaxsim.Problem(np.array([[[1.0], [1 - 2.0**-40], [0.0]]]), q, [1.0], [1.0], keys=keys)
+    start = np.outer(np.linalg.pinv(keys[0]) @ [-60.0, 0, -60.0], q[0] / (q[0] @ q[0]))
+    run = jaxsim.simulate(
+        problem, jaxsim.rules.NGD(0.01), jaxsim.init.Given(start[None]), key=jax.random.key(0), lanes=1, steps=1,
+        loss=jaxsim.losses.NegativeLog(), dtype=dtype,
+    )  # fmt: skip
+    np.testing.assert_allclose(run.log10_gap[0, 0], -40 * np.log10(2), rtol=1e-6)
+
+
+def test_scores_that_leave_margins_without_digits_are_refused():
+    q, keys = np.ones((2, 6)), np.random.default_rng(0).standard_normal((2, 3, 6))
+    hidden = np.array([[True, False, False], [True, True, True]])
+    for scores, mask, message in (
+        ([1.0, 1e-6, 0.0], None, "at least 0.01 of the best"),
+        ([0.0, 1.0, 0.5], hidden, "one of every sequence above"),
+    ):
+        problem = jaxsim.Problem(np.array([scores, [1.0, 0.0, 0.5]])[:, :, None], q, [1, 1], [1.0], mask, keys)
+        with pytest.raises(ValueError, match=message):
+            jaxsim.simulate(
+                problem, jaxsim.rules.NGD(0.1), jaxsim.init.Zero(), key=jax.random.key(0), lanes=1, steps=1,
+                loss=jaxsim.losses.NegativeLog(), dtype="float32",
+            )  # fmt: skip

@@ -42,7 +42,9 @@ def token_labels(embeddings: Any, sequences: Any, labels: Any) -> Problem:
     if tokens.ndim != 2 or not np.issubdtype(tokens.dtype, np.integer):
         raise ValueError(f"sequences: expected token numbers of shape (n, T); got {tokens.dtype} of {tokens.shape}")
     if tokens.min(initial=0) < 0 or tokens.max(initial=0) >= len(e):
-        raise ValueError(f"sequences: expected tokens from 0 to K - 1 = {len(e) - 1}; got up to {tokens.max()}")
+        raise ValueError(
+            f"sequences: expected tokens from 0 to K - 1 = {len(e) - 1}; got some from {tokens.min()} to {tokens.max()}"
+        )
     if wanted.shape != tokens.shape[:1] or not np.issubdtype(wanted.dtype, np.integer):
         raise ValueError(f"labels: expected {len(tokens)} token numbers; got {wanted.dtype} of shape {wanted.shape}")
     is_label = tokens == wanted[:, None]

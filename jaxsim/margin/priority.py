@@ -172,7 +172,9 @@ def _checked(embeddings: Any, sequences: Any, chosen: Any) -> tuple[np.ndarray, 
     if tokens.ndim != 2 or not np.issubdtype(tokens.dtype, np.integer):
         raise ValueError(f"sequences: expected token numbers of shape (n, T); got {tokens.dtype} of {tokens.shape}")
     if tokens.min(initial=0) < 0 or tokens.max(initial=0) >= len(e):
-        raise ValueError(f"sequences: expected tokens from 0 to K - 1 = {len(e) - 1}; got up to {tokens.max()}")
+        raise ValueError(
+            f"sequences: expected tokens from 0 to K - 1 = {len(e) - 1}; got some from {tokens.min()} to {tokens.max()}"
+        )
     if picked.shape == tokens.shape and picked.dtype == bool:
         missing = ~picked.any(1)
     elif picked.shape == tokens.shape[:1] and np.issubdtype(picked.dtype, np.integer):

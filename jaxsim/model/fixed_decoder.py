@@ -100,7 +100,8 @@ class Attention:
         each = self._added(scaled) * self.loss.drop(self._added(self.scores.best), self._added(phi.deficit))
         if positive(self.loss):
             far = self.loss.value_at(*phi.margin(self.scores)) - self.loss.value(self.scores.best)
-            each = jnp.where(phi.short == 0, each, far)
+            near = phi.deficit < 0.5 * self.scores.best  # where logarithms would cancel
+            each = jnp.where((phi.short == 0) | near, each, far)
         # A product, not a fold: the compiler would compute the logarithms anew for every use of the mean.
         mean = jnp.full((1, len(each)), 1.0 / len(each), each.dtype)
         if batch is not None:

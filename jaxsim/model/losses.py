@@ -257,10 +257,10 @@ def positive(loss: Loss) -> TypeGuard[Positive]:
 
 def named(loss: str | Loss) -> Loss:
     """The loss of that name; a loss object is its own."""
-    if not isinstance(loss, str) and all(hasattr(loss, part) for part in ("value", "slope", "drop", "name")):
+    if not isinstance(loss, str | type) and all(hasattr(loss, part) for part in ("value", "slope", "drop", "name")):
         return loss
     if not isinstance(loss, str) or loss not in LOSSES:
-        raise ValueError(f"loss: expected one of {', '.join(LOSSES)} or a Smooth; got {loss!r}")
+        raise ValueError(f"loss: expected one of {', '.join(LOSSES)}, a Smooth or a NegativeLog; got {loss!r}")
     return LOSSES[loss]
 
 

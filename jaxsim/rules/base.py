@@ -184,10 +184,11 @@ class WeightDecay:
         if isinstance(self.eta, Constant):
             return steps * np.log1p(-float(self.eta.value * self.rate))
         known, total, begun = {0: 0.0}, 0.0, 0
+        real = jnp.float64 if jax.config.jax_enable_x64 else jnp.float32  # type: ignore[attr-defined]
         for end in np.unique(steps).tolist():
             while begun < end:
                 index = jnp.arange(begun, min(end, begun + AT_ONCE), dtype=jnp.int32)
-                share = np.asarray(jax.vmap(lambda k: self(k, jnp.float32))(index), np.float64)
+                share = np.asarray(jax.vmap(lambda k: self(k, real))(index), np.float64)
                 if not share.max() < 1:
                     raise ValueError(f"rate: expected less than 1/η at every step; got {self.rate!r}")
                 total, begun = total + np.log1p(-share).sum(), begun + len(index)

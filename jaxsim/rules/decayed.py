@@ -5,7 +5,7 @@ from typing import Any
 from jaxsim._check import number_from_zero
 from jaxsim._numbers import Axis, numbers, points
 from jaxsim._tree import pytree, static
-from jaxsim.rules.base import Constant, WeightDecay
+from jaxsim.rules.base import Constant, Scheduled, WeightDecay
 from jaxsim.rules.contract import check_rule
 
 
@@ -56,6 +56,8 @@ class Decayed:
         if rule.undecayed_because or not hasattr(rule, "eta"):
             why = rule.undecayed_because or "it has no step size eta"
             raise ValueError(f"rule: expected one that weight decay can be added to; got {rule!r}: {why}")
+        if not isinstance(rule.eta, Constant | Scheduled | Axis):
+            raise ValueError(f"rule: expected one whose eta is made by jaxsim.rules.step_size; got {rule!r}")
         rate = numbers("rate", self.rate, number_from_zero)
         if isinstance(rate, Axis) and 0 in rate.values:
             raise ValueError(f"rate: expected numbers above 0 in a list; got {rate!r}. At 0 the rule is itself")

@@ -54,13 +54,26 @@ def check_types(problem: Any, rule: Any, init: Any, key: Any) -> None:
     random_key("key", key)
 
 
-def check_range(problem: Problem, margins: Float[np.ndarray, "..."], loss: Loss, real: np.dtype) -> None:
-    """Refuse margins at which differences of the loss leave the range of the dtype."""
-    if positive(loss) and not (margins.min() >= 0 and (problem.scores > 0).any(1).all()):
+def _check_positive(problem: Problem, least: float, loss: Loss, real: np.dtype) -> None:
+    """Refuse scores that may make a margin negative or, beside much larger ones, one without digits."""
+    seen = np.where(problem.visible, problem.scores, 0.0)
+    best, digits = seen.max(1, keepdims=True), 1e5 * np.finfo(real).eps
+    if least < 0 or not best.all():
         raise ValueError(
             f"loss: {loss.name} needs token scores of at least 0, one of every sequence above; they start from "
-            f"{margins.min():.4g}. jaxsim.data.token_labels makes such problems."
+            f"{least:.4g}. jaxsim.data.token_labels makes such problems."
         )
+    if ((seen > 0) & (seen < digits * best)).any():
+        raise ValueError(
+            f"loss: {loss.name} needs token scores that are 0, or at least {digits:.1g} of the best in their sequence "
+            f"in {real}; got less"
+        )
+
+
+def check_range(problem: Problem, margins: Float[np.ndarray, "..."], loss: Loss, real: np.dtype) -> None:
+    """Refuse margins at which differences of the loss leave the range of the dtype."""
+    if positive(loss):
+        _check_positive(problem, margins.min(), loss, real)
     largest = {"logistic": margins.max(), "exponential": np.abs(margins).max()}.get(loss.name, 0.0)
     bound = LARGEST_SCORE[real.name]
     if loss.name == "linear":

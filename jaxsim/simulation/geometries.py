@@ -146,7 +146,7 @@ def linear_geometry(
     for rule in rules:
         run = regress(features, labels, rule, law, **how)
         problem = problem or _of_samples(features, labels)
-        separates = (run.w @ problem.tokens[:, 0].T).min(1) > 0
+        separates = (run.w @ problem.keys[:, 0].T).min(1) > 0
         ends.append([(w[:, None], np.zeros(len(problem.labels), int)) for w in run.w[separates]])
     assert problem is not None
     return _held(problem, rules, ends, orders, lanes)
@@ -155,8 +155,9 @@ def linear_geometry(
 def _of_samples(features: Any, labels: Any) -> Problem:
     """The att-SVM that is the hard-margin problem: of each sample y x and nothing, the query being 1."""
     rows = np.asarray(labels, float)[:, None] * np.asarray(features, float)
-    tokens, ones = np.stack([rows, np.zeros_like(rows)], 1), np.ones(len(rows))
-    return Problem(tokens, ones[:, None], ones, np.ones(rows.shape[1]))
+    keys, ones = np.stack([rows, np.zeros_like(rows)], 1), np.ones(len(rows))
+    tokens = np.broadcast_to([[1.0], [0.0]], (len(rows), 2, 1))
+    return Problem(tokens, ones[:, None], ones, [1.0], keys=keys)
 
 
 def _held(
