@@ -120,7 +120,7 @@ def test_the_finite_part_is_the_minimiser_on_the_cyclic_subspace():
     [
         ({"chosen": [0, 5]}, "chosen: expected a token of each sequence; sequence 1 has none"),
         ({"chosen": [0.0, 1.0]}, "chosen: expected 2 token numbers"),
-        ({"sequences": [[0, 1, 6], [1, 0, 2]]}, "sequences: expected tokens from 0 to K - 1 = 5; got up to 6"),
+        ({"sequences": [[0, 1, 6], [1, 0, 2]]}, "sequences: expected tokens from 0 to K - 1 = 5; got some from 0 to 6"),
         ({"sequences": [0, 1]}, "sequences: expected token numbers of shape"),
         ({"embeddings": np.ones((6, 2))}, "embeddings: expected distinct rows"),
     ],

@@ -159,7 +159,7 @@ def test_what_is_refused():
         ({"labels": [0, 3]}, "labels: expected a token of each sequence; sequence 1 has none"),
         ({"labels": [0]}, "labels: expected 2 token numbers"),
         ({"sequences": [[0, 1, 2], [1, 1, 2]]}, "sequences: expected distinct tokens; sequence 1 repeats one"),
-        ({"sequences": [[0, 1, 6], [1, 0, 2]]}, "sequences: expected tokens from 0 to K - 1 = 5; got up to 6"),
+        ({"sequences": [[0, 1, 6], [1, 0, 2]]}, "sequences: expected tokens from 0 to K - 1 = 5; got some from 0 to 6"),
         ({"sequences": [0, 1]}, "sequences: expected token numbers of shape"),
         ({"embeddings": np.ones((6, 2))}, "keys: expected distinct keys within a sequence"),
     ],
