@@ -147,3 +147,15 @@ def _brief(value: Any) -> str:
     except ValueError:  # Python writes out no whole number of more than 4,300 digits
         text = f"a whole number of {value.bit_length()} bits"
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def token_numbers(name: str, value: Any, K: int) -> np.ndarray:
+    """Sequences of tokens of a vocabulary, by number from 0 to K - 1, shape (n, T)."""
+    tokens = np.array(value)
+    if tokens.ndim != 2 or not np.issubdtype(tokens.dtype, np.integer):
+        raise ValueError(f"{name}: expected token numbers of shape (n, T); got {tokens.dtype} of {tokens.shape}")
+    if tokens.min(initial=0) < 0 or tokens.max(initial=0) >= K:
+        raise ValueError(
+            f"{name}: expected tokens from 0 to K - 1 = {K - 1}; got some from {tokens.min()} to {tokens.max()}"
+        )
+    return tokens

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxsim._check import finite_array, whole_number
+from jaxsim._check import finite_array, token_numbers, whole_number
 from jaxsim.data.synthetic import generator
 from jaxsim.problem import Problem
 
@@ -38,13 +38,7 @@ def token_labels(embeddings: Any, sequences: Any, labels: Any) -> Problem:
         ([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], (3, 3))
     """
     e = finite_array("embeddings", embeddings, (None, None), "(K, d)")
-    tokens, wanted = np.array(sequences), np.array(labels)
-    if tokens.ndim != 2 or not np.issubdtype(tokens.dtype, np.integer):
-        raise ValueError(f"sequences: expected token numbers of shape (n, T); got {tokens.dtype} of {tokens.shape}")
-    if tokens.min(initial=0) < 0 or tokens.max(initial=0) >= len(e):
-        raise ValueError(
-            f"sequences: expected tokens from 0 to K - 1 = {len(e) - 1}; got some from {tokens.min()} to {tokens.max()}"
-        )
+    tokens, wanted = token_numbers("sequences", sequences, len(e)), np.array(labels)
     if wanted.shape != tokens.shape[:1] or not np.issubdtype(wanted.dtype, np.integer):
         raise ValueError(f"labels: expected {len(tokens)} token numbers; got {wanted.dtype} of shape {wanted.shape}")
     is_label = tokens == wanted[:, None]

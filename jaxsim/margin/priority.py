@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from jaxsim._basis import orthonormal_basis
-from jaxsim._check import finite_array
+from jaxsim._check import finite_array, token_numbers
 
 from .least_norm import INFEASIBLE_BELOW, least_norm, proves_infeasible
 from .solution import GAP_TOLERANCE
@@ -168,13 +168,7 @@ def _checked(embeddings: Any, sequences: Any, chosen: Any) -> tuple[np.ndarray, 
     e = finite_array("embeddings", embeddings, (None, None), "(K, d)")
     if len(np.unique(e, axis=0)) < len(e) or not e.any(1).all():
         raise ValueError("embeddings: expected distinct rows, none of them zero; got others")
-    tokens, picked = np.array(sequences), np.array(chosen)
-    if tokens.ndim != 2 or not np.issubdtype(tokens.dtype, np.integer):
-        raise ValueError(f"sequences: expected token numbers of shape (n, T); got {tokens.dtype} of {tokens.shape}")
-    if tokens.min(initial=0) < 0 or tokens.max(initial=0) >= len(e):
-        raise ValueError(
-            f"sequences: expected tokens from 0 to K - 1 = {len(e) - 1}; got some from {tokens.min()} to {tokens.max()}"
-        )
+    tokens, picked = token_numbers("sequences", sequences, len(e)), np.array(chosen)
     if picked.shape == tokens.shape and picked.dtype == bool:
         missing = ~picked.any(1)
     elif picked.shape == tokens.shape[:1] and np.issubdtype(picked.dtype, np.integer):
