@@ -46,12 +46,13 @@ def test_every_family_file_law_and_dtype(tmp_path):
     calls = [
         ("--data", "signal-noise", "--n", 4, "--signal", 3.0, "--rule", "ngd=0.1", "--init", "sphere"),
         ("--data", "orthonormal", "--init", "zero", "--loss", "linear", "--rule", "gd=1", "--rule", "gd=2"),
+        ("--data", "next-token", "--vocabulary", 9, "--loss", "negative-log", "--rule", "ngd=0.1"),
         ("--data", "mine.npz", "--init", "w0.npy", "--dtype", "float32", "--full", "--rule", "polyak=1"),
     ]
     for k, call in enumerate(calls):
-        done = command("run", *call, *([] if k else ["--lanes", 8]), "--steps", 20, "--out", f"r{k}", cwd=tmp_path)
+        done = command("run", *call, *([] if k % 2 else ["--lanes", 8]), "--steps", 20, "--out", f"r{k}", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
-    run = jaxsim.Run.load(tmp_path / "r2" / "run-mine-0-polyak.npz")
+    run = jaxsim.Run.load(tmp_path / "r3" / "run-mine-0-polyak.npz")
     assert run.settings["dtype"] == "float32" and run.lanes == 8
 
 
@@ -252,7 +253,7 @@ def test_help_tells_the_sizes_that_problems_have_by_default():
     told = dict(each.split(" ", 1) for each in options.SIZES.removeprefix("(n, T, d): ").split("; "))
     for family, sizes in told.items():
         (problem, *_) = options.named_problems(family, {}, 0).values()
-        assert sizes == ", ".join(map(str, problem.shape)), family
+        assert sizes == ", ".join(map(str, (*problem.shape[:2], problem.W_shape[0]))), family
     assert set(told) == {name for name in jaxsim.data.FAMILIES if jaxsim.data.FAMILIES.source(name) is None}
 
 

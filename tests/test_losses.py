@@ -58,7 +58,7 @@ def test_bad_losses(function, derivative, message):
 
 def test_what_is_no_loss():
     problem = jaxsim.data.unit_sphere(jax.random.key(0), n=3, T=4, d=5)
-    with pytest.raises(ValueError, match="loss: expected one of logistic, .*, a Smooth or a NegativeLog; got 3"):
+    with pytest.raises(ValueError, match="loss: expected one of logistic, .*, negative-log or a Smooth; got 3"):
         jaxsim.simulate(
             problem, jaxsim.rules.NGD(0.1), jaxsim.init.Zero(), key=jax.random.key(1), lanes=1, steps=1, loss=3
         )  # type: ignore[arg-type]

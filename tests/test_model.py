@@ -9,9 +9,11 @@ import pytest
 
 import jaxsim
 from jaxsim.coordinates import frame_of
-from jaxsim.model import LOSSES, attention, named
+from jaxsim.model import LOSSES, attention, named, positive
 from jaxsim.model.fixed_decoder import token_scores
 from jaxsim.model.softmax import Scores, log_attention_gap, scaled_map
+
+OF_ANY_MARGIN = [name for name, loss in LOSSES.items() if not positive(loss)]
 
 
 def model_at(problem, W, loss="logistic", coordinates="dual", dtype=np.float64):
@@ -22,7 +24,7 @@ def model_at(problem, W, loss="logistic", coordinates="dual", dtype=np.float64):
 
 
 @pytest.mark.parametrize("coordinates", ["dual", "primal"])
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", OF_ANY_MARGIN)
 @pytest.mark.parametrize("scale", [0.0, 0.3, 3.0])
 def test_gradient_and_gap_match_the_definition(problem, loss, coordinates, scale):
     W = scale * np.random.default_rng(1).standard_normal((5, 5))
@@ -146,7 +148,7 @@ def longdouble_drop(loss, s, delta):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", OF_ANY_MARGIN)
 def test_loss_drop_has_all_its_digits(loss, dtype):
     deltas = np.concatenate(
         [np.geomspace(1e-30, 0.9, 60), [0.24999, 0.25, 0.25001, 0.5, 0.99999, 1.0, 1.00001, 3.0, 20.0]]

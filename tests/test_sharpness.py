@@ -8,7 +8,7 @@ import pytest
 
 import jaxsim
 from jaxsim.analysis import log10_sharpness, sharpness
-from jaxsim.model import LOSSES
+from jaxsim.model import LOSSES, positive
 
 
 def problem_of(n=3, T=4, d=5, hidden=False, ties=False):
@@ -34,7 +34,7 @@ def dense(problem, W, loss):
     return np.linalg.eigvalsh(jax.hessian(value)(jnp.asarray(W.ravel())))[-1]
 
 
-@pytest.mark.parametrize("loss", list(LOSSES))
+@pytest.mark.parametrize("loss", [name for name, loss in LOSSES.items() if not positive(loss)])
 @pytest.mark.parametrize("kind", [{}, {"hidden": True}, {"ties": True}, {"n": 2, "T": 5, "d": 3}])
 def test_it_is_that_of_the_dense_hessian(loss, kind):
     problem = problem_of(**kind)

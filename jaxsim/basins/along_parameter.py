@@ -136,7 +136,7 @@ def continuation(
     name: str | Sequence[str] = "parameter",
     steps: int = 2000,
     record: Sequence[int] | None = None,
-    loss: Literal["logistic", "exponential", "linear"] | Loss = "logistic",
+    loss: Literal["logistic", "exponential", "linear", "negative-log"] | Loss = "logistic",
     dtype: Any = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Continuation:

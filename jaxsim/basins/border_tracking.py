@@ -51,7 +51,7 @@ def edges(
     *,
     gap: float = 1e-10,
     steps: int = 2000,
-    loss: Literal["logistic", "exponential", "linear"] | Loss = "logistic",
+    loss: Literal["logistic", "exponential", "linear", "negative-log"] | Loss = "logistic",
     dtype: Any = None,
     coordinates: Literal["dual", "primal", "full"] | None = None,
 ) -> Edges:

@@ -93,7 +93,7 @@ def basin_map(
     refine: int = 0,
     memory: int = MEMORY,
     record: Sequence[int] | None = None,
-    loss: Literal["logistic", "exponential", "linear"] | Loss = "logistic",
+    loss: Literal["logistic", "exponential", "linear", "negative-log"] | Loss = "logistic",
     dtype: Any = None,
     thresholds: Thresholds | None = None,
     progress: Callable[[int, int], None] | None = None,

@@ -59,7 +59,7 @@ def smallest_perturbation(
     rounds: int = 10,
     tolerance: float = 1e-6,
     steps: int = 2000,
-    loss: Literal["logistic", "exponential", "linear"] | Loss = "logistic",
+    loss: Literal["logistic", "exponential", "linear", "negative-log"] | Loss = "logistic",
     dtype: Any = None,
     coordinates: Literal["dual", "primal", "full"] | None = None,
 ) -> Perturbations:

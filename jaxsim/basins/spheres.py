@@ -72,7 +72,7 @@ def shells(
     key: jax.Array,
     lanes: int,
     steps: int = 2000,
-    loss: Literal["logistic", "exponential", "linear"] | Loss = "logistic",
+    loss: Literal["logistic", "exponential", "linear", "negative-log"] | Loss = "logistic",
     dtype: Any = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Shells:

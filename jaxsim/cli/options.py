@@ -10,10 +10,14 @@ from jaxsim._text import counted, printable
 from jaxsim.cli._usage import filled
 
 DATA = (
-    "digits, signal-noise, unit-sphere, orthonormal{more_data}, or a FILE.npz with tokens, queries, labels and decoder"
+    "digits, signal-noise, unit-sphere, orthonormal, next-token{more_data}, or a FILE.npz with tokens, queries, labels "
+    "and decoder"
 )
 FAMILY = "(default: the family's)"
-SIZES = "(n, T, d): digits 20, 4, 16; signal-noise 10, 5, 64; unit-sphere 6, 8, 10; orthonormal 4, 4, 16"
+SIZES = (
+    "(n, T, d): digits 20, 4, 16; signal-noise 10, 5, 64; unit-sphere 6, 8, 10; orthonormal 4, 4, 16; "
+    "next-token 6, 4, 8"
+)
 DATA_HELP = f"Problem: {DATA}. Default sizes {SIZES}."
 PARAMETERS = (
     "gd, ngd, polyak (optimal_loss, max_step=1000), heavy-ball, nesterov and normalised-momentum (beta=0.9), "
@@ -50,7 +54,7 @@ STEPPING_HELP = "auto; every: no leaps; leap: an error where there can be none."
 WIDTH_HELP = "key-query: inner width m of K and Q (default: the smaller side of W)."
 HEADS_HELP = "heads: how many (default: 2), all with the decoder of the problem."
 NUCLEAR_HELP = "key-query: also hold W against the nuclear-norm att-SVM of every selection."
-OPTIONS = ("n", "T", "d", "signal", "noise", "classes", "positions")  # that --data may take
+OPTIONS = ("n", "T", "d", "signal", "noise", "K", "classes", "positions")  # that --data may take
 HORIZON = 2000
 LANES = 4096
 SCALE = 3.0
@@ -92,7 +96,7 @@ def named_problems(data: str, given: dict[str, Any], seed: int) -> dict[str, Any
 
 
 def _refuse(data: str, given: dict[str, Any], takes: tuple[str, ...]) -> None:
-    flags = {"T": "tokens", "d": "dim"}
+    flags = {"T": "tokens", "d": "dim", "K": "vocabulary"}
     for name in given:
         if name not in takes:
             options = ", ".join(f"--{flags.get(t, t)}" for t in takes) or "no further options"

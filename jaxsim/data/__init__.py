@@ -8,7 +8,7 @@ from jaxsim.data.next_token import next_token, token_labels
 from jaxsim.data.synthetic import generator, orthonormal, prompt, signal_noise, unit_sphere
 
 FAMILIES = Registry("data", "jaxsim.data", check_family, reserved=("file",), noun="data family")
-for _family in (digits, orthonormal, signal_noise, unit_sphere):
+for _family in (digits, orthonormal, signal_noise, unit_sphere, next_token):
     FAMILIES.register(_family)
 
 __all__ = [

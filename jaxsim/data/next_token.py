@@ -16,7 +16,7 @@ def token_labels(embeddings: Any, sequences: Any, labels: Any) -> Problem:
         a_it = e_{x_it}ᵀ W e_{x_iT},   m_i = Σ_{t: x_it = y_i} φ_it
 
     In terms of `Problem` the keys are embeddings, the last of them the query, and a token scores 1 where it is the
-    label and 0 elsewhere: the margin is the probability of the label. With `jaxsim.losses.NegativeLog` the loss is the
+    label and 0 elsewhere: the margin is the probability of the label. With the loss "negative-log" it is the
     cross-entropy of next-token prediction. Its direction is that of `jaxsim.margin.graph_svm`; where no tokens outrank
     each other in turn, that is W_mm.
 

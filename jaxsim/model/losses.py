@@ -139,9 +139,6 @@ class Linear:
         return jnp.ones_like(delta)
 
 
-LOSSES: dict[str, Loss] = {loss.name: loss for loss in (Logistic(), Exponential(), Linear())}
-
-
 @pytree
 class Smooth:
     """Any smooth decreasing loss, given as a function with its derivative.
@@ -218,7 +215,7 @@ class NegativeLog:
         >>> import jaxsim
         >>> problem = jaxsim.data.next_token(jax.random.key(0), n=2)
         >>> run = jaxsim.simulate(problem, jaxsim.rules.NGD(0.1), jaxsim.init.Zero(), key=jax.random.key(1), lanes=1,
-        ...                       steps=100, loss=NegativeLog())
+        ...                       steps=100, loss="negative-log")
         >>> float(run.log10_gap[0, 0].round(3)), run.settings["loss"]  # log 4 at W = 0, where attention is even
         (0.142, 'negative-log')
     """
@@ -250,6 +247,9 @@ class NegativeLog:
         return 1.0 / m, -scale
 
 
+LOSSES: dict[str, Loss] = {loss.name: loss for loss in (Logistic(), Exponential(), Linear(), NegativeLog())}
+
+
 def positive(loss: Loss) -> TypeGuard[Positive]:
     """Whether ℓ is defined for margins above 0 alone, and takes them with their scale."""
     return getattr(loss, "positive", False)
@@ -260,7 +260,7 @@ def named(loss: str | Loss) -> Loss:
     if not isinstance(loss, str | type) and all(hasattr(loss, part) for part in ("value", "slope", "drop", "name")):
         return loss
     if not isinstance(loss, str) or loss not in LOSSES:
-        raise ValueError(f"loss: expected one of {', '.join(LOSSES)}, a Smooth or a NegativeLog; got {loss!r}")
+        raise ValueError(f"loss: expected one of {', '.join(LOSSES)} or a Smooth; got {loss!r}")
     return LOSSES[loss]
 
 

@@ -32,7 +32,7 @@ def simulate(
     steps: int,
     train: Train = WEIGHTS,
     record: Sequence[int] | None = None,
-    loss: Literal["logistic", "exponential", "linear"] | Loss = "logistic",
+    loss: Literal["logistic", "exponential", "linear", "negative-log"] | Loss = "logistic",
     dtype: Any = None,
     coordinates: Literal["dual", "primal", "full"] | None = None,
     keep: Iterable[Literal["logits", "coeffs"]] = (),
@@ -61,7 +61,7 @@ def simulate(
 
     Other Args:
         record: the recorded steps; by default 0 and about ten per decade. The horizon is always recorded.
-        loss: ℓ: "logistic", "exponential", "linear", or a `jaxsim.losses.Smooth`.
+        loss: ℓ: "logistic", "exponential", "linear", "negative-log" or a `jaxsim.losses.Smooth`.
         dtype: float32 or float64; by default float64 where JAX has it switched on, else float32. Float32 is
             accumulated with compensation and right at any depth.
         coordinates: "dual", "primal" or "full"; by default the cheapest that the rule allows. All give the same

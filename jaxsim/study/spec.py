@@ -88,7 +88,7 @@ class Study(Entry):
     record: list[Annotated[int, BeforeValidator(whole), Field(ge=0)]] = []
     stepping: Literal["auto", "every", "leap"] | None = None
     engine: Literal["xla", "native"] | None = None
-    loss: Literal["logistic", "exponential", "linear"] = "logistic"
+    loss: Literal["logistic", "exponential", "linear", "negative-log"] = "logistic"
     dtype: Literal["float32", "float64"] = "float64"
     limits: Literal["all", "saturated"] = "all"
     saturation: Annotated[float, Field(gt=0, lt=1)] = 0.05

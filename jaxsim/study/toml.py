@@ -8,12 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pydantic
 
 from jaxsim import _machine, data
-from jaxsim.model import named
+from jaxsim.model import named, positive
 from jaxsim.results import CURVES
 from jaxsim.rules import check_rule
+from jaxsim.simulation.checks import check_range
 from jaxsim.simulation.stepping import leaps
 from jaxsim.study import cells
 from jaxsim.study.choices import build_init, build_problem, build_rule, build_train
@@ -133,6 +135,9 @@ def _try_each(study: Study, text: str | None) -> None:
         _machine.need(f"{where}shard", 8 * study.shard * numbers, what)
     told = study.train is not None or study.batch is not None
     train = _told("train", text, build_train, study.train, study.batch, study.seed)
+    if positive(named(study.loss)):  # other losses fit every problem whose scores are not huge
+        for problem in problems:
+            _told("loss", text, check_range, problem, train.margins(problem), named(study.loss), np.dtype(study.dtype))
     for choice, k in zip(study.rules, _places(study, "rule"), strict=True):
         rule = _tried("rule", k, text, build_rule, choice)
         check_rule(rule)
@@ -166,7 +171,7 @@ def _told(key: str, text: str | None, make: Callable[..., Any], *arguments: Any)
     try:
         return make(*arguments)
     except ValueError as error:
-        raise ValueError(f"{_where(text, (key,))}{key}: {error}") from error
+        raise ValueError(f"{_where(text, (key,))}{key}: {str(error).removeprefix(f'{key}: ')}") from error
 
 
 def _places(study: Study, kind: str) -> list[int]:
