@@ -198,7 +198,8 @@ def test_schedules_blocks_and_optax_in_a_study_are_those_of_simulate(tmp_path):
     )  # fmt: skip
     study = studies.load(tmp_path / "s.toml")
     assert [c.label for c in study.rules] == [
-        "ngd eta=0.1", "ngd eta=cosine(init=0.5 steps=60)", "per-block", "optax",
+        "ngd eta=0.1", "ngd eta=cosine(init=0.5 steps=60)", "per-block rules=ngd,gd",
+        "optax transformation=adam",
     ]  # fmt: skip
     made = [
         rules.NGD(0.1), rules.NGD(rules.schedule("cosine", init=0.5, steps=60)),

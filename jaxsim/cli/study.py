@@ -27,6 +27,10 @@ WORKERS_HELP = (
     "tls://HOST:PORT, with the certificates of Dask's configuration: a running Dask scheduler."
 )
 DISTRIBUTED_HELP = "One of several processes: HOST:PORT,PROCESSES,THIS as for jax.distributed, or auto where it knows."
+OF_HELP = (
+    "A verdict, whose fraction; a number of lanes, such as direction_error, whose median; or such a number and its "
+    "value, as distinct_heads=2: the share of lanes that have it (default: the verdict that the study watches)."
+)
 PICTURES = (".png", ".svg", ".pdf", ".eps", ".jpg", ".tif", ".webp")
 ROWS = 24  # cells that status lists
 
@@ -211,16 +215,23 @@ def plot(
         str,
         typer.Option(help="A number that is swept, such as radius, eta, n or noise; two, as radius,eta: a heat map."),
     ] = "radius",
+    of: Annotated[str | None, typer.Option(help=OF_HELP)] = None,
     to: Annotated[Path | None, typer.Option(help="Picture (default: DIR/figure.png).")] = None,
 ) -> None:
-    """Draw the watched fraction against one number that is swept, a line per rule; or against two."""
+    """Draw the watched fraction, or what --of names, against one number that is swept, a line per rule; or two."""
     from jaxsim import plot as figures
     from jaxsim import storage
+    from jaxsim.analysis import VERDICTS
     from jaxsim.study import open_study
+    from jaxsim.study.quantities import named
 
     reader = open_study(folder)
     target = _picture(folder / "figure.png" if to is None else to)
-    storage.write_figure(target, figures.fractions(reader.fractions(), against, reader.study.stop.verdict))
+    if of is None or of in VERDICTS:
+        figure = figures.fractions(reader.fractions(), against, of or reader.study.stop.verdict)
+    else:
+        figure = figures.quantity(named(reader, of), against)
+    storage.write_figure(target, figure)
     line(target)
 
 
@@ -255,6 +266,25 @@ def _picture(path: Path) -> Path:
 
 
 @app.command()
-def example() -> None:
+def example(
+    name: Annotated[
+        str | None, typer.Argument(help="One of those that --list names (default: a commented one).")
+    ] = None,
+    listed: Annotated[bool, typer.Option("--list", help="Name every example, with one line each.")] = False,
+) -> None:
     """Print an example study file, with comments."""
-    print(resources.files("jaxsim.study").joinpath("example.toml").read_text(encoding="utf-8"), end="")
+    files = resources.files("jaxsim.study")
+    texts = {
+        path.name.removesuffix(".toml"): path.read_text(encoding="utf-8")
+        for path in sorted(files.joinpath("examples").iterdir(), key=lambda path: path.name)
+        if path.name.endswith(".toml")
+    }
+    lines = [f"{each:13} {text.partition(chr(10))[0].removeprefix('# ')}" for each, text in texts.items()]
+    if listed:
+        print(*lines, sep="\n")
+    elif name is None:
+        print(files.joinpath("example.toml").read_text(encoding="utf-8"), end="")
+    elif name in texts:
+        print(texts[name], end="")
+    else:
+        raise ValueError("\n  ".join([f"name: got {name!r}; expected one of", *lines]))

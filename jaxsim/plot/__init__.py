@@ -11,7 +11,7 @@ from jaxsim.plot.curves import loss_gap, norm, trajectories
 from jaxsim.plot.one_lane import attention, attention_map, gaps, lane
 from jaxsim.plot.runs import attention_gap, direction_error, overview, token_plane, verdict_bars
 from jaxsim.plot.selection_bars import geometry, selections
-from jaxsim.plot.studies import fractions
+from jaxsim.plot.studies import fractions, quantity
 from jaxsim.plot.style import RULE_COLOURS, VERDICT_COLOURS, colour
 from jaxsim.results import Heads, Run, Sweep
 from jaxsim.results.drawing import FIGURES
@@ -20,8 +20,8 @@ from jaxsim.simulation import Geometry
 __all__ = [
     "RULE_COLOURS", "VERDICT_COLOURS", "attention", "attention_gap", "attention_map", "basin_map", "colour",
     "comparison", "continuation", "direction_error", "disagreement", "fractions", "gaps", "geometry", "heads",
-    "horizons", "lane", "loss_gap", "maps", "norm", "overview", "robustness", "selections", "shells", "stability",
-    "time_map", "token_plane", "trajectories", "verdict_bars",
+    "horizons", "lane", "loss_gap", "maps", "norm", "overview", "quantity", "robustness", "selections", "shells",
+    "stability", "time_map", "token_plane", "trajectories", "verdict_bars",
 ]  # fmt: skip
 
 FIGURES.update(

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 PANELS = 9
 DIMENSIONS = ("problem", "init", "rule")
+SHARE = "fraction "  # how the label of what lies between 0 and 1 begins
+LETTERS, BESIDE_A_NAME = 13, 7  # of a legend in an inch; and for the line before a name
 WRITTEN = 150  # pixels of a heat map up to which each has its number
 
 
@@ -43,17 +45,35 @@ def fractions(found: "Dataset", against: str | Sequence[str] = "radius", verdict
     Raises:
         ValueError: where nothing has that number, or there are more panels than a figure has room for.
     """
+    kind = "valid whenever one stops" if found.attrs["interval"] == "anytime" else "Wilson"
+    part = found.sel(verdict=verdict).rename(fraction="value")
+    return _drawn(part, against, f"fraction {verdict}", f"{found.attrs['level']:.0%} intervals, {kind}")
+
+
+def quantity(found: "Dataset", against: str | Sequence[str] = "radius") -> "Figure":
+    """Medians, or shares of lanes, against one number that a study sweeps, or two of them, as `fractions` draws them.
+
+    Args:
+        found: from `jaxsim.study.medians` or `jaxsim.study.shares`.
+        against: as for `fractions`.
+
+    Raises:
+        ValueError: as `fractions`.
+    """
+    kind = {"anytime": "valid whenever one stops", "wilson": "Wilson"}.get(found.attrs["interval"], "of the median")
+    bands = f"{found.attrs['level']:.0%} intervals, {kind}"
+    return _drawn(found, against, found.attrs["of"], bands if found["low"].notnull().any() else "none")
+
+
+def _drawn(part: "Dataset", against: str | Sequence[str], label: str, bands: str) -> "Figure":
     names = [name.strip() for name in (against.split(",") if isinstance(against, str) else against)]
     if len(names) > 2:
         raise ValueError(f"against: expected one or two numbers; got {against!r}")
-    swept = [_axis(found, name) for name in names]
+    swept = [_axis(part, name) for name in names]
     if len(swept) == 2 and swept[0].name == swept[1].name:
         raise ValueError(f"against: expected two numbers that differ; got {against!r}")
-    part = found.sel(verdict=verdict)
-    figure = _lines(part, swept[0]) if len(swept) == 1 else _heat(part, swept[0], swept[1])
-    kind = "valid whenever one stops" if found.attrs["interval"] == "anytime" else "Wilson"
-    bands = f"bands: {found.attrs['level']:.0%} intervals, {kind}"
-    figure.suptitle(bands if len(swept) == 1 else f"fraction {verdict}", fontsize=9)
+    figure = _lines(part, swept[0], label) if len(swept) == 1 else _heat(part, swept[0], swept[1], label)
+    figure.suptitle(f"bands: {bands}" if len(swept) == 1 else label, fontsize=9)
     return figure
 
 
@@ -130,7 +150,7 @@ def _grid(panels: int, width: float) -> tuple["Figure", list["Axes"]]:
     return figure, axes
 
 
-def _lines(part: "Dataset", axis: _Axis) -> "Figure":
+def _lines(part: "Dataset", axis: _Axis, label: str) -> "Figure":
     panels, rules = _cells(part, [axis], ("problem", "init")), _rest(part, "rule", [axis])
     kinds = dict(zip(rules, part["rule_kind"].values.tolist(), strict=True))
     names, place = list(kinds), DIMENSIONS.index(axis.dimension)
@@ -142,38 +162,52 @@ def _lines(part: "Dataset", axis: _Axis) -> "Figure":
             if not own:
                 continue
             x = np.array([axis.values[c[place]] for c in own])
-            low, value, high = (np.array([part[q].values[c] for c in own]) for q in ("low", "fraction", "high"))
+            low, value, high = (np.array([part[q].values[c] for c in own]) for q in ("low", "value", "high"))
             line = LINES[[kinds[n] for n in names[:r]].count(kinds[name]) % len(LINES)]
             tone, width = colour(kinds[name]), max(1.0, 3.2 - 0.9 * r)  # a line under another still shows
             ax.fill_between(x, low, high, color=tone, alpha=0.18, linewidth=0)
             shown[name] = ax.plot(x, value, line, color=tone, label=drawn(name), marker=".", linewidth=width)[0]
         positive = axis.values[np.isfinite(axis.values)]
-        ax.set(xlabel=drawn(axis.name.partition("_")[2]), ylim=(-0.02, 1.02), title=drawn(title))
+        ax.set(xlabel=drawn(axis.name.partition("_")[2]), title=drawn(title))
         if np.all(positive > 0) and len(set(positive)) > 1:
             ax.set_xscale("log")
         if k % 3 == 0:
-            ax.set_ylabel(f"fraction {part['verdict'].item()}")
+            ax.set_ylabel(drawn(label))
         ax.grid(alpha=0.25, linewidth=0.6)
-    figure.legend(
-        list(shown.values()), [drawn(name) for name in shown], loc="outside lower left", ncols=4, frameon=False
-    )
+    if label.startswith(SHARE):
+        grid[0].set_ylim(-0.02, 1.02)
+    elif _spreads(part["value"].values):
+        grid[0].set_yscale("log")
+    longest = max(map(len, shown), default=0) + BESIDE_A_NAME
+    columns = int(np.clip(figure.get_figwidth() * LETTERS / longest, 1, 4))
+    labels = [drawn(name) for name in shown]
+    figure.legend(list(shown.values()), labels, loc="outside lower left", ncols=columns, frameon=False)
     return figure
 
 
-def _heat(part: "Dataset", across: _Axis, up: _Axis) -> "Figure":
+def _spreads(values: np.ndarray) -> bool:
+    """Whether numbers are above 0 and reach over more than one power of ten."""
+    known = values[np.isfinite(values)]
+    return bool(len(known) and known.min() > 0 and known.max() > 10 * known.min())
+
+
+def _heat(part: "Dataset", across: _Axis, up: _Axis, label: str) -> "Figure":
     panels = _cells(part, [across, up], DIMENSIONS)
     columns, rows = (np.unique(axis.values[np.isfinite(axis.values)]) for axis in (across, up))
     figure, grid = _grid(len(panels), 4.4)
+    of_all = part["value"].values
+    least, most = (0.0, 1.0) if label.startswith(SHARE) else (np.nanmin(of_all), np.nanmax(of_all))
     for ax, (title, cells) in zip(grid, panels.items(), strict=False):
         picture = np.full((len(rows), len(columns)), np.nan)
         for cell in cells:
             x, y = (axis.values[cell[DIMENSIONS.index(axis.dimension)]] for axis in (across, up))
-            picture[np.searchsorted(rows, y), np.searchsorted(columns, x)] = part["fraction"].values[cell]
-        image = ax.imshow(picture, origin="lower", aspect="auto", cmap="viridis", vmin=0, vmax=1)
+            picture[np.searchsorted(rows, y), np.searchsorted(columns, x)] = part["value"].values[cell]
+        image = ax.imshow(picture, origin="lower", aspect="auto", cmap="viridis", vmin=least, vmax=most)
         for (row, column), value in np.ndenumerate(picture):
             if picture.size <= WRITTEN and np.isfinite(value):
-                tone = "black" if value > 0.6 else "white"
-                ax.text(column, row, f"{value:.2f}", ha="center", va="center", color=tone, fontsize=8)
+                tone = "black" if value - least > 0.6 * (most - least) else "white"
+                written = f"{value:.2f}" if label.startswith(SHARE) else f"{value:.2g}"
+                ax.text(column, row, written, ha="center", va="center", color=tone, fontsize=8)
         ax.set_xticks(range(len(columns)), [f"{value:g}" for value in columns])
         ax.set_yticks(range(len(rows)), [f"{value:g}" for value in rows])
         names = (drawn(axis.name.partition("_")[2]) for axis in (across, up))

@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jaxsim.study.basins import basin_map, shells
+    from jaxsim.study.quantities import medians, shares
     from jaxsim.study.reading import Reader
     from jaxsim.study.running import run
     from jaxsim.study.spec import Study
     from jaxsim.study.toml import build, load
 
-__all__ = ["Study", "basin_map", "build", "load", "open_study", "run", "shells"]
+__all__ = ["Study", "basin_map", "build", "load", "medians", "open_study", "run", "shares", "shells"]
 
 _HOMES = {
-    "Study": "spec", "basin_map": "basins", "build": "toml", "load": "toml", "run": "running", "shells": "basins",
+    "Study": "spec", "basin_map": "basins", "build": "toml", "load": "toml", "medians": "quantities",
+    "run": "running", "shares": "quantities", "shells": "basins",
 }  # fmt: skip
 
 

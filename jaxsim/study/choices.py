@@ -19,6 +19,7 @@ from jaxsim.init import LAWS
 from jaxsim.train import KINDS, WEIGHTS
 
 PLANES: dict[str, Callable[..., Any]] = {"limits-plane": limits_pixels, "random-plane": random_pixels}
+MADE_OF = ("rule", "rules", "transformation")  # of a rule: told in every label
 NAMED_BY = ("name", "schedule")  # the keys that name what a table in a table is
 BATCHES = 2**32 - 2  # folded into the study's key for the order of batches
 
@@ -71,7 +72,7 @@ class Choice:
 
 
 def labelled(groups: Iterable[Iterable[tuple[str, dict[str, Any]]]]) -> list[Choice]:
-    """Choices with short labels: the kind, and the numbers that differ among choices of that kind."""
+    """Choices with short labels: the kind, what it is made of, and numbers that differ among choices of that kind."""
     points = [(kind, values) for group in groups for kind, values in group]
     met: dict[tuple[str, str], set[str]] = {}
     for kind, values in points:
@@ -79,7 +80,11 @@ def labelled(groups: Iterable[Iterable[tuple[str, dict[str, Any]]]]) -> list[Cho
             met.setdefault((kind, name), set()).add(repr(value))
     made = []
     for kind, values in points:
-        told = [f"{k}={_short(_frozen(v))}" for k, v in values.items() if len(met[kind, k]) > 1]
+        told = [
+            f"{k}={_short(_frozen(v)) if len(met[kind, k]) > 1 else _names(v)}"
+            for k, v in values.items()
+            if len(met[kind, k]) > 1 or k in MADE_OF
+        ]
         made.append(Choice(kind, tuple((k, _frozen(v)) for k, v in values.items()), " ".join([kind, *told])))
     return made
 
@@ -138,6 +143,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Values):
         return {k: _plain(v) for k, v in value.items}
     return list(map(_plain, value)) if isinstance(value, tuple) else value
+
+
+def _names(value: Any) -> str:
+    """The names of the rules, or of the transformation, that a rule is made of."""
+    return ",".join(map(_names, value)) if isinstance(value, list | tuple) else str(value["name"])
 
 
 def _has_tables(value: Any) -> bool:
