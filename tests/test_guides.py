@@ -8,7 +8,7 @@ import pages
 import pytest
 from study_files import TOML, contents
 
-GUIDES = ("steps", "reading", "rule")
+GUIDES = ("steps", "reading", "rule", "neighbours")
 MARK = "\x1e"
 
 
