@@ -4,6 +4,7 @@ r"""The att-SVM in other norms, by cvxpy, with a dual certificate computed from 
 
 With A_m the constraint matrices (x_{i,α_i} - x_it) z_iᵀ and N* the dual norm, any λ ≥ 0 with N*(Σ λ_m A_m) ≤ 1 proves
 N(W^α) ≥ Σ λ_m, and W scaled to margin 1 bounds it from above; the gap between the two is the certificate.
+The maximum over blocks of rows of a norm of each has as its dual the sum of their dual norms.
 """
 
 import dataclasses
@@ -17,9 +18,11 @@ from jaxtyping import Float, Int
 from jaxsim._basis import orthonormal_basis
 from jaxsim.problem import Problem
 
-Norm = Literal["frobenius", "nuclear", "spectral", "l1", "linf", "lp"]
+Norm = Literal["frobenius", "nuclear", "spectral", "l1", "linf", "lp"] | str  # or several, with / between them
 NORMS = ("frobenius", "nuclear", "spectral", "l1", "linf", "lp")
 CERTIFIED = 1e-6
+SHARP = 1e-9  # the gap with which hybrid norms are content
+UNITS = (1.0, 0.5, 2.0, 0.7, 1.4)  # of W: where a solver of several cones halts early, it does not in another unit
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -48,7 +51,13 @@ class NormedMargin:
 
 
 def norm_of(W: Float[np.ndarray, "d e"], name: str, p: float | None = None) -> float:
-    """N(W): a Schatten norm (frobenius, nuclear, spectral) or one of the entries (l1, linf, lp)."""
+    """N(W): a Schatten norm (frobenius, nuclear, spectral), one of the entries (l1, linf, lp), or a hybrid of them.
+
+    "spectral/linf" is the larger of the spectral norm of the upper rows and the largest entry of the lower: as many
+    blocks of rows as there are names, by numpy.array_split.
+    """
+    if "/" in name:
+        return max(norm_of(part, each) for part, each in _blocks(W, name))
     if name in ("nuclear", "spectral"):
         singular = np.linalg.svd(W, compute_uv=False)
         return float(singular.sum() if name == "nuclear" else singular.max())
@@ -57,7 +66,9 @@ def norm_of(W: Float[np.ndarray, "d e"], name: str, p: float | None = None) -> f
 
 
 def dual_norm_of(W: Float[np.ndarray, "d e"], name: str, p: float | None = None) -> float:
-    """N*(W) = max ⟨W, V⟩ over N(V) ≤ 1."""
+    """N*(W) = max ⟨W, V⟩ over N(V) ≤ 1; of a maximum over blocks, the sum of theirs."""
+    if "/" in name:
+        return sum(dual_norm_of(part, each) for part, each in _blocks(W, name))
     dual = {"frobenius": "frobenius", "nuclear": "spectral", "spectral": "nuclear", "l1": "linf", "linf": "l1"}
     if name == "lp":
         assert p is not None
@@ -65,10 +76,20 @@ def dual_norm_of(W: Float[np.ndarray, "d e"], name: str, p: float | None = None)
     return norm_of(W, dual[name])
 
 
+def _blocks(W: Float[np.ndarray, "d e"], name: str) -> list[tuple[Float[np.ndarray, "rows e"], str]]:
+    """The blocks of rows of a hybrid norm, each with its norm."""
+    names = name.split("/")
+    return [(part, each) for part, each in zip(np.array_split(W, len(names)), names, strict=True) if part.size]
+
+
 def check_norm(name: Any, p: Any) -> float | None:
     """The order p of "lp", None for the other norms; ValueError for what is no norm."""
-    if name not in NORMS:
-        raise ValueError(f"norm: expected one of {', '.join(NORMS)}; got {name!r}")
+    parts = name.split("/") if isinstance(name, str) else [name]
+    if not set(parts) <= set(NORMS) or (len(parts) > 1 and "lp" in parts):
+        raise ValueError(
+            f"norm: expected one of {', '.join(NORMS)}, or some of them without lp for blocks of rows, such as "
+            f"'spectral/linf'; got {name!r}"
+        )
     if name != "lp":
         if p is not None:
             raise ValueError(f"p: expected nothing for the norm {name!r}; got {p!r}")
@@ -88,14 +109,22 @@ def solve(problem: Problem, alpha: Int[np.ndarray, " n"], name: Norm, p: float |
     rows = unit_rows(problem, alpha, rotated=name in ("nuclear", "spectral"))
     if rows is None:
         return nothing
-    found = minimise(rows, lambda cp, W: _expression(cp, W, name, p), lambda W: norm_of(W, name, p), 1e-10)
-    if found is None:
+    W, upper, lower = None, np.inf, 0.0
+    for unit in UNITS if "/" in name else UNITS[:1]:
+        asked = dataclasses.replace(rows, demands=unit * rows.demands)
+        found = minimise(asked, lambda cp, V: _expression(cp, V, name, p), lambda V: norm_of(V, name, p), 1e-10)
+        if found is None:
+            continue
+        if (size := norm_of(found.W, name, p) / unit) < upper:
+            W, upper = found.W / unit, size
+        doubt = rows.rounding * found.multipliers.sum() * np.sqrt(found.W.size)  # what rounding may hide of the pull
+        pull = dual_norm_of(rows.combine(found.multipliers), name, p) + doubt
+        lower = max(lower, found.multipliers @ rows.demands / pull)
+        if upper - lower <= SHARP * upper:
+            break
+    if W is None:
         return nothing
-    upper = norm_of(found.W, name, p)
-    doubt = rows.rounding * found.multipliers.sum() * np.sqrt(found.W.size)  # what rounding may hide of the pull
-    pull = dual_norm_of(rows.combine(found.multipliers), name, p) + doubt
-    lower = found.multipliers @ rows.demands / pull
-    return _certified(nothing, rows.full(found.W), upper / rows.unit, (upper - lower) / upper)
+    return _certified(nothing, rows.full(W), upper / rows.unit, (upper - lower) / upper)
 
 
 def settle(
@@ -246,6 +275,11 @@ def _by_clarabel(rows: UnitRows, demands: np.ndarray, objective: Any, tolerance:
 
 
 def _expression(cp: Any, W: Any, name: str, p: float | None) -> Any:
+    if "/" in name:
+        names = name.split("/")
+        rows = np.array_split(np.arange(W.shape[0]), len(names))
+        each = [_expression(cp, W[r[0] : r[-1] + 1], n, None) for r, n in zip(rows, names, strict=True) if len(r)]
+        return cp.maximum(*each) if len(each) > 1 else each[0]
     if name == "nuclear":
         return cp.normNuc(W)
     if name == "spectral":

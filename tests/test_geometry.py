@@ -11,10 +11,19 @@ OWN = {
     rules.NGD(0.1): ("frobenius", 0.03),
     rules.Spectral(0.05): ("spectral", 0.05),
     rules.SignDescent(0.02): ("linf", 0.1),
+    rules.Hybrid(0.02): ("spectral/linf", 0.1),
     rules.Mirror(0.1, p=1.2): ("l1.2", 0.05),
     rules.Mirror(0.1, p=3): ("l3", 0.01),
 }
-NORMS = [("frobenius", None), ("nuclear", None), ("spectral", None), ("linf", None), ("lp", 1.2), ("lp", 3)]
+NORMS = [
+    ("frobenius", None),
+    ("nuclear", None),
+    ("spectral", None),
+    ("linf", None),
+    ("lp", 1.2),
+    ("lp", 3),
+    ("spectral/linf", None),
+]
 
 
 @pytest.mark.parametrize("seed", [0, 1])

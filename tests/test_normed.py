@@ -15,6 +15,8 @@ NORMS = [
     ("linf", None),
     ("lp", 1.5),
     ("lp", 3),
+    ("spectral/linf", None),
+    ("nuclear/l1/frobenius", None),
 ]
 
 
@@ -38,6 +40,23 @@ def test_solutions_are_feasible_and_certified(norm, p, seed):
         np.testing.assert_allclose(mm.W, exact.W, atol=1e-4 * exact.norm)
 
 
+@pytest.mark.parametrize("norm", ["spectral/linf", "linf/spectral", "frobenius/linf", "spectral/frobenius/linf"])
+@pytest.mark.parametrize("d", [5, 6])
+def test_hybrid_solutions_are_certified_to_nine_digits(norm, d):
+    """The bound from below is Σ λ_m over the sum of the blocks' dual norms of Σ λ_m A_m."""
+    for seed in range(3):
+        problem = jaxsim.data.unit_sphere(jax.random.key(seed), n=4, T=5, d=d)
+        assert -1e-9 <= jaxsim.max_margin(problem, norm=norm).gap <= 1e-9
+
+
+def test_hybrid_norms_are_those_of_their_blocks():
+    W = np.random.default_rng(0).standard_normal((5, 3))
+    upper, lower = W[:3], W[3:]
+    assert norm_of(W, "spectral/linf") == max(np.linalg.norm(upper, 2), np.abs(lower).max())
+    assert dual_norm_of(W, "spectral/linf") == np.linalg.norm(upper, "nuc") + np.abs(lower).sum()
+    assert norm_of(W[:1], "spectral/linf") == norm_of(W[:1], "spectral")  # no rows are left for the second block
+
+
 def test_one_constraint_has_a_closed_form():
     """min N(W) with ⟨A, W⟩ ≥ 1 is 1 / N*(A)."""
     rng = np.random.default_rng(0)
@@ -58,7 +77,9 @@ def test_infeasible_is_a_status():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (dict(norm="trace"), "norm: expected one of frobenius, nuclear, spectral, l1, linf, lp; got 'trace'"),
+        (dict(norm="trace"), "norm: expected one of frobenius, .*, lp, or some of them .*; got 'trace'"),
+        (dict(norm="spectral/lp", p=3), "norm: expected one of frobenius, .*; got 'spectral/lp'"),
+        (dict(norm=3), "norm: expected one of frobenius, .*; got 3"),
         (dict(norm="lp"), "p: expected a number above 1 for the lp norm; got None"),
         (dict(norm="lp", p=1), "p: expected a number above 1 for the lp norm; got 1"),
         (dict(norm="l1", p=3), "p: expected nothing for the norm 'l1'; got 3"),

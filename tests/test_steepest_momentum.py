@@ -1,12 +1,14 @@
-"""Signum and Muon: against many digits at depths where floats hold no gradient, and against what they are without β."""
+"""Signum, Muon, Hybrid: against many digits at depths where floats hold no gradient, and what they are without β."""
 
 import jax
 import mpmath
 import numpy as np
+import oracle
 import pytest
 
 import jaxsim
 from jaxsim import init, rules
+from jaxsim.normed import dual_norm_of, norm_of
 
 KEY = jax.random.key(0)
 
@@ -21,7 +23,16 @@ def polar(v):
     return U * mpmath.diag([1 if x > s[0] * mpmath.mpf("1e-14") else 0 for x in s]) * V
 
 
-MADE = {"signum": (lambda beta: rules.Signum(0.05, beta), sign), "muon": (lambda beta: rules.Muon(0.05, beta), polar)}
+def hybrid(v):
+    """The polar factor of the upper row, of one row its direction; the signs of the lower."""
+    return mpmath.matrix([list(v[0, :] / mpmath.norm(v[0, :])), list(sign(v[1, :]))])
+
+
+MADE = {
+    "signum": (lambda beta: rules.Signum(0.05, beta), sign),
+    "muon": (lambda beta: rules.Muon(0.05, beta), polar),
+    "hybrid": (lambda beta: rules.Hybrid(0.05, beta=beta), hybrid),
+}
 
 
 def problem():
@@ -65,6 +76,7 @@ def test_trajectories_of_many_digits(name, size, dtype, tolerance):
     [
         (rules.Signum(0.05, 0.0), rules.SignDescent(0.05)),
         (rules.Muon(0.05, 0.0), rules.Spectral(0.05)),
+        (rules.Hybrid(0.05, "linf/linf"), rules.SignDescent(0.05)),
         (rules.Muon(0.05, 0.0, "newton-schulz"), rules.Spectral(0.05, "newton-schulz")),
     ],
 )
@@ -75,7 +87,23 @@ def test_without_momentum_they_are_steepest_descent(momentum, without):
     np.testing.assert_allclose(runs[0].final_logits, runs[1].final_logits, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("norms", ["spectral/linf", "linf/spectral", "frobenius/spectral/linf", "frobenius/linf"])
+def test_a_hybrid_step_attains_the_dual_norm(norms, dtype):
+    """Of all steps of norm η it descends most: ⟨∇, D⟩ = N*(∇) with N(D) = 1. Rows are 3 + 2, and 2 + 2 + 1."""
+    data = jaxsim.data.unit_sphere(jax.random.key(5), n=4, T=4, d=5)
+    W0 = np.random.default_rng(1).standard_normal((5, 5)).astype(np.float32).astype(float)
+    _, gradient, _ = oracle.forward(data, W0, "logistic")
+    run = jaxsim.simulate(data, rules.Hybrid(0.5, norms), init.Given(W0), key=KEY, lanes=1, steps=1, dtype=dtype)
+    step, rounding = (W0 - run.W(0)) / 0.5, 200 * float(np.finfo(dtype).eps)
+    assert norm_of(step, norms) == pytest.approx(1, rel=rounding)
+    assert np.sum(gradient * step) == pytest.approx(dual_norm_of(gradient, norms), rel=rounding)
+
+
 def test_bad_input():
+    for wrong in ("spectral", "spectral/nuclear", 3):
+        with pytest.raises(ValueError, match="norms: expected two or more of frobenius, spectral, linf, .*; got"):
+            rules.Hybrid(0.1, wrong)
     with pytest.raises(ValueError, match="beta: expected a number from 0 to below 1; got 1"):
         rules.Signum(0.1, 1.0)
     with pytest.raises(ValueError, match="method: expected 'svd' or 'newton-schulz'; got 'qr'"):

@@ -50,6 +50,7 @@ def geometry(
     given = {name: value for name, value in {"n": n, "T": tokens, "d": dim}.items() if value is not None}
     if data in ("unit-sphere", "orthonormal", "signal-noise"):
         given = SIZES | given
+    hybrid = "frobenius/linf" if regression else "spectral/linf"  # vectors have no spectrum
     chosen = [
         rules.NGD(0.1),
         rules.NormalisedMomentum(0.1),
@@ -57,14 +58,16 @@ def geometry(
         rules.Muon(0.05),
         rules.SignDescent(0.02),
         rules.Signum(0.02),
+        rules.Hybrid(0.02, norms=hybrid),
         rules.Adam(0.02),
         rules.Mirror(0.1, p=1.2),
         rules.Mirror(0.1, p=3),
     ]
-    norms = NORMS
-    if regression:  # vectors have no spectrum
+    norms = (*NORMS, (hybrid, None))
+    if regression:
         chosen = [rule for rule in chosen if rule.coordinates != "primal"]
-        norms = tuple(norm for norm in NORMS if norm[0] not in ("nuclear", "spectral"))
+        norms = tuple(norm for norm in norms if norm[0] not in ("nuclear", "spectral"))
+
     problems, lanes = named_problems(data, given, seed), whole_number("lanes", lanes)
     settings["rule"] = [repr(rule) for rule in chosen]
     tables: dict[str, Any] = {}
@@ -103,9 +106,9 @@ def _show(console: Console, found: Any, parameter: str) -> None:
         (f"margin of {parameter} over the best margin in each norm (1: a max-margin solution)", found.margin_ratio),
     ):
         table = Table(title=title, title_justify="left")
-        table.add_column("rule")
+        table.add_column("rule", no_wrap=True)
         for norm in found.norms:
-            table.add_column(norm, justify="right")
+            table.add_column(norm.replace("/", "/\n"), justify="right")
         for label, row, settled in zip(found.labels, values, found.saturated, strict=True):
             shown = [f"{v:.3f}" if v == v else "-" for v in row]
             if settled:

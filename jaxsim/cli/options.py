@@ -22,7 +22,7 @@ DATA_HELP = f"Problem: {DATA}. Default sizes {SIZES}."
 PARAMETERS = (
     "gd, ngd, polyak (optimal_loss, max_step=1000), heavy-ball, nesterov and normalised-momentum (beta=0.9), "
     "adagrad-norm (b0=1), sign, signum (beta=0.9), adam (beta1=0.9, beta2=0.999, eps=0), mirror (p=1.5), "
-    "spectral (method=svd), muon (beta=0.95, method=svd)"
+    "spectral (method=svd), muon (beta=0.95, method=svd), hybrid (norms=spectral/linf, beta=0)"
 )
 RULES_HELP = (
     "NAME=STEP or NAME=STEP@STEPS, repeatable: polyak takes a factor, the others η; @1e12 is a horizon of its own "

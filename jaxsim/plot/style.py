@@ -26,6 +26,7 @@ RULE_COLOURS = {
     "spectral": "#117733",
     "signum": "#999933",
     "muon": "#44AA99",
+    "hybrid": "#332288",
     "per-block": "#777777",
     "decayed": "#C51B7D",
     "clipped": "#E7298A",

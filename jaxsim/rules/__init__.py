@@ -19,6 +19,7 @@ from jaxsim.rules.adagrad_norm import AdaGradNorm as AdaGradNorm
 from jaxsim.rules.coordinatewise import Adam as Adam, Mirror as Mirror, SignDescent as SignDescent
 from jaxsim.rules.spectral import Spectral as Spectral
 from jaxsim.rules.steepest_momentum import Muon as Muon, Signum as Signum
+from jaxsim.rules.hybrid import Hybrid as Hybrid
 from jaxsim.rules.coordinatewise import Optax as Optax
 from jaxsim.rules.per_block import PerBlock as PerBlock
 from jaxsim.rules.decayed import Decayed as Decayed
