@@ -79,6 +79,7 @@ def test_with_momentum_a_rule_keeps_its_geometry_when_a_step_sees_one_sequence()
         "frobenius": (rules.NGD(0.1), rules.NormalisedMomentum(0.1)),
         "spectral": (rules.Spectral(0.05), rules.Muon(0.05)),
         "linf": (rules.SignDescent(0.02), rules.Signum(0.02)),
+        "spectral/linf": (rules.Hybrid(0.02), rules.Hybrid(0.02, beta=0.9)),
     }
     for norm, pair in pairs.items():
         found = jaxsim.geometry(problem, pair, key=jax.random.key(0), lanes=8, norms=[(norm, None)], batch=1)

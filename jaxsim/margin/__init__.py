@@ -61,7 +61,8 @@ def max_margin(
         engine: for the Frobenius norm, "exact" (non-negative least squares) or "cvxpy" (Clarabel), an independent
             check.
         norm: None for the Frobenius norm by the engine; or "frobenius", "nuclear", "spectral", "l1", "linf" or "lp"
-            (of the entries), each by cvxpy with a dual certificate.
+            (of the entries), each by cvxpy with a dual certificate; or several of them but "lp" for as many blocks of
+            rows, such as "spectral/linf": the largest of the blocks' norms.
         p: the order of "lp", above 1.
 
     Returns:
