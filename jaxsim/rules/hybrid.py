@@ -33,8 +33,8 @@ class Hybrid(Momentum):
         beta: β from 0 (no momentum) to below 1.
 
     Reference:
-        Steepest descent by blocks, each with its own norm: Bernstein and Newhouse 2024, arXiv 2409.20325. Blocks of
-        rows are a convention of this project.
+        Gronich and Vardi 2026, arXiv 2602.16340, say in their abstract that Muon on some parameters and Signum on
+        others maximise the margin of a hybrid norm. Blocks of rows of one W are a convention of this project.
 
     Example:
         >>> import jaxsim
