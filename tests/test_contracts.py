@@ -22,6 +22,8 @@ from jaxsim.rules.contract import check_class
 
 MEMBERS = {name: rule(0.1) for name, rule in rules.ALL_RULES.items()} | {
     "per-block": rules.PerBlock(rules.NGD(0.1)),
+    "decayed": rules.Decayed(rules.NGD(0.1), 0.01),
+    "sam": rules.SAM(rules.NGD(0.1), 0.01),
     "optax": rules.Optax(rules.transformation("sgd", learning_rate=0.1)),
     "scheduled": rules.NGD(rules.schedule("exponential", init=0.1, steps=100, rate=0.5)),
 }
@@ -75,6 +77,7 @@ OTHERS = [
     rules.Polyak(max_step=5), rules.Adam(0.1, eps=1e-8), rules.Spectral(0.1, method="newton-schulz"),
     rules.PerBlock(rules.NGD(0.1), rules.Mirror(0.5, p=3)), rules.Polyak(optimal_loss=0.25),
     rules.HeavyBall(rules.schedule("cosine", init=0.5, steps=10), beta=0.5),
+    rules.SAM(rules.Decayed(rules.Adam(0.1), 0.2), rules.schedule("cosine", init=0.5, steps=10), normalise=False),
 ]  # fmt: skip
 
 

@@ -61,6 +61,7 @@ def test_every_rule_has_a_colour_of_its_own():
         "clipped",
         "per-block",
         "decayed",
+        "sam",
         "mine",
         "another",
         "a third",

@@ -17,6 +17,8 @@ def simulate_case(name, dtype, coordinates):
     problem = jaxsim.Problem(case["X"], case["Z"], case["y"], case["u"])
     rule = str(case["rule"])
     by = RULE[rule](float(case["eta"]))
+    if "rho" in case:
+        by = jaxsim.rules.SAM(by, float(case["rho"]), bool(case["normalise"]))
     run = jaxsim.simulate(
         problem,
         jaxsim.rules.Decayed(by, float(case["rate"])) if "rate" in case else by,
@@ -40,7 +42,7 @@ def relative(got, wanted):
 
 
 def test_all_cases_are_there():
-    assert len(CASES) == 11
+    assert len(CASES) == 15
 
 
 @pytest.mark.parametrize("coordinates", ["dual", "primal"])

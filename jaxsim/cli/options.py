@@ -24,11 +24,15 @@ PARAMETERS = (
     "adagrad-norm (b0=1), sign, signum (beta=0.9), adam (beta1=0.9, beta2=0.999, eps=0), mirror (p=1.5), "
     "spectral (method=svd), muon (beta=0.95, method=svd), hybrid (norms=spectral/linf, beta=0)"
 )
+WRAPPED = (
+    "; after any of them rho=0.1 for its gradient at W + ρ ∇L/‖∇L‖ (sharpness-aware minimisation), and after those "
+    "with a step η rate=0.01 for weight decay"
+)
 RULES_HELP = (
     "NAME=STEP or NAME=STEP@STEPS, repeatable: polyak takes a factor, the others η; @1e12 is a horizon of its own "
     "(default: gd=1, ngd=0.5, polyak=1; for digits gd=1000, once more to 1e12 steps). Names, with what may follow a "
     f"comma, as in mirror=0.1,p=1.2: {PARAMETERS}"
-    "{also_rule}."
+    f"{{also_rule}}{WRAPPED}."
 )
 POSITIONS_HELP = "digits: one-hot positions appended to tokens: none, one-hot or both (default: both)."
 INIT_HELP = "Law of W_0: gaussian, sphere, zero{more_law}, or a FILE.npy with (d, d) or (lanes, d, d)."
@@ -197,7 +201,7 @@ def named_rules(texts: list[str], max_step: float) -> list[Any]:
 
 def named_rule(text: str, max_step: float) -> Any:
     """The rule of a text NAME=STEP."""
-    from jaxsim.rules import MATRIX_RULES, RULES, numbers_first
+    from jaxsim.rules import MATRIX_RULES, RULES, SAM, Decayed, numbers_first
 
     rules = {name: rule for name, rule in (RULES | MATRIX_RULES).items() if numbers_first(rule)}
     name, _, rest = text.partition("=")
@@ -209,17 +213,22 @@ def named_rule(text: str, max_step: float) -> Any:
     except ValueError as error:
         raise ValueError(f"rule: expected a number after {name}=; got {step!r}") from error
     _, *known = inspect.signature(rules[name]).parameters
+    around = {parameter: rule for parameter, rule in (("rate", Decayed), ("rho", SAM)) if parameter not in known}
     given: dict[str, Any] = {"max_step": max_step} if "max_step" in known else {}
     for k, part in enumerate(further):
         parameter, _, written = part.partition("=")
         if any(other.partition("=")[0] == parameter for other in further[:k]):
             raise ValueError(f"rule: {text!r}: {parameter} is given twice")
-        if parameter not in known or not written:
-            takes = f"NAME=VALUE with a name among {', '.join(known)}" if known else "nothing"
+        if parameter not in (*known, *around) or not written:
+            takes = f"NAME=VALUE with a name among {', '.join([*known, *around])}"
             raise ValueError(f"rule: expected {takes} after {name}={step},; got {part!r}")
         given[parameter] = _number_or_word(written)
+    wrapped = [(rule, given.pop(parameter)) for parameter, rule in around.items() if parameter in given]
     try:
-        return rules[name](value, **given)
+        rule = rules[name](value, **given)
+        for wrap, number in wrapped:
+            rule = wrap(rule, number)
+        return rule
     except ValueError as error:
         raise ValueError(f"rule: {text!r}: {error}") from error
 

@@ -52,7 +52,11 @@ def begin(model: Model, rule: Rule, start: Float[Array, "p lanes"]) -> State:
 
 def advance(model: Model, rule: Rule, state: State, step: Step) -> tuple[State, tuple[Tree, ...]]:
     """One update, and its increments."""
-    increments, memory = rule.update(model.gradient(state.params, step), state.memory, step)
+    gradient = model.gradient(state.params, step)
+    displacement = rule.displacement(gradient, state.memory, step)
+    if displacement is not None:
+        gradient = model.gradient(jax.tree.map(jnp.add, state.params, displacement), step)
+    increments, memory = rule.update(gradient, state.memory, step)
     blocks = enumerate(zip(increments, state.params, strict=True))
     increments = tuple(_decayed(rule.weight_decay(k), *block, step) for k, block in blocks)
     return State(jax.tree.map(jnp.add, state.params, increments), memory), increments

@@ -29,6 +29,7 @@ RULE_COLOURS = {
     "hybrid": "#332288",
     "per-block": "#777777",
     "decayed": "#C51B7D",
+    "sam": "#3B528B",
     "clipped": "#E7298A",
 }
 LINES = ("-", "--", ":", "-.")  # of the runs of one rule with several step sizes

@@ -23,6 +23,7 @@ from jaxsim.rules.hybrid import Hybrid as Hybrid
 from jaxsim.rules.coordinatewise import Optax as Optax
 from jaxsim.rules.per_block import PerBlock as PerBlock
 from jaxsim.rules.decayed import Decayed as Decayed
+from jaxsim.rules.sam import SAM as SAM
 from jaxsim.rules.optax_by_name import schedule as schedule, transformation as transformation
 from jaxsim.rules.as_data import build as build, label as label, parameters as parameters
 

@@ -11,8 +11,10 @@ from jaxsim.rules.coordinatewise import Optax
 from jaxsim.rules.decayed import Decayed
 from jaxsim.rules.optax_by_name import Named, read
 from jaxsim.rules.per_block import PerBlock
+from jaxsim.rules.sam import SAM
 
-MADE_OF_RULES: dict[str, Any] = {PerBlock.name: PerBlock, Decayed.name: Decayed, Optax.name: Optax}
+AROUND = (Decayed, SAM)  # one rule
+MADE_OF_RULES: dict[str, Any] = {made.name: made for made in (PerBlock, *AROUND, Optax)}
 
 
 def parameters(rule: Any) -> dict[str, Any]:
@@ -31,9 +33,8 @@ def parameters(rule: Any) -> dict[str, Any]:
     """
     if isinstance(rule, PerBlock):
         return {"name": rule.name, "rules": [parameters(each) for each in rule.rules]}
-    if isinstance(rule, Decayed):
-        return {"name": rule.name, "rule": parameters(rule.rule), "rate": _plain(rule.rate)}
-    return {"name": rule.name} | {name: _plain(value) for name, value, _ in _given(rule)}
+    inner = {"rule": parameters(rule.rule)} if isinstance(rule, AROUND) else {}
+    return {"name": rule.name} | inner | {name: _plain(value) for name, value, _ in _given(rule)}
 
 
 def build(data: Mapping[str, Any]) -> Any:
@@ -54,7 +55,7 @@ def build(data: Mapping[str, Any]) -> Any:
     name = values.pop("name", None)
     if name == PerBlock.name:
         return PerBlock(*map(build, values.pop("rules", ())))
-    if name == Decayed.name:
+    if name in {around.name for around in AROUND}:
         inner = values.pop("rule", None)
         if not isinstance(inner, Mapping):
             raise ValueError(f"rule: expected a table of a rule, such as {{'name': 'ngd', 'eta': 0.1}}; got {inner!r}")
@@ -83,13 +84,16 @@ def label(rule: Any) -> str:
         'PerBlock NGD 0.1, Mirror 0.5, p=3.0'
         >>> jaxsim.rules.label(jaxsim.rules.Decayed(jaxsim.rules.Adam(0.1), 0.01))
         'Decayed Adam 0.1, rate=0.01'
+        >>> jaxsim.rules.label(jaxsim.rules.SAM(jaxsim.rules.NGD(0.1), 0.05))
+        'SAM NGD 0.1, rho=0.05'
         >>> jaxsim.rules.label(jaxsim.rules.Polyak())
         'Polyak 1'
     """
     if isinstance(rule, PerBlock):
         parts = [label(each) for each in rule.rules]
-    elif isinstance(rule, Decayed):
-        parts = [label(rule.rule), f"rate={_short(rule.rate)}"]
+    elif isinstance(rule, AROUND):
+        others = (f"{name}={_short(value)}" for name, value, default in _given(rule) if value != default)
+        parts = [label(rule.rule), *others]
     else:
         parts = []
         for k, (name, value, default) in enumerate(_given(rule)):
@@ -105,7 +109,7 @@ def _given(rule: Any) -> Iterator[tuple[str, Any, Any]]:
     """Name, value and default of each parameter that the rule keeps."""
     shown = {f.name: f.repr for f in dataclasses.fields(rule)} if dataclasses.is_dataclass(rule) else {}
     for name, parameter in inspect.signature(type(rule)).parameters.items():
-        if hasattr(rule, name) and shown.get(name, True):
+        if hasattr(rule, name) and shown.get(name, True) and not (name == "rule" and isinstance(rule, AROUND)):
             value = getattr(rule, name)
             yield name, value if not hasattr(value, "item") else value.item(), parameter.default
 

@@ -32,9 +32,9 @@ class Rule(Protocol):
     For those who write one: a rule is a class decorated with `pytree`, so that its parameters are leaves and a sweep
     does not compile again; a parameter that is no number is declared by `static()`. Required are `name`, `init`,
     `update` and `report`. `coordinates`, `predicts`, `stepped_because`, `keeps_pace`, `step_length`, `native`,
-    `undecayed_because` and `weight_decay` may be left out; `Defaults` says them, and that there is nothing to report,
-    and `Stateless` says in addition that nothing is remembered. Arguments are kept in attributes of their names, from
-    which tables, files and studies take them. Register the class by `@jaxsim.register`.
+    `undecayed_because`, `weight_decay` and `displacement` may be left out; `Defaults` says them, and that there is
+    nothing to report, and `Stateless` says in addition that nothing is remembered. Arguments are kept in attributes of
+    their names, from which tables, files and studies take them. Register the class by `@jaxsim.register`.
     """
 
     @property
@@ -91,6 +91,14 @@ class Rule(Protocol):
         """What is taken away of a block of parameters in every step; None where nothing is."""
         ...
 
+    def displacement(self, gradient: Gradient, state: Tree, step: Step) -> tuple[Tree, ...] | None:
+        """How far from W the gradient is to be taken that `update` sees, as increments of every block.
+
+        None where it is that at W, the one given here. The driver takes the other one, which costs as much again. Of
+        minibatches both are of the same sequences.
+        """
+        ...
+
     def init(self, params: Tree) -> Tree:
         """The rule's own state at step 0."""
         ...
@@ -117,6 +125,10 @@ class Defaults:
 
     def weight_decay(self, block: int) -> "WeightDecay | None":
         """Nothing is taken away."""
+        return None
+
+    def displacement(self, gradient: Gradient, state: Tree, step: Step) -> tuple[Tree, ...] | None:
+        """The gradient is that at W."""
         return None
 
     def report(self, state: Tree) -> dict[str, Float[Array, " lanes"]]:

@@ -15,9 +15,10 @@ UNKNOWN = "it does not say that its increments come to change slowly"
 DEFAULTS = {
     "coordinates": None, "predicts": "power", "stepped_because": UNKNOWN, "keeps_pace": False, "step_length": None,
     "native": None, "undecayed_because": None, "weight_decay": lambda rule, block: None,
+    "displacement": lambda rule, gradient, state, step: None,
 }  # fmt: skip
 ALLOWED = {"coordinates": (None, "primal", "full"), "predicts": ("power", "inverse-log")}
-COMPOSED = ("per-block", "decayed", "optax")  # made of other rules, or of what another library calls a rule
+COMPOSED = ("per-block", "decayed", "sam", "optax")  # made of other rules, or of what another library calls a rule
 
 
 def check_class(rule: Any) -> None:

@@ -75,6 +75,10 @@ class Decayed:
         """See Rule."""
         return WeightDecay(self.rule.eta, self.rate) if self.decays else None
 
+    def displacement(self, gradient, state, step):
+        """The rule's own."""
+        return self.rule.displacement(gradient, state, step)
+
     def init(self, params):
         """The rule's own."""
         return self.rule.init(params)

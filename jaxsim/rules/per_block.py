@@ -3,6 +3,9 @@
 import dataclasses
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+
 from jaxsim._tree import pytree
 from jaxsim.rules.contract import check_rule
 
@@ -80,6 +83,17 @@ class PerBlock:
     def weight_decay(self, block):
         """That of the block's rule."""
         return self.rules[block].weight_decay(0)
+
+    def displacement(self, gradient, state, step):
+        """Each rule's own, from its own block."""
+        moves = [
+            rule.displacement(dataclasses.replace(gradient, blocks=(block,)), memory, step)
+            for rule, block, memory in zip(self.rules, gradient.blocks, state, strict=True)
+        ]
+        if all(move is None for move in moves):
+            return None
+        still = (jax.tree.map(jnp.zeros_like, block.direction) for block in gradient.blocks)
+        return tuple(rest if move is None else move[0] for rest, move in zip(still, moves, strict=True))
 
     def init(self, params):
         """Each rule's own memory."""

@@ -54,7 +54,7 @@ def tables(part: str) -> dict[str, type[Entry]]:
     if part == "init":
         made |= {name: _entry(tag, name, plane, grid) for name, plane in PLANES.items()}
     if part == "rule":
-        made |= {"per-block": PerBlock, "decayed": Decayed, "optax": Optax}
+        made |= {"per-block": PerBlock, "decayed": Decayed, "sam": SAM, "optax": Optax}
     return made
 
 
@@ -211,6 +211,15 @@ class Decayed(Entry):
     name: Literal["decayed"]
     rule: _different_ones(_Rule, _listed)  # type: ignore[valid-type]
     rate: _grid(float)  # type: ignore[valid-type]
+
+
+class SAM(Entry):
+    """A rule whose gradient is taken a little up the slope."""
+
+    name: Literal["sam"]
+    rule: _different_ones(_Rule, _listed)  # type: ignore[valid-type]
+    rho: _grid(Any, scheduled=True)  # type: ignore[valid-type]
+    normalise: _grid(bool) = [True]  # type: ignore[valid-type]
 
 
 class Optax(Entry):
