@@ -1,5 +1,7 @@
 """Figures of initialisation space show the numbers of the results."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -52,6 +54,31 @@ def test_a_selection_has_one_colour_and_a_step_one_shade_in_all_panels(problem, 
     title = next(ax.get_title(loc="left") for ax in figure.axes if "other verdict" in ax.get_title(loc="left"))
     for too in (False, True):
         assert f"on {basins.disagreement(maps[0], polyak, selections=too).mean():.1%}" in title
+
+
+def test_maps_along_a_number_and_the_dimension_of_their_borders(problem):
+    space = basins.random_plane(problem, jax.random.key(0))
+    coarse = basins.basin_map(problem, jaxsim.rules.NGD(0.1), space, resolution=(12, 12), steps=300)
+    side, best = 150, (coarse.selections == problem.optimal).all(1)
+    number = np.where(np.arange(side) < 60, np.flatnonzero(best)[0], np.flatnonzero(~best)[0])
+    straight = np.repeat(number[None].astype(np.int32), side, axis=0)
+    fine = dataclasses.replace(
+        coarse, a=np.arange(side) / side, b=np.arange(side) / side, selection_number=straight,
+        time=straight, computed=straight >= 0,
+        verdict=np.where(straight == np.flatnonzero(best)[0], 0, 2).astype(np.int8),
+    )  # fmt: skip
+    figure = plot.borders([coarse, fine], [0.5, 2.0], "step size over 2/λ")
+    first, second, below = figure.axes
+    assert second.get_title() == "2: 40.0% global" and below.get_xlabel() == "step size over 2/λ"
+    picture = second.images[0].get_array()
+    green = np.array(to_rgb(plot.VERDICT_COLOURS["global"]))
+    np.testing.assert_allclose(picture[0, 0], green)
+    assert (picture[0, -1] > 0.6).all() and not np.allclose(picture[0, -1], picture[0, 0])  # transient: pale
+    lines = [bar.lines[0] for bar in below.containers]
+    for line in lines:  # of the coarse map too few pixels are on a border
+        np.testing.assert_allclose(line.get_xydata(), [[2.0, 1.0]], atol=1e-9)
+    with pytest.raises(ValueError, match="against: expected a number above 0 for each of 2 maps; got \\[1\\]"):
+        plot.borders([coarse, fine], [1])
 
 
 def test_every_rule_has_a_colour_of_its_own():

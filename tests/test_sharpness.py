@@ -146,3 +146,33 @@ def test_what_all_keys_have_in_common_costs_no_digits():
         for common in (0.0, 2.0**24)
     )
     np.testing.assert_allclose(far, near, rtol=0, atol=1e-8)
+
+
+def test_the_stable_step_of_a_window_is_that_of_its_sharpest_pixel():
+    problem = problem_of(hidden=True)
+    plane = jaxsim.basins.random_plane(problem, jax.random.key(1))
+    window = (-3, 2, -1, 4)
+    edge = jaxsim.basins.stable_step(problem, plane, window=window, resolution=(3, 2), loss="exponential")
+    starts = [
+        plane.origin + a * plane.axes[0] + b * plane.axes[1]
+        for b in np.linspace(-1, 4, 2)
+        for a in np.linspace(-3, 2, 3)
+    ]
+    sharpest = max(dense(problem, W, LOSSES["exponential"]) for W in starts)
+    assert edge == pytest.approx(2 / sharpest, rel=1e-8)
+    with pytest.raises(ValueError, match=r"plane: expected matrices \(5, 5\)"):
+        other = jaxsim.basins.random_plane(problem_of(d=6), jax.random.key(1))
+        jaxsim.basins.stable_step(problem, other, window=window)
+
+
+def test_gd_from_beside_a_minimum_leaves_it_where_its_step_is_longer_than_stable():
+    """A bowl in W: one sequence of two tokens whose loss has its minimum inside, at labels that tell nothing apart."""
+    tokens, queries = np.array([[[1.0, 0], [0, 1]]] * 2), np.ones((2, 1))
+    problem = jaxsim.Problem(tokens, queries, np.array([1.0, -1.0]), np.array([1.0, -1.0]))
+    plane = jaxsim.basins.plane([[1.0], [0.0]], [[0.0], [1.0]])
+    edge = jaxsim.basins.stable_step(problem, plane, window=(-0.01, 0.01, -0.01, 0.01), resolution=(3, 3))
+    start = jaxsim.init.Given(np.array([[[0.001], [0.0]]]))
+    how = dict(key=jax.random.key(0), lanes=1, steps=40, keep=("logits",), dtype="float64")
+    near, far = (jaxsim.simulate(problem, jaxsim.rules.GD(k * edge), start, **how) for k in (0.9, 1.1))
+    gap = [np.abs(np.diff(run.logits[0, -1, 0])[0]) for run in (near, far)]
+    assert gap[0] < 1e-4 < 1e-2 < gap[1]

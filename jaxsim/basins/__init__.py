@@ -26,11 +26,13 @@ from jaxsim.basins.reweighting import Reweighted, reweight
 from jaxsim.basins.robustness import Perturbations, smallest_perturbation
 from jaxsim.basins.spheres import Shells, angles, by_angle, shells
 from jaxsim.basins.stability import QUANTIFIERS, Quantifier
+from jaxsim.basins.stable_step import stable_step
 
 __all__ = [
     "QUANTIFIERS", "BasinEntropy", "BasinMap", "Comparison", "Continuation", "Difference", "EdgeStates", "Edges",
     "Jumps", "Perturbations", "Pixels", "Plane", "Quantifier", "Reweighted", "Shells", "UncertaintyExponent",
     "angles", "basin_entropy", "basin_map", "between", "by_angle", "compare", "continuation", "disagreement",
     "edge_states", "edges", "flip_labels", "intermingledness", "jumps", "limits_plane", "paired_difference", "plane",
-    "random_plane", "reweight", "shells", "smallest_perturbation", "uncertainty_exponent", "unpaired_difference",
+    "random_plane", "reweight", "shells", "smallest_perturbation", "stable_step", "uncertainty_exponent",
+    "unpaired_difference",
 ]  # fmt: skip
