@@ -1,6 +1,8 @@
 """Figures of initialisation space show the numbers of the results."""
 
 import dataclasses
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -10,6 +12,7 @@ from matplotlib.colors import to_rgb
 import jaxsim
 from jaxsim import basins, plot
 from jaxsim.analysis import wilson
+from jaxsim.cli.basin import _multiples
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +82,38 @@ def test_maps_along_a_number_and_the_dimension_of_their_borders(problem):
         np.testing.assert_allclose(line.get_xydata(), [[2.0, 1.0]], atol=1e-9)
     with pytest.raises(ValueError, match="against: expected a number above 0 for each of 2 maps; got \\[1\\]"):
         plot.borders([coarse, fine], [1])
+
+
+def test_maps_past_the_edge_on_the_command_line(tmp_path):
+    asked = [
+        "--edge",
+        "4,1",
+        "--plane",
+        "random",
+        "--resolution",
+        "4",
+        "--steps",
+        "20",
+        "--n",
+        "3",
+        "-T",
+        "3",
+        "-d",
+        "4",
+    ]
+    command = [sys.executable, "-m", "jaxsim", "basin", *asked, "--out", "maps"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    maps = [basins.BasinMap.load(tmp_path / "maps" / f"map-{k}-gd.npz") for k in range(2)]
+    etas = [found.settings["rule_data"]["eta"] for found in maps]
+    assert etas[1] == pytest.approx(4 * etas[0])
+    space = basins.Plane(maps[0].origin, maps[0].axes, maps[0].names, maps[0].directions)
+    assert etas[0] == pytest.approx(basins.stable_step(maps[0].problem, space), rel=1e-4)  # of float32
+    assert (tmp_path / "maps" / "figure.png").exists()
+    with pytest.raises(ValueError, match="edge: expected no --rule and no --versus beside it; got 'gd=1'"):
+        _multiples("1", "gd=1", None)
+    with pytest.raises(ValueError, match="edge: expected numbers above 0, such as 1,4,16; got '0,1'"):
+        _multiples("0,1", "ngd=0.1", None)
 
 
 def test_every_rule_has_a_colour_of_its_own():

@@ -21,6 +21,11 @@ _Problem = functools.partial(typer.Option, rich_help_panel="Problem")
 _Plane = functools.partial(typer.Option, rich_help_panel="Plane")
 _Dynamics = functools.partial(typer.Option, rich_help_panel="Dynamics")
 _Machine = functools.partial(typer.Option, rich_help_panel="Machine")
+NGD = "ngd=0.1"
+EDGE_HELP = (
+    "In place of --rule: GD at these multiples of 2/λ, λ the largest curvature of the loss at any start of the window, "
+    "such as 1,4,16. A map of each, and the dimension of their borders."
+)
 PLANE_HELP = (
     "limits: W_mm and the W^α of the local selection that most starts N(0, 1) find; random; or two files A.npy,B.npy."
 )
@@ -40,8 +45,9 @@ def basin(
     zoom: Annotated[str | None, _Plane(help="A,B,FACTOR: magnify the window around the point (A, B).")] = None,
     resolution: Annotated[int, _Plane(help="Pixels on each side, 2 to 1000.")] = 256,
     refine: Annotated[int, _Plane(help="Run every 2^k-th pixel, and then only near borders.")] = 0,
-    rule: Annotated[str, _Dynamics(help="NAME=STEP, such as ngd=0.1, gd=1, polyak=1{more_rule}.")] = "ngd=0.1",
+    rule: Annotated[str, _Dynamics(help="NAME=STEP, such as ngd=0.1, gd=1, polyak=1{more_rule}.")] = NGD,
     versus: Annotated[str | None, _Dynamics(help="A second rule NAME=STEP; also draws where the two differ.")] = None,
+    edge: Annotated[str | None, _Dynamics(help=EDGE_HELP)] = None,
     max_step: Annotated[float, _Dynamics(help="polyak: bound on the Frobenius norm of a step.")] = 1000.0,
     steps: Annotated[str, _Dynamics(help=STEPS_HELP)] = "2000",
     seed: Annotated[int, _Dynamics(help="Seed of the problem and of random planes.")] = 0,
@@ -62,6 +68,7 @@ def basin(
     from jaxsim import basins, plot, storage
     from jaxsim.basins.maps import check_map
     from jaxsim.cli import table
+    from jaxsim.rules import GD
     from jaxsim.simulation.options import Options
     from jaxsim.simulation.stepping import leaps
 
@@ -76,7 +83,11 @@ def basin(
     horizon = written_steps(steps)
     for r in rules:
         leaps("auto", Options(horizon, dtype=dtype).recorded, r)
+    multiples = [] if edge is None else _multiples(edge, rule, versus)
     space = _plane(plane, problem, rules[0], seed)
+    if multiples:
+        longest = basins.stable_step(problem, space, window=seen)
+        rules = [GD(factor * longest) for factor in multiples]
     settings = options | {"command": shlex.join(["jaxsim", *sys.argv[1:]])}
     maps: list[Any] = []
     with storage.claim(out, "basin") as folder:
@@ -101,11 +112,12 @@ def basin(
                 maps[-1].save(folder / f"map-{len(maps) - 1}-{r.name}.npz")
         storage.write_json(folder, settings=settings, environment=storage.environment())
         title = f"{name}: n={problem.shape[0]}, T={problem.shape[1]}, d={problem.shape[2]}"
-        storage.write_figure(folder / "figure.png", plot.maps(maps, title))
+        figure = plot.borders(maps, multiples, "step size over 2/λ") if multiples else plot.maps(maps, title)
+        storage.write_figure(folder / "figure.png", figure)
     console = Console()
     for found in maps:
         _describe(found, console)
-    if len(maps) == 2:
+    if len(maps) == 2 and not multiples:
         verdicts, ends = (basins.disagreement(*maps, selections=too).mean() for too in (False, True))
         console.print(f"verdicts differ on {verdicts:.2%} of the window, verdicts or selections on {ends:.2%}")
     table.where(folder, time.perf_counter() - began)
@@ -120,6 +132,16 @@ def _window(window: str, zoom: str | None) -> tuple[float, float, float, float]:
         raise ValueError(f"zoom: expected a factor above 0; got {factor:g}")
     half_a, half_b = (edges[1] - edges[0]) / 2 / factor, (edges[3] - edges[2]) / 2 / factor
     return a - half_a, a + half_a, b - half_b, b + half_b
+
+
+def _multiples(edge: str, rule: str, versus: str | None) -> list[float]:
+    """The numbers of --edge."""
+    if rule != NGD or versus is not None:
+        raise ValueError(f"edge: expected no --rule and no --versus beside it; got {versus if rule == NGD else rule!r}")
+    found = sorted({finite_number("edge", part) for part in edge.split(",")})
+    if found[0] <= 0:
+        raise ValueError(f"edge: expected numbers above 0, such as 1,4,16; got {edge!r}")
+    return found
 
 
 def _numbers(name: str, text: str, count: int, expected: str) -> tuple[float, ...]:
