@@ -4,11 +4,18 @@ import re
 import subprocess
 import sys
 
+import jax
+import numpy as np
 import pages
 import pytest
 from study_files import TOML, contents
 
 GUIDES = ("steps", "reading", "rule", "neighbours")
+import jaxsim
+from jaxsim import basins
+from jaxsim.plot.borders import border_dimensions
+
+GUIDES = ("steps", "reading", "rule")
 MARK = "\x1e"
 
 
@@ -25,6 +32,24 @@ def test_a_guide_prints_what_it_says(guide, tmp_path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split(MARK)[:-1] == [said for _, said in pairs]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("times", ["2", "8", "16"])
+def test_dimensions_past_the_edge_are_those_of_the_table(times):
+    """Roundings may differ by machine and move pixels near a border that is nothing but near pixels."""
+    row = re.search(rf"^\| {times} \| (.*) \|$", pages.text("notebooks/book/reading.md"), re.MULTILINE).group(1)  # type: ignore[union-attr]
+    said = [float(number) for number in re.findall(r"\d+\.\d+", row)]
+    problem = jaxsim.data.unit_sphere(jax.random.key(2), n=4, T=4, d=6)
+    plane, window = basins.random_plane(problem, jax.random.key(0)), (-20, 20, -20, 20)
+    rule = jaxsim.rules.GD(int(times) * basins.stable_step(problem, plane, window=window))
+    found = basins.basin_map(problem, rule, plane, window=window, resolution=(300, 300), dtype="float64")
+    made = [100 * found.shares()["global"], *(value for three in border_dimensions(found) for value in three)]
+    assert abs(made[0] - said[0]) < 0.3
+    np.testing.assert_allclose(made[1:], said[1:], rtol=0, atol=0.03)
+    if times == "16":
+        near = basins.basin_map(problem, rule, plane, window=(-16, -14, 6, 8), resolution=(200, 200), dtype="float64")
+        np.testing.assert_allclose(border_dimensions(near)[0], (1.77, 1.72, 1.82), rtol=0, atol=0.03)
 
 
 def test_the_script_for_slurm_makes_what_one_process_makes(tmp_path):
