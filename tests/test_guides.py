@@ -10,12 +10,11 @@ import pages
 import pytest
 from study_files import TOML, contents
 
-GUIDES = ("steps", "reading", "rule", "neighbours")
 import jaxsim
 from jaxsim import basins
 from jaxsim.plot.borders import border_dimensions
 
-GUIDES = ("steps", "reading", "rule")
+GUIDES = ("steps", "reading", "rule", "neighbours")
 MARK = "\x1e"
 
 
