@@ -184,6 +184,7 @@ def test_weight_decay_is_of_w_itself():
     np.testing.assert_allclose(run.settings["start_left"], 0.96**steps)
 
 
+@pytest.mark.slow
 def test_lanes_leap_under_gd():
     problem, how = data(n=4, T=4, d=20), dict(key=KEY, lanes=4, dtype="float64")
     by, law = SAM(rules.GD(1.0), 0.5), init.Gaussian(0.3)
