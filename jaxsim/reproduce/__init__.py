@@ -17,6 +17,7 @@ EXPERIMENTS = {
     "losses": "linear against logistic loss (arXiv 2306.13596)",
     "multi-token": "a ReLU head: W as a finite part and an SVM direction (arXiv 2308.16898)",
     "next-token": "W as a finite part and a graph-SVM direction (arXiv 2403.08081)",
+    "label-noise": "flipped labels fitted by attention, and what tests then do (arXiv 2409.17625)",
     "adaptive": "GD, NGD and Polyak's step beside linear logistic regression (arXiv 2402.05738)",
 }
 
