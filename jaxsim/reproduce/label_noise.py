@@ -45,7 +45,7 @@ class Size:
     single: int = 1000
 
 
-QUICK = Size(100, (2000,), 2, 200, (4, 8, 20), 2, tuple(10.0**k for k in (2, 3, 6, 9)))
+QUICK = Size(50, (1200,), 1, 200, (4, 8, 20), 2, tuple(10.0**k for k in (2, 3, 6, 9)))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
