@@ -195,7 +195,17 @@ def test_predictors_solve_their_problems():
     assert (c[np.arange(3), best][:, None] - c)[np.arange(4) != best[:, None]].min() == pytest.approx(1, abs=1e-7)
 
 
-@pytest.mark.parametrize("name", [name for name in reproduce.EXPERIMENTS if name != "local-convergence"])
+SLOW = ("label-noise",)  # of which test_label_noise.py looks at the small run
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in SLOW else ())
+        for name in reproduce.EXPERIMENTS
+        if name != "local-convergence"
+    ],
+)
 def test_every_experiment_runs_small(name):
     complete(reproduce.reproduce(name, quick=True), name)
 

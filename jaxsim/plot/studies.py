@@ -46,7 +46,7 @@ def fractions(found: "Dataset", against: str | Sequence[str] = "radius", verdict
         ValueError: where nothing has that number, or there are more panels than a figure has room for.
     """
     kind = "valid whenever one stops" if found.attrs["interval"] == "anytime" else "Wilson"
-    part = found.sel(verdict=verdict).rename(fraction="value")
+    part = found.sel(verdict=verdict).rename_vars(fraction="value")
     return _drawn(part, against, f"fraction {verdict}", f"{found.attrs['level']:.0%} intervals, {kind}")
 
 
