@@ -5,8 +5,7 @@ import numpy as np
 from jaxsim.analysis import log10_sharpness
 from jaxsim.basins.pixels import WINDOW, Pixels
 from jaxsim.basins.planes import Plane
-from jaxsim.model import Loss
-from jaxsim.model.losses import named
+from jaxsim.model import Loss, named
 from jaxsim.problem import Problem
 
 RESOLUTION = (64, 64)

@@ -22,14 +22,20 @@ NAMES = {"W_mm": "$W_{mm}$", "W^α": "$W^\\alpha$"}
 OTHER_LOCAL = "#EEE8C8"
 
 
-def selection_colours(found: Sequence[basins.BasinMap]) -> dict[Selection, str]:
-    """A colour for every local selection of some maps, the same in all of them: the largest come first."""
+def selection_colours(found: Sequence[basins.BasinMap], settled: bool = True) -> dict[Selection, str]:
+    """A colour for every selection of some maps but the best, the same in all of them: the largest come first.
+
+    Args:
+        found: the maps.
+        settled: of local pixels alone; otherwise of all.
+    """
     pixels: dict[Selection, int] = {}
     for one in found:
-        local = one.verdict == VERDICTS.index("local")
-        for number, count in zip(*np.unique(one.selection_number[local], return_counts=True), strict=True):
+        counted = one.verdict == VERDICTS.index("local") if settled else np.full(one.verdict.shape, True)
+        for number, count in zip(*np.unique(one.selection_number[counted], return_counts=True), strict=True):
             key = tuple(one.selections[number].tolist())
             pixels[key] = pixels.get(key, 0) + int(count)
+    pixels.pop(tuple(found[0].problem.optimal.tolist()), None)
     largest = sorted(pixels, key=lambda key: (-pixels[key], key))
     return dict(zip(largest, LOCAL_COLOURS, strict=False))
 

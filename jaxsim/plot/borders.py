@@ -8,7 +8,7 @@ import numpy as np
 from jaxsim import basins
 from jaxsim._text import drawn
 from jaxsim.analysis.verdict import is_settled
-from jaxsim.plot.basins import LOCAL_COLOURS, OTHER_LOCAL
+from jaxsim.plot.basins import LOCAL_COLOURS, OTHER_LOCAL, selection_colours
 from jaxsim.plot.style import VERDICT_COLOURS, new_figure
 
 if TYPE_CHECKING:
@@ -42,7 +42,9 @@ def borders(found: Sequence[basins.BasinMap], against: Sequence[float], name: st
     rows, columns = -(-len(found) // COLUMNS), min(COLUMNS, len(found))
     figure = new_figure(figsize=(3.1 * columns, 3.4 * rows + 3.2), layout="constrained")
     grid = figure.add_gridspec(rows + 1, columns, height_ratios=[3.2] * rows + [3.0])
-    shades = _shades(found)
+    shades = selection_colours(found, settled=False) | {
+        tuple(found[0].problem.optimal.tolist()): VERDICT_COLOURS["global"]
+    }
     for k, (one, value) in enumerate(zip(found, against, strict=True)):
         ax = figure.add_subplot(grid[k // columns, k % columns])
         _paint(one, shades, ax)
@@ -73,18 +75,6 @@ def border_dimensions(found: basins.BasinMap) -> tuple[tuple[float, float, float
         except ValueError:  # says how many pixels there are, and how many there should be
             dimensions.append((np.nan, np.nan, np.nan))
     return tuple(dimensions)
-
-
-def _shades(found: Sequence[basins.BasinMap]) -> dict[tuple[int, ...], str]:
-    """Green for the global selection, and a colour for each of the largest others, the same in all maps."""
-    pixels: dict[tuple[int, ...], int] = {}
-    for one in found:
-        for number, count in zip(*np.unique(one.selection_number, return_counts=True), strict=True):
-            key = tuple(one.selections[number].tolist())
-            pixels[key] = pixels.get(key, 0) + int(count)
-    best = tuple(found[0].problem.optimal.tolist())
-    others = sorted(pixels.keys() - {best}, key=lambda key: (-pixels[key], key))
-    return {best: VERDICT_COLOURS["global"]} | dict(zip(others, LOCAL_COLOURS, strict=False))
 
 
 def _paint(found: basins.BasinMap, shades: dict[tuple[int, ...], str], ax: "Axes") -> None:

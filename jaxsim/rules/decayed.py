@@ -3,14 +3,14 @@
 from typing import Any
 
 from jaxsim._check import number_from_zero
-from jaxsim._numbers import Axis, numbers, points
+from jaxsim._numbers import Axis, numbers
 from jaxsim._tree import pytree, static
+from jaxsim.rules.around import Around, check_inner
 from jaxsim.rules.base import Constant, Scheduled, WeightDecay
-from jaxsim.rules.contract import check_rule
 
 
 @pytree
-class Decayed:
+class Decayed(Around):
     """Decoupled weight decay around any rule with a step size.
 
         W ← (1 - η λ) W + the increment of the rule
@@ -50,9 +50,7 @@ class Decayed:
 
     def __post_init__(self):
         rule = self.rule
-        if isinstance(rule, type) or not hasattr(rule, "update"):
-            raise ValueError(f"rule: expected a rule such as jaxsim.rules.NGD(0.1); got {rule!r}")
-        check_rule(points(rule)[0])
+        check_inner(rule)
         if rule.undecayed_because or not hasattr(rule, "eta"):
             why = rule.undecayed_because or "it has no step size eta"
             raise ValueError(f"rule: expected one that weight decay can be added to; got {rule!r}: {why}")
@@ -66,27 +64,6 @@ class Decayed:
         if isinstance(rule.eta, Constant) and not isinstance(rate, Axis) and not rule.eta.value * rate < 1:
             raise ValueError(f"rate: expected less than 1/η = {1 / rule.eta.value:g}; got {rate!r}")
 
-    @property
-    def coordinates(self):
-        """Those of the rule."""
-        return self.rule.coordinates
-
     def weight_decay(self, block):
         """See Rule."""
         return WeightDecay(self.rule.eta, self.rate) if self.decays else None
-
-    def displacement(self, gradient, state, step):
-        """The rule's own."""
-        return self.rule.displacement(gradient, state, step)
-
-    def init(self, params):
-        """The rule's own."""
-        return self.rule.init(params)
-
-    def update(self, gradient, state, step):
-        """The rule's own; the driver takes away the rest."""
-        return self.rule.update(gradient, state, step)
-
-    def report(self, state):
-        """The rule's own."""
-        return self.rule.report(state)

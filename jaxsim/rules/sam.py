@@ -5,14 +5,14 @@ from typing import Any
 import jax.numpy as jnp
 
 from jaxsim._check import number_from_zero
-from jaxsim._numbers import Axis, numbers, points
+from jaxsim._numbers import Axis, numbers
 from jaxsim._tree import pytree, static
+from jaxsim.rules.around import Around, check_inner
 from jaxsim.rules.base import Constant, Scheduled, times
-from jaxsim.rules.contract import check_rule
 
 
 @pytree
-class SAM:
+class SAM(Around):
     """Sharpness-aware minimisation around any rule.
 
         W ← W + the increment of the rule at W + ρ ∇L(W)/‖∇L(W)‖
@@ -49,19 +49,11 @@ class SAM:
     undecayed_because = "SAM(Decayed(…), …) decays it"
 
     def __post_init__(self):
-        rule = self.rule
-        if isinstance(rule, type) or not hasattr(rule, "update"):
-            raise ValueError(f"rule: expected a rule such as jaxsim.rules.NGD(0.1); got {rule!r}")
-        check_rule(points(rule)[0])
+        check_inner(self.rule)
         if not isinstance(self.normalise, bool):
             raise ValueError(f"normalise: expected True or False; got {self.normalise!r}")
         object.__setattr__(self, "rho", _radius(self.rho))
         object.__setattr__(self, "displaces", not isinstance(self.rho, Constant) or self.rho.value > 0)
-
-    @property
-    def coordinates(self):
-        """Those of the rule."""
-        return self.rule.coordinates
 
     @property
     def predicts(self):
@@ -104,18 +96,6 @@ class SAM:
             times(jnp.where(norm == 0, 0.0, rho / norm * jnp.exp(b.log_scale - scale)), b.direction)
             for b in gradient.blocks
         )
-
-    def init(self, params):
-        """The rule's own."""
-        return self.rule.init(params)
-
-    def update(self, gradient, state, step):
-        """The rule's own, of the gradient that the driver took where it was told to."""
-        return self.rule.update(gradient, state, step)
-
-    def report(self, state):
-        """The rule's own."""
-        return self.rule.report(state)
 
 
 def _radius(value: Any) -> Any:
