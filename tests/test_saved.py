@@ -94,8 +94,9 @@ def test_text_in_a_notebook_is_text(results):
 
 
 def test_every_figure_of_a_result_is_drawn(results):
+    figures = jaxsim.plot and jaxsim.results.drawing.FIGURES  # which plot fills when it is imported
     for result in results:
-        if type(result) in jaxsim.results.drawing.FIGURES:
+        if type(result) in figures:
             assert result.plot() is not None
             plt.close("all")
         else:
