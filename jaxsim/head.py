@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import jax
 import numpy as np
-import scipy.special
 from jaxtyping import Float
 
 from jaxsim._check import positive_number, whole_number
@@ -19,6 +18,7 @@ from jaxsim.results.heads import ACCURACIES, Heads
 from jaxsim.rules import Rule, check_rule
 from jaxsim.simulation import check_kept, simulate
 from jaxsim.train import Joint
+from jaxsim.train.tested import margins
 
 if TYPE_CHECKING:
     pass
@@ -115,7 +115,7 @@ class Evaluated(Joint):
     def columns(self, view):
         """Those of `Joint`, the share of sequences with y f(x) > 0, and the mean of the largest attention weights."""
         columns = super().columns(view)
-        u = self.decoders(view)
+        u = self.decoders_of(view)
         xi, _ = self.locate(view.frame, view.known, view.records.position)
         for name, problem in zip(ACCURACIES, (view.problem, self.test), strict=True):
             if problem is None:
@@ -142,9 +142,7 @@ def predict(
     tokens, queries = problem.keys @ bases[0], problem.queries @ bases[1]
     core = np.asarray(xi, np.float64).reshape(len(xi), queries.shape[1], tokens.shape[2])
     logits = np.einsum("itx,rix->rit", tokens, np.einsum("rzx,iz->rix", core, queries, optimize=True), optimize=True)
-    phi = scipy.special.softmax(np.where(problem.visible, logits, -np.inf), axis=2)
-    scores = problem.labels[:, None] * np.einsum("itd,rd->rit", problem.tokens, u, optimize=True)
-    return (phi * np.where(problem.visible, scores, 0.0)).sum(2), phi.max(2)
+    return margins(problem, logits, u)
 
 
 def _starts(problem: Problem, key: jax.Array, lanes: int, scale: float) -> Float[np.ndarray, "lanes d e"]:

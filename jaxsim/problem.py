@@ -45,6 +45,8 @@ class Problem:
         decoder: u, shape (d,), not zero.
         mask: True where a token exists, shape (n, T); None when all sequences have T tokens.
         keys: what logits see of the tokens, shape (n, T, k); by default the tokens themselves.
+        test: another problem with W of the same shape and the same d, on whose sequences nothing is trained: a run
+            follows how many of their labels it predicts, with the decoder of this problem or the one it trains.
 
     Raises:
         ValueError: where an argument has the wrong shape or value; the message names the argument, what
@@ -68,8 +70,18 @@ class Problem:
     decoder: Float[np.ndarray, " d"]
     mask: Bool[np.ndarray, "n T"] | None = None
     given_keys: Float[np.ndarray, "n T k"] | None = None
+    test: Any = None
 
-    def __init__(self, tokens: Any, queries: Any, labels: Any, decoder: Any, mask: Any = None, keys: Any = None):
+    def __init__(
+        self,
+        tokens: Any,
+        queries: Any,
+        labels: Any,
+        decoder: Any,
+        mask: Any = None,
+        keys: Any = None,
+        test: "Problem | None" = None,
+    ):
         x = finite_array("tokens", tokens, (None, None, None), "(n, T, d)")
         n, T, d = x.shape
         if n < 1 or T < 2 or d < 1:
@@ -95,10 +107,15 @@ class Problem:
         _refuse_scores(x, u)
         _refuse_duplicates("tokens" if k is None else "keys", self.keys, visible)
         ties_in_top_score(self.scores, visible)
+        put(self, "test", _other_sequences(self, test))
 
     def __repr__(self):
         n, T, d = self.tokens.shape
-        return f"Problem(n={n}, T={T}, d={d}{'' if self.mask is None else ', masked'})"
+        masked, tests = (
+            "" if self.mask is None else ", masked",
+            "" if self.test is None else f", {len(self.test.labels)} tests",
+        )
+        return f"Problem(n={n}, T={T}, d={d}{masked}{tests})"
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -151,11 +168,13 @@ class Problem:
         for leaf in leaves:
             digest.update(repr((leaf.shape, leaf.dtype.str)).encode())
             digest.update(np.ascontiguousarray(leaf).tobytes())
+        if self.test is not None:
+            digest.update(self.test.fingerprint().encode())
         return digest.hexdigest()
 
     def tree_flatten(self):
         """Leaves for jax.tree_util; unflattening does not validate, so leaves may be tracers."""
-        return (self.tokens, self.queries, self.labels, self.decoder, self.mask, self.given_keys), None
+        return (self.tokens, self.queries, self.labels, self.decoder, self.mask, self.given_keys, self.test), None
 
     @classmethod
     def tree_unflatten(cls, _, leaves):
@@ -164,6 +183,25 @@ class Problem:
         for field, leaf in zip(dataclasses.fields(cls), leaves, strict=True):
             object.__setattr__(problem, field.name, leaf)
         return problem
+
+
+def _other_sequences(problem: Problem, test: Any) -> Problem | None:
+    """Test sequences, held against the problem that they are of."""
+    if test is None:
+        return None
+    if not isinstance(test, Problem) or test.test is not None:
+        raise ValueError(f"test: expected a jaxsim.Problem without tests of its own; got {test!r}")
+    (d, e), found = problem.W_shape, (test.W_shape, test.shape[2])
+    if found != ((d, e), problem.shape[2]):
+        raise ValueError(
+            f"test: expected W of shape {(d, e)} and d = {problem.shape[2]}; got {found[0]} and {found[1]}"
+        )
+    if np.array_equal(test.decoder, problem.decoder):
+        return test
+    try:
+        return Problem(test.tokens, test.queries, test.labels, problem.decoder, test.mask, test.given_keys)
+    except ValueError as error:
+        raise ValueError(f"test: under the decoder of this problem: {error}") from error
 
 
 def _visible(mask: Any, n: int, T: int) -> Bool[np.ndarray, "n T"] | None:

@@ -20,7 +20,7 @@ NAMES = sorted(path.name.removesuffix(".toml") for path in FOLDER.iterdir())
 def test_the_examples_are_listed_and_printed(tmp_path):
     code, listed = jaxsim_command("study", "example", "--list", cwd=tmp_path)
     assert code == 0 and [line.split()[0] for line in listed.splitlines()] == NAMES
-    assert NAMES == ["geometry", "heads", "next-token", "sharpness", "weight-decay"]
+    assert NAMES == ["geometry", "heads", "label-noise", "next-token", "sharpness", "weight-decay"]
     for name in NAMES:
         assert jaxsim_command("study", "example", name, cwd=tmp_path) == (
             0,
@@ -35,7 +35,8 @@ def test_the_examples_are_listed_and_printed(tmp_path):
 def in_small(text):
     """Few lanes and steps, and of every list of numbers the last two."""
     text = re.sub(r"^(shard|lanes) = \d+", r"\1 = 8", text, flags=re.MULTILINE)
-    text = re.sub(r"^steps = \d+", "steps = 60", text, flags=re.MULTILINE)
+    text = re.sub(r"^steps = \S+", "steps = 60", text, flags=re.MULTILINE)
+    text = re.sub(r"^record = .*", "record = [6, 60]", text, flags=re.MULTILINE)
     text = text.replace("seeds = [1, 2]", "seeds = 1")
     return re.sub(r"\[[\d., ]+, ([\d.]+), ([\d.]+)\]", r"[\1, \2]", text)
 
@@ -92,3 +93,38 @@ def test_a_study_that_stopped_for_what_it_saw_has_no_intervals_of_medians(tmp_pa
 def test_what_cannot_be_drawn_is_told(found, of, words):
     with pytest.raises(ValueError, match=re.escape(words)):
         quantities.named(found, of)
+
+
+def test_numbers_at_recorded_steps_are_those_of_the_lanes(tmp_path):
+    studies.run(small(record=[0, 10, 40]), tmp_path / "s")
+    found = jaxsim.open_study(tmp_path / "s")
+    told, last = studies.medians(found, "norm", recorded=True), studies.medians(found, "norm")
+    part = studies.shares(found, "norm", 0.0, recorded=True)
+    steps = found.study.record
+    assert told["step"].values.tolist() == steps and told["value"].dims == ("problem", "init", "rule", "step")
+    for cell in range(found.count):
+        at = np.unravel_index(cell, (1, 2, 2))
+        norm = found.lanes(cell)["norm_recorded"].values.astype(float)
+        np.testing.assert_array_equal(told["value"].values[at], np.median(norm, axis=0))
+        np.testing.assert_array_equal(part["value"].values[at], (norm == 0).mean(0))
+    for name in ("value", "low", "high", "lanes"):
+        np.testing.assert_array_equal(told[name].values[..., -1], last[name].values)
+    by_step = plot.quantity(told, "step")
+    assert [ax.get_xlabel() for ax in by_step.axes if ax.get_visible()] == ["step", "step"]
+    for line in by_step.axes[0].lines:
+        assert line.get_xdata().tolist() == steps
+    heat = plot.quantity(told, "radius,step").axes[0]
+    assert (heat.get_xlabel(), heat.get_ylabel()) == ("radius", "step")
+    assert [text.get_text() for text in heat.get_yticklabels()] == ["0", "10", "40", "60"]
+    with pytest.raises(
+        ValueError, match="of: expected a number that is kept at recorded steps, .*norm; got 'start_norm'"
+    ):
+        studies.medians(found, "start_norm", recorded=True)
+
+
+def test_a_study_of_last_steps_has_no_others(found):
+    words = r"against: expected a study with recorded steps, such as record = \[100, 1000\]"
+    with pytest.raises(ValueError, match=words):
+        quantities.named(found, "norm", recorded=True)
+    with pytest.raises(ValueError, match="against: expected one of .*; got 'step'"):
+        plot.quantity(quantities.named(found, "norm"), "step")

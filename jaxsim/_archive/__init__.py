@@ -23,11 +23,9 @@ def write(
     """Write one result; the file appears under its name only when it is complete."""
     content = dict(arrays)
     if problem is not None:
-        for name in ("tokens", "queries", "labels", "decoder"):
-            content[f"problem.{name}"] = getattr(problem, name)
-        content["problem.mask"] = problem.visible
-        if problem.given_keys is not None:
-            content["problem.keys"] = problem.given_keys
+        content |= {f"problem.{name}": value for name, value in _arrays(problem).items()}
+        if problem.test is not None:
+            content |= {f"problem.test.{name}": value for name, value in _arrays(problem.test).items()}
     content["meta"] = np.array(json.dumps({"format": FORMAT, "kind": kind, **meta}))
     with _files.whole(path) as file:  # given a name, NumPy would append a suffix to it
         np.savez_compressed(file, **content)  # type: ignore[arg-type]
@@ -45,8 +43,11 @@ def read(path: str | os.PathLike, kind: str) -> tuple[Problem | None, dict[str, 
         if not isinstance(meta, dict) or not isinstance(meta.get("format"), int):
             raise ValueError("what it says of itself has no format")
         found, newest = meta.pop("kind", "run"), meta.pop("format")
-        fields = {name[8:]: arrays.pop(name) for name in list(arrays) if name.startswith("problem.")}
-        problem = Problem(**fields) if newest <= FORMAT and fields else None
+        fields: dict[str, Any] = {n[8:]: arrays.pop(n) for n in list(arrays) if n.startswith("problem.")}
+        tests = {name[5:]: fields.pop(name) for name in list(fields) if name.startswith("test.")}
+        problem = None
+        if newest <= FORMAT and fields:
+            problem = Problem(**fields, test=Problem(**tests) if tests else None)
     except Exception as error:
         raise ValueError(f"path: expected a saved {kind} at {os.fspath(path)!r}; {told(error)}") from error
     if newest > FORMAT:
@@ -54,3 +55,10 @@ def read(path: str | os.PathLike, kind: str) -> tuple[Problem | None, dict[str, 
     if found != kind:
         raise ValueError(f"path: expected a saved {kind} at {os.fspath(path)!r}; it holds a {found}")
     return problem, arrays, meta
+
+
+def _arrays(problem: Problem) -> dict[str, np.ndarray]:
+    """What a problem is made of, under the names of its arguments."""
+    found = {name: getattr(problem, name) for name in ("tokens", "queries", "labels", "decoder")}
+    found["mask"] = problem.visible
+    return found if problem.given_keys is None else found | {"keys": problem.given_keys}

@@ -13,7 +13,7 @@ from jaxsim import _machine
 from jaxsim._check import finite_number, seed_number, whole_number, written_steps
 from jaxsim._text import printable
 from jaxsim.cli.console import Console
-from jaxsim.cli.options import DATA_HELP, STEPS_HELP, named_problems, named_rule
+from jaxsim.cli.options import DATA_HELP, NOISE_HELP, SIGNAL_HELP, STEPS_HELP, named_problems, named_rule
 
 PROBES = 512  # starts of the quick run that finds the most common local selection
 
@@ -36,8 +36,8 @@ def basin(
     n: Annotated[int | None, _Problem(help="Sequences.")] = None,
     tokens: Annotated[int | None, _Problem("--tokens", "-T", help="Tokens per sequence.")] = None,
     dim: Annotated[int | None, _Problem("--dim", "-d", help="Embedding dimension.")] = None,
-    signal: Annotated[float | None, _Problem(help="signal-noise: norm of the signal token (default: 2).")] = None,
-    noise: Annotated[float | None, _Problem(help="signal-noise: standard deviation per entry (default: 0.3).")] = None,
+    signal: Annotated[float | None, _Problem(help=SIGNAL_HELP)] = None,
+    noise: Annotated[float | None, _Problem(help=NOISE_HELP)] = None,
     classes: Annotated[str | None, _Problem(help="digits: the two classes (default: 3,8).")] = None,
     positions: Annotated[str | None, _Problem(help="digits: positions appended: none or one-hot.")] = None,
     plane: Annotated[str, _Plane(help=PLANE_HELP)] = "limits",

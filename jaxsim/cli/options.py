@@ -10,13 +10,13 @@ from jaxsim._text import counted, printable
 from jaxsim.cli._usage import filled
 
 DATA = (
-    "digits, signal-noise, unit-sphere, orthonormal, next-token{more_data}, or a FILE.npz with tokens, queries, labels "
-    "and decoder"
+    "digits, signal-noise, unit-sphere, orthonormal, next-token, label-noise{more_data}, or a FILE.npz with tokens, "
+    "queries, labels and decoder"
 )
 FAMILY = "(default: the family's)"
 SIZES = (
     "(n, T, d): digits 20, 4, 16; signal-noise 10, 5, 64; unit-sphere 6, 8, 10; orthonormal 4, 4, 16; "
-    "next-token 6, 4, 8"
+    "next-token 6, 4, 8; label-noise 20, 8, 200"
 )
 DATA_HELP = f"Problem: {DATA}. Default sizes {SIZES}."
 PARAMETERS = (
@@ -35,6 +35,8 @@ RULES_HELP = (
     f"{{also_rule}}{WRAPPED}."
 )
 POSITIONS_HELP = "digits: one-hot positions appended to tokens: none, one-hot or both (default: both)."
+SIGNAL_HELP = "Norm of the signal (default: signal-noise 2, label-noise 10)."
+NOISE_HELP = "Standard deviation of an entry of the noise (default: signal-noise 0.3, label-noise 1)."
 INIT_HELP = "Law of W_0: gaussian, sphere, zero{more_law}, or a FILE.npy with (d, d) or (lanes, d, d)."
 SCALE_HELP = "gaussian: standard deviation of an entry; sphere: Frobenius radius (default: 3)."
 LANES_HELP = "Number of initialisations, called lanes (default: 4096, or as many as the file of --init has)."
@@ -58,7 +60,7 @@ STEPPING_HELP = "auto; every: no leaps; leap: an error where there can be none."
 WIDTH_HELP = "key-query: inner width m of K and Q (default: the smaller side of W)."
 HEADS_HELP = "heads: how many (default: 2), all with the decoder of the problem."
 NUCLEAR_HELP = "key-query: also hold W against the nuclear-norm att-SVM of every selection."
-OPTIONS = ("n", "T", "d", "signal", "noise", "K", "classes", "positions")  # that --data may take
+OPTIONS = ("n", "T", "d", "signal", "noise", "flipped", "tests", "K", "classes", "positions")  # that --data may take
 HORIZON = 2000
 LANES = 4096
 SCALE = 3.0

@@ -31,6 +31,10 @@ OF_HELP = (
     "A verdict, whose fraction; a number of lanes, such as direction_error, whose median; or such a number and its "
     "value, as distinct_heads=2: the share of lanes that have it (default: the verdict that the study watches)."
 )
+AGAINST_HELP = (
+    "A number that is swept, such as radius, eta, n or noise, or, of numbers at recorded steps, step; two, as "
+    "radius,eta: a heat map."
+)
 PICTURES = (".png", ".svg", ".pdf", ".eps", ".jpg", ".tif", ".webp")
 ROWS = 24  # cells that status lists
 
@@ -213,7 +217,7 @@ def plot(
     folder: Folder,
     against: Annotated[
         str,
-        typer.Option(help="A number that is swept, such as radius, eta, n or noise; two, as radius,eta: a heat map."),
+        typer.Option(help=AGAINST_HELP),
     ] = "radius",
     of: Annotated[str | None, typer.Option(help=OF_HELP)] = None,
     to: Annotated[Path | None, typer.Option(help="Picture (default: DIR/figure.png).")] = None,
@@ -230,7 +234,8 @@ def plot(
     if of is None or of in VERDICTS:
         figure = figures.fractions(reader.fractions(), against, of or reader.study.stop.verdict)
     else:
-        figure = figures.quantity(named(reader, of), against)
+        recorded = "step" in [name.strip() for name in against.split(",")]
+        figure = figures.quantity(named(reader, of, recorded), against)
     storage.write_figure(target, figure)
     line(target)
 

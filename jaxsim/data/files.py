@@ -11,7 +11,7 @@ from jaxsim.data.images import ridge_decoder
 from jaxsim.problem import Problem
 
 REQUIRED = ("tokens", "queries", "labels", "decoder")
-TESTS = ("test_tokens", "test_queries", "test_labels", "test_mask")
+TESTS = ("test_tokens", "test_queries", "test_labels", "test_mask", "test_keys")
 KNOWN = (*REQUIRED, "mask", "keys", *TESTS)
 
 
@@ -20,12 +20,17 @@ def load(path: str | os.PathLike) -> Problem:
 
     Args:
         path: the file. Needed: tokens (n, T, d), queries (n, d) or integer indices (n,), labels (n,), decoder
-            (d,). Optional: mask (n, T), keys (n, T, k). What `load_split` reads besides is left alone.
+            (d,). Optional: mask (n, T), keys (n, T, k), and the same of test sequences, test_tokens and so on, whose
+            decoder is that of the others.
 
     Raises:
         ValueError: where the file cannot be read, names are missing (the message lists them), or there are others.
     """
-    arrays = _arrays(path, (*REQUIRED, "mask", "keys"), REQUIRED)
+    arrays: dict[str, Any] = _arrays(path, KNOWN, REQUIRED)
+    tests = {name[5:]: arrays.pop(name) for name in list(arrays) if name.startswith("test_")}
+    if tests:
+        _require(path, {f"test_{name}": value for name, value in tests.items()}, TESTS[:3])
+        arrays["test"] = _problem(path, **tests, decoder=arrays["decoder"])
     return _problem(path, **arrays)
 
 
@@ -45,7 +50,7 @@ def load_split(path: str | os.PathLike) -> tuple[Problem, Problem | None]:
             dimensions.
     """
     names = ("tokens", "queries", "labels", "mask")
-    arrays = _arrays(path, (*names, *TESTS, "decoder"), names[:3])
+    arrays: dict[str, Any] = _arrays(path, (*names, *TESTS[:4], "decoder"), names[:3])
     decoder = arrays.pop("decoder", None)
     tests = {name[5:]: arrays.pop(name) for name in list(arrays) if name.startswith("test_")}
     if decoder is None:
@@ -100,5 +105,10 @@ def save(problem: Problem, path: str | os.PathLike) -> None:
     arrays = {name: getattr(problem, name) for name in REQUIRED}
     if problem.given_keys is not None:
         arrays["keys"] = problem.given_keys
+    if problem.test is not None:
+        arrays |= {f"test_{name}": getattr(problem.test, name) for name in REQUIRED[:3]}
+        arrays["test_mask"] = problem.test.visible
+        if problem.test.given_keys is not None:
+            arrays["test_keys"] = problem.test.given_keys
     with _files.whole(path) as file:  # given a name, NumPy would append a suffix to it
         np.savez_compressed(file, **arrays, mask=problem.visible)

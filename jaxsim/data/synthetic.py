@@ -115,7 +115,9 @@ def orthonormal(key: jax.Array, n: int = 4, T: int = 4, d: int = 16) -> Problem:
     return Problem(basis.reshape(n, T, d), 0, labels, _unit(rng.standard_normal(d)))
 
 
-def prompt(tokens: Any, labels: Any, decoder: Any, weights: Any = None, mask: Any = None) -> Problem:
+def prompt(
+    tokens: Any, labels: Any, decoder: Any, weights: Any = None, mask: Any = None, test: Problem | None = None
+) -> Problem:
     """Prompt attention softmax(X W p): W fixed, the prompt p trained in its place.
 
     In terms of `Problem` the keys are k_it = Wᵀ x_it, every query is the number 1, and what is trained is a matrix
@@ -127,6 +129,7 @@ def prompt(tokens: Any, labels: Any, decoder: Any, weights: Any = None, mask: An
         decoder: the value head v (u elsewhere), shape (d,).
         weights: the fixed W, shape (d, e); by default the identity.
         mask: as in `Problem`.
+        test: as in `Problem`; itself made by `prompt`.
 
     Reference:
         Tarzanagh, Li, Zhang, Oymak, arXiv 2306.13596.
@@ -141,4 +144,4 @@ def prompt(tokens: Any, labels: Any, decoder: Any, weights: Any = None, mask: An
     keys = None
     if weights is not None:
         keys = x @ finite_array("weights", weights, (x.shape[2], None), f"(d, e) with d = {x.shape[2]}")
-    return Problem(x, np.ones((len(x), 1)), labels, decoder, mask, keys)
+    return Problem(x, np.ones((len(x), 1)), labels, decoder, mask, keys, test)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from xarray import Dataset
 
 PANELS = 9
-DIMENSIONS = ("problem", "init", "rule")
+DIMENSIONS = ("problem", "init", "rule", "step")  # the last of numbers at recorded steps
 SHARE = "fraction "  # how the label of what lies between 0 and 1 begins
 LETTERS, BESIDE_A_NAME = 13, 7  # of a legend in an inch; and for the line before a name
 WRITTEN = 150  # pixels of a heat map up to which each has its number
@@ -28,6 +28,11 @@ class _Axis:
     dimension: str
     name: str
     values: np.ndarray
+
+    @property
+    def short(self) -> str:
+        """Its name without the dimension."""
+        return self.name.partition("_")[2] or self.name
 
 
 def fractions(found: "Dataset", against: str | Sequence[str] = "radius", verdict: str = "global") -> "Figure":
@@ -55,7 +60,7 @@ def quantity(found: "Dataset", against: str | Sequence[str] = "radius") -> "Figu
 
     Args:
         found: from `jaxsim.study.medians` or `jaxsim.study.shares`.
-        against: as for `fractions`.
+        against: as for `fractions`; "step" too, of numbers at recorded steps.
 
     Raises:
         ValueError: as `fractions`.
@@ -81,13 +86,13 @@ def _axis(found: "Dataset", name: str) -> _Axis:
     """The coordinate of a swept number; ValueError where there is none, or more than one."""
     numbers = [
         str(key) for key, value in found.coords.items()
-        if str(key).partition("_")[0] in DIMENSIONS and "_" in str(key) and value.dtype.kind == "f"
+        if str(key).partition("_")[0] in DIMENSIONS and (key == "step" or "_" in str(key)) and value.dtype.kind == "f"
     ]  # fmt: skip
     fitting = [key for key in numbers if name in (key, key.partition("_")[2])]
     if f"init_{name}" in fitting:  # a number of the laws comes first
         fitting = [f"init_{name}"]
     if len(fitting) != 1:
-        known = ", ".join(fitting or [key.partition("_")[2] for key in numbers]) or "no number: nothing is swept"
+        known = ", ".join(fitting or [key.partition("_")[2] or key for key in numbers]) or "no number: nothing is swept"
         raise ValueError(f"against: expected one of {known}; got {name!r}")
     return _Axis(fitting[0].partition("_")[0], fitting[0], found[fitting[0]].values)
 
@@ -95,6 +100,8 @@ def _axis(found: "Dataset", name: str) -> _Axis:
 def _rest(found: "Dataset", dimension: str, swept: Sequence[_Axis]) -> list[str]:
     """What tells the choices of a dimension apart beside the swept numbers."""
     own = [axis.name for axis in swept if axis.dimension == dimension]
+    if dimension == "step":
+        return [f"step={_short(step)}" * (not own) for step in found[dimension].values]
     if not own:
         return [str(label) for label in found[dimension].values]
     further = [
@@ -110,6 +117,10 @@ def _rest(found: "Dataset", dimension: str, swept: Sequence[_Axis]) -> list[str]
     ]
 
 
+def _dimensions(found: "Dataset") -> tuple[str, ...]:
+    return tuple(name for name in DIMENSIONS if name in found.dims)
+
+
 def _known(value: Any) -> bool:
     return not (isinstance(value, float) and np.isnan(value)) and str(value) != "None"
 
@@ -120,18 +131,19 @@ def _short(value: Any) -> str:
 
 def _cells(found: "Dataset", swept: Sequence[_Axis], panel: Sequence[str]) -> dict[str, list[tuple[int, ...]]]:
     """The cells of every panel that have all swept numbers, as places in the grid of problems, laws and rules."""
-    rests = {dimension: _rest(found, dimension, swept) for dimension in DIMENSIONS}
-    places = {axis.name: DIMENSIONS.index(axis.dimension) for axis in swept}
-    shape = tuple(found.sizes[dimension] for dimension in DIMENSIONS)
+    dimensions = _dimensions(found)
+    rests = {dimension: _rest(found, dimension, swept) for dimension in dimensions}
+    places = {axis.name: dimensions.index(axis.dimension) for axis in swept}
+    shape = tuple(found.sizes[dimension] for dimension in dimensions)
     kept = [
         cell for cell in np.ndindex(*shape) if all(np.isfinite(axis.values[cell[places[axis.name]]]) for axis in swept)
     ]
     telling = [
-        name for name in panel if len({rests[name][cell[DIMENSIONS.index(name)]] for cell in kept}) > 1
+        name for name in panel if len({rests[name][cell[dimensions.index(name)]] for cell in kept}) > 1
     ] or [panel[0]]  # fmt: skip
     panels: dict[str, list[tuple[int, ...]]] = {}
     for cell in kept:
-        title = "; ".join(rests[name][cell[DIMENSIONS.index(name)]] for name in telling)
+        title = "; ".join(rests[name][cell[dimensions.index(name)]] for name in telling)
         panels.setdefault(title, []).append(cell)
     if len(panels) > PANELS:
         further = "a second number, for a heat map, or " if len(swept) == 1 else ""
@@ -151,7 +163,8 @@ def _grid(panels: int, width: float) -> tuple["Figure", list["Axes"]]:
 
 
 def _lines(part: "Dataset", axis: _Axis, label: str) -> "Figure":
-    panels, rules = _cells(part, [axis], ("problem", "init")), _rest(part, "rule", [axis])
+    panels = _cells(part, [axis], [name for name in _dimensions(part) if name != "rule"])
+    rules = _rest(part, "rule", [axis])
     kinds = dict(zip(rules, part["rule_kind"].values.tolist(), strict=True))
     names, place = list(kinds), DIMENSIONS.index(axis.dimension)
     figure, grid = _grid(len(panels), 4.0)
@@ -168,7 +181,7 @@ def _lines(part: "Dataset", axis: _Axis, label: str) -> "Figure":
             ax.fill_between(x, low, high, color=tone, alpha=0.18, linewidth=0)
             shown[name] = ax.plot(x, value, line, color=tone, label=drawn(name), marker=".", linewidth=width)[0]
         positive = axis.values[np.isfinite(axis.values)]
-        ax.set(xlabel=drawn(axis.name.partition("_")[2]), title=drawn(title))
+        ax.set(xlabel=drawn(axis.short), title=drawn(title))
         if np.all(positive > 0) and len(set(positive)) > 1:
             ax.set_xscale("log")
         if k % 3 == 0:
@@ -192,7 +205,7 @@ def _spreads(values: np.ndarray) -> bool:
 
 
 def _heat(part: "Dataset", across: _Axis, up: _Axis, label: str) -> "Figure":
-    panels = _cells(part, [across, up], DIMENSIONS)
+    panels = _cells(part, [across, up], _dimensions(part))
     columns, rows = (np.unique(axis.values[np.isfinite(axis.values)]) for axis in (across, up))
     figure, grid = _grid(len(panels), 4.4)
     of_all = part["value"].values
@@ -210,7 +223,7 @@ def _heat(part: "Dataset", across: _Axis, up: _Axis, label: str) -> "Figure":
                 ax.text(column, row, written, ha="center", va="center", color=tone, fontsize=8)
         ax.set_xticks(range(len(columns)), [f"{value:g}" for value in columns])
         ax.set_yticks(range(len(rows)), [f"{value:g}" for value in rows])
-        names = (drawn(axis.name.partition("_")[2]) for axis in (across, up))
+        names = (drawn(axis.short) for axis in (across, up))
         ax.set(title=drawn(title), **dict(zip(("xlabel", "ylabel"), names, strict=True)))
         ax.title.set_fontsize(9)
     figure.colorbar(image, ax=grid, fraction=0.03)

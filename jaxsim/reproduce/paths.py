@@ -39,7 +39,7 @@ class TracedJoint(Joint):
 
     def columns(self, view):
         """What `Joint` adds, and the path."""
-        return super().columns(view) | {"decoder_path": self.decoders(view)}
+        return super().columns(view) | {"decoder_path": self.decoders_of(view)}
 
 
 def weights_along(run: Run, start: Float[np.ndarray, "d e"], lane: int = 0) -> Float[np.ndarray, "R d e"]:

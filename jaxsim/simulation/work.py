@@ -24,6 +24,7 @@ from jaxsim.simulation.options import Options
 from jaxsim.simulation.rest import log_left
 from jaxsim.simulation.stepping import leaps
 from jaxsim.train import WEIGHTS, Drawing, Known, Train, Weights
+from jaxsim.train.tested import TESTED
 
 
 @dataclasses.dataclass
@@ -176,7 +177,7 @@ class Work:
             "steps": self.options.recorded[-1].item(),
             "loss": self.options.loss.name,
             "train": self.train.name,
-            "curves": dict(self.train.curves),
+            "curves": dict(self.train.curves) | (TESTED if self.problem.test is not None else {}),
             "dtype": self.options.dtype.name,
             "coordinates": self.frame.kind,
             "rank": None,

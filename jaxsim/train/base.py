@@ -12,6 +12,7 @@ from jaxsim.driver import Start
 from jaxsim.model import Loss
 from jaxsim.model.records import Records
 from jaxsim.problem import Problem
+from jaxsim.train import tested
 from jaxsim.train.starts import Drawing, Known, of_matrices
 
 LOG10 = np.log(10.0)
@@ -142,9 +143,16 @@ class OfW(OneHead):
         left = known.left(0)
         return frame.locate(known.xi[:, None] * left[:, None], position), known.outside[:, None] * left**2
 
+    def decoders_of(self, view: View) -> Float[np.ndarray, "lanes R d"] | None:
+        """The decoder of every lane at every recorded step; None where it is that of the problem."""
+        return None
+
     def columns(self, view: View) -> dict[str, np.ndarray]:
-        """Nothing further."""
-        return {}
+        """Accuracy on training and test sequences, where the problem has tests."""
+        if view.problem.test is None:
+            return {}
+        xi, _ = self.locate(view.frame, view.known, np.asarray(view.records.position, np.float64))
+        return tested.accuracies(view.problem, view.frame, xi, self.decoders_of(view))
 
 
 def each_once(

@@ -106,7 +106,7 @@ class Heads(OfW):
         parts, limits = ([whole @ basis for basis in bases] for whole in (xi[:, -1], view.unit))
         with np.errstate(invalid="ignore", divide="ignore"):
             apart = [_unit(part) - _unit(limit) for part, limit in zip(parts, limits, strict=True)]
-        return {
+        return super().columns(view) | {
             "distinct_heads": _distinct(selection.reshape(*selection.shape[:2], self.heads, -1)),
             "head_norm": np.stack([np.linalg.norm(part, axis=1) for part in parts], 1),
             "head_direction_error": np.stack([np.linalg.norm(part, axis=1) for part in apart], 1),

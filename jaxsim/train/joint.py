@@ -79,7 +79,7 @@ class Joint(OfW):
         wide = jnp.broadcast_to(jnp.asarray(own, vectors.dtype), (*vectors.shape[:-1], own.size))
         return jnp.concatenate([vectors, wide], -1)
 
-    def decoders(self, view: View) -> Float[np.ndarray, "lanes R d"]:
+    def decoders_of(self, view: View) -> Float[np.ndarray, "lanes R d"]:
         """The decoder of every lane at every recorded step."""
         position = np.asarray(view.records.more["decoder"], np.float64)
         return DecoderFrame(view.problem, view.frame.kind).locate(
@@ -89,7 +89,7 @@ class Joint(OfW):
     def columns(self, view):
         """Decoder norms, errors and margins; verdict parts under the final scores."""
         problem, selection = view.problem, view.selection
-        rows, u = decoder_rows(problem), self.decoders(view)
+        rows, u = decoder_rows(problem), self.decoders_of(view)
         norm = np.linalg.norm(u, axis=2)
         unit, limit_norm = _classifiers(problem, selection, view.solved)
         selected = rows[np.arange(len(rows)), selection]  # (lanes, n, d)
@@ -99,7 +99,7 @@ class Joint(OfW):
             error = np.linalg.norm(direction - unit[:, None, :], axis=2)
             gap = 1 - margin * limit_norm[:, None]
         scores = np.where(problem.visible, np.einsum("itd,ld->lit", rows, u[:, -1]), -np.inf)
-        return {
+        return super().columns(view) | {
             "log10_loss": np.asarray(view.records.log_gap, np.float64) / LOG10,
             "decoder_norm": norm,
             "decoder_direction_error": error,
