@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import jax
 import numpy as np
+import scipy.special
 from jaxtyping import Float
 
 from jaxsim._check import positive_number, whole_number
@@ -18,7 +19,7 @@ from jaxsim.results.heads import ACCURACIES, Heads
 from jaxsim.rules import Rule, check_rule
 from jaxsim.simulation import check_kept, simulate
 from jaxsim.train import Joint
-from jaxsim.train.tested import margins
+from jaxsim.train.tested import scores
 
 if TYPE_CHECKING:
     pass
@@ -142,7 +143,8 @@ def predict(
     tokens, queries = problem.keys @ bases[0], problem.queries @ bases[1]
     core = np.asarray(xi, np.float64).reshape(len(xi), queries.shape[1], tokens.shape[2])
     logits = np.einsum("itx,rix->rit", tokens, np.einsum("rzx,iz->rix", core, queries, optimize=True), optimize=True)
-    return margins(problem, logits, u)
+    phi = scipy.special.softmax(np.where(problem.visible, logits, -np.inf), axis=2)
+    return (phi * scores(problem, u)).sum(2), phi.max(2)
 
 
 def _starts(problem: Problem, key: jax.Array, lanes: int, scale: float) -> Float[np.ndarray, "lanes d e"]:

@@ -111,10 +111,8 @@ class Problem:
 
     def __repr__(self):
         n, T, d = self.tokens.shape
-        masked, tests = (
-            "" if self.mask is None else ", masked",
-            "" if self.test is None else f", {len(self.test.labels)} tests",
-        )
+        masked = "" if self.mask is None else ", masked"
+        tests = "" if self.test is None else f", {len(self.test.labels)} tests"
         return f"Problem(n={n}, T={T}, d={d}{masked}{tests})"
 
     @property

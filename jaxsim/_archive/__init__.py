@@ -12,7 +12,7 @@ from jaxsim._archive.arrays import array_names, read_array, read_arrays, told
 from jaxsim._archive.complete import check_fields
 from jaxsim.problem import Problem
 
-__all__ = ["FORMAT", "array_names", "check_fields", "read", "read_array", "read_arrays", "told", "write"]
+__all__ = ["FORMAT", "array_names", "arrays_of", "check_fields", "read", "read_array", "read_arrays", "told", "write"]
 
 FORMAT = 1
 
@@ -23,9 +23,9 @@ def write(
     """Write one result; the file appears under its name only when it is complete."""
     content = dict(arrays)
     if problem is not None:
-        content |= {f"problem.{name}": value for name, value in _arrays(problem).items()}
+        content |= {f"problem.{name}": value for name, value in arrays_of(problem).items()}
         if problem.test is not None:
-            content |= {f"problem.test.{name}": value for name, value in _arrays(problem.test).items()}
+            content |= {f"problem.test.{name}": value for name, value in arrays_of(problem.test).items()}
     content["meta"] = np.array(json.dumps({"format": FORMAT, "kind": kind, **meta}))
     with _files.whole(path) as file:  # given a name, NumPy would append a suffix to it
         np.savez_compressed(file, **content)  # type: ignore[arg-type]
@@ -57,7 +57,7 @@ def read(path: str | os.PathLike, kind: str) -> tuple[Problem | None, dict[str, 
     return problem, arrays, meta
 
 
-def _arrays(problem: Problem) -> dict[str, np.ndarray]:
+def arrays_of(problem: Problem) -> dict[str, np.ndarray]:
     """What a problem is made of, under the names of its arguments."""
     found = {name: getattr(problem, name) for name in ("tokens", "queries", "labels", "decoder")}
     found["mask"] = problem.visible

@@ -215,10 +215,7 @@ def export(
 @app.command()
 def plot(
     folder: Folder,
-    against: Annotated[
-        str,
-        typer.Option(help=AGAINST_HELP),
-    ] = "radius",
+    against: Annotated[str, typer.Option(help=AGAINST_HELP)] = "radius",
     of: Annotated[str | None, typer.Option(help=OF_HELP)] = None,
     to: Annotated[Path | None, typer.Option(help="Picture (default: DIR/figure.png).")] = None,
 ) -> None:

@@ -102,13 +102,9 @@ def _require(path: str | os.PathLike, arrays: dict[str, np.ndarray], needed: tup
 
 def save(problem: Problem, path: str | os.PathLike) -> None:
     """Write a problem so that `load` reads it back exactly."""
-    arrays = {name: getattr(problem, name) for name in REQUIRED}
-    if problem.given_keys is not None:
-        arrays["keys"] = problem.given_keys
+    arrays = _archive.arrays_of(problem)
     if problem.test is not None:
-        arrays |= {f"test_{name}": getattr(problem.test, name) for name in REQUIRED[:3]}
-        arrays["test_mask"] = problem.test.visible
-        if problem.test.given_keys is not None:
-            arrays["test_keys"] = problem.test.given_keys
+        others = _archive.arrays_of(problem.test)
+        arrays |= {f"test_{name}": value for name, value in others.items() if name != "decoder"}
     with _files.whole(path) as file:  # given a name, NumPy would append a suffix to it
-        np.savez_compressed(file, **arrays, mask=problem.visible)
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]

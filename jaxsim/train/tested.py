@@ -1,7 +1,6 @@
 """How many labels a run predicts of sequences on which nothing is trained."""
 
 import numpy as np
-import scipy.special
 from jaxtyping import Float
 
 from jaxsim._basis import orthonormal_basis
@@ -10,14 +9,6 @@ from jaxsim.problem import Problem
 
 NUMBERS = 2**22  # of matrices x zᵀ, at once
 TESTED = {"train_accuracy": "train accuracy", "test_accuracy": "test accuracy"}  # curves and their headings
-
-
-def margins(
-    problem: Problem, logits: Float[np.ndarray, "R n T"], u: Float[np.ndarray, "R d"]
-) -> tuple[Float[np.ndarray, "R n"], Float[np.ndarray, "R n"]]:
-    """y_i f(x_i) and max_t φ_it of any sequences under R heads; the decoder of the problem plays no part."""
-    phi = scipy.special.softmax(np.where(problem.visible, logits, -np.inf), axis=2)
-    return (phi * scores(problem, u)).sum(2), phi.max(2)
 
 
 def scores(problem: Problem, u: Float[np.ndarray, "R d"]) -> Float[np.ndarray, "R n T"]:
